@@ -1,0 +1,133 @@
+"""What people see: results on stdout, everything else on stderr."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Protocol
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ctsynth.errors import CTSynthError
+
+PLAIN_INTERVAL = 30.0
+"""Seconds between two progress lines where stderr is no terminal, as in a SLURM log."""
+
+log = logging.getLogger("ctsynth")
+
+
+class Progress(Protocol):
+    """How far the work is: called with the number done so far, and with a few words on the latest of it."""
+
+    def __call__(self, done: int, note: str = "") -> None: ...
+
+
+def stderr() -> Console:
+    """A rich console on stderr; it honours NO_COLOR and knows whether it is a terminal."""
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def echo(text: str = "") -> None:
+    """Prints a line of the result to stdout."""
+    typer.echo(text)
+
+
+def show(error: CTSynthError) -> None:
+    """Prints an error and its hint to stderr, a line each."""
+    console = stderr()
+    console.print("[bold red]error:[/]", error.message.replace("[", r"\["))
+    if error.hint:
+        console.print("[cyan] hint:[/]", error.hint.replace("[", r"\["))
+
+
+def configure(*, verbose: bool, quiet: bool) -> None:
+    """Sends log records to stderr: warnings always, information unless quiet, debugging if verbose."""
+    handler = _Handler()
+    log.handlers[:] = [handler]
+    log.setLevel(logging.DEBUG if verbose else logging.WARNING if quiet else logging.INFO)
+    log.propagate = False
+
+
+class _Handler(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if record.levelno >= logging.WARNING:
+            text = f"{record.levelname.lower()}: {text}"
+        typer.echo(text, err=True)
+
+
+@contextmanager
+def progress(what: str, total: int) -> Iterator[Progress]:
+    """A progress bar with rate and time left on a terminal; a plain line every 30 s elsewhere; nothing if quiet.
+
+    Args:
+        what: A word or two before the bar.
+        total: The number at which the work is done.
+    """
+    if log.getEffectiveLevel() > logging.INFO:
+        yield lambda done, note="": None
+    elif sys.stderr.isatty():
+        with _bar(what, total) as advance:
+            yield advance
+    else:
+        yield _plain(what, total)
+
+
+@contextmanager
+def _bar(what: str, total: int) -> Iterator[Progress]:
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Bar(*columns, console=stderr()) as bar:
+        task = bar.add_task(what, total=total, note="", rate="")
+        rate = _Rate()
+
+        def advance(done: int, note: str = "") -> None:
+            bar.update(task, completed=done, note=note, rate=f"{rate(done):.2g}/s" if rate(done) else "")
+
+        yield advance
+
+
+def _plain(what: str, total: int) -> Progress:
+    last = time.monotonic()
+    rate = _Rate()
+
+    def advance(done: int, note: str = "") -> None:
+        nonlocal last
+        now = time.monotonic()
+        speed = rate(done)
+        if now - last < PLAIN_INTERVAL and done < total:
+            return
+        last = now
+        left = f", {speed:.2g}/s, {(total - done) / speed:.0f} s left" if speed and done < total else ""
+        typer.echo(f"{what}: {done}/{total}{left}{', ' + note if note else ''}", err=True)
+
+    return advance
+
+
+class _Rate:
+    """How many a second, counted from the first call: what an earlier run did is no speed of this one."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.first: int | None = None
+
+    def __call__(self, done: int) -> float:
+        self.first = done if self.first is None else self.first
+        return (done - self.first) / max(time.monotonic() - self.started, 1e-9)

@@ -1,0 +1,66 @@
+"""ctsynth phantom: a synthetic abdomen data set, for when there is none at hand."""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctsynth.cli import console
+
+log = logging.getLogger(__name__)
+
+
+def command(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the data set.", show_default=False)],
+    subjects: Annotated[int, typer.Option(help="Training subjects, 1 to 400.", rich_help_panel="Data")] = 12,
+    test_subjects: Annotated[int, typer.Option(help="Test subjects, 0 to 99.", rich_help_panel="Data")] = 2,
+    size: Annotated[
+        int, typer.Option(help="Side of a slice in voxels; it is 384 mm.", rich_help_panel="Data")
+    ] = 256,
+    slices: Annotated[int, typer.Option(help="Slices a subject, over 360 mm.", rich_help_panel="Data")] = 72,
+    seed: Annotated[int, typer.Option(help="Same seed, same files.", rich_help_panel="Data")] = 0,
+    workers: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel="Running")] = 1,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make all again.", rich_help_panel="Running")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Running")
+    ] = False,
+) -> None:
+    """Make a synthetic abdomen data set in AMOS22's layout.
+
+    For demos, tests and benchmarks: these are drawings with the anatomy, HU (portal-venous) and noise of a CT, and
+    [bold]never a patient[/]. Do not report results on them as results on CT.
+
+    OUT gets dataset.json, imagesTr, labelsTr, imagesVa and labelsVa, as AMOS22 has them; subjects differ in size,
+    habitus and organs. What is there and up to date is kept, so the same command goes on after a break:
+
+        ctsynth phantom amos/
+        ctsynth phantom amos/ --subjects 40 --test-subjects 10 --workers 8
+        ctsynth phantom small/ --size 96 --slices 24 && ctsynth preprocess small/ out/
+    """
+    from ctsynth.data.phantom import make_phantom
+
+    log.info("phantoms are for demos, tests and benchmarks; they are never a patient")
+    with console.progress("phantom", subjects + test_subjects) as progress:
+        made = make_phantom(
+            out,
+            subjects=subjects,
+            test_subjects=test_subjects,
+            size=size,
+            slices=slices,
+            seed=seed,
+            workers=workers,
+            overwrite=overwrite,
+            progress=progress,
+        )
+    if as_json:
+        counts = {"training": len(made.training), "validation": len(made.validation), "skipped": made.skipped}
+        console.echo(json.dumps({"out": str(out), **counts, "synthetic": True}))
+    else:
+        kept = f" ({made.skipped} were there already)" if made.skipped else ""
+        console.echo(f"{out}: {len(made.training)} training and {len(made.validation)} test phantoms{kept}")

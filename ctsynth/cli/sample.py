@@ -1,0 +1,169 @@
+"""``ctsynth sample``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from ctsynth.cli import console
+from ctsynth.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctsynth.diffusion.samplers import SamplerConfig
+
+WHAT, HOW, MACHINE = "What to draw", "How", "Machine"
+
+
+def command(
+    mask: Annotated[
+        Path | None,
+        typer.Option(
+            help="Label volume (.nii, .nii.gz), or a folder of them.", show_default=False, rich_help_panel=WHAT
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="Instead of --mask: a slice store.", show_default=False, rich_help_panel=WHAT),
+    ] = None,
+    split: Annotated[
+        Literal["train", "test"], typer.Option(help="Which subjects of --data.", rich_help_panel=WHAT)
+    ] = "test",
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Run or checkpoint.", show_default="newest run in runs/", rich_help_panel=WHAT),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder, or a file for one mask.",
+            show_default="beside each mask; for --data: synthetic/",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="The masks' label set: amos22, totalsegmentator, or a .json of yours.",
+            show_default="names in the header, else the model's",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    body_from: Annotated[
+        Path | None,
+        typer.Option(
+            help="CT on the mask's grid to take a missing body label from.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    preset: Annotated[
+        Literal["fast", "paper"],
+        typer.Option(help="fast: dpm++ in 20 steps; paper: ancestral in 1000.", rich_help_panel=HOW),
+    ] = "fast",
+    sampler: Annotated[
+        Literal["dpm++", "ddim", "ddpm"] | None,
+        typer.Option(
+            help="dpm++ (2M), ddim, or ddpm (ancestral).", show_default="the preset's", rich_help_panel=HOW
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Network evaluations a slice.", show_default="the preset's", rich_help_panel=HOW),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Same seed, same volume.", rich_help_panel=HOW)] = 0,
+    noise: Annotated[
+        Literal["volume", "slice"],
+        typer.Option(help="Start neighboring slices from alike noise, or each from its own.", rich_help_panel=HOW),
+    ] = "volume",
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Use the raw weights, not the averaged ones.", rich_help_panel=HOW)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Draw again what is there.", rich_help_panel=HOW)
+    ] = False,
+    batch_size: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Slices at once; changes rounding only.",
+            show_default="16; on a CPU 4",
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cuda", "mps", "cpu"], typer.Option(help="Where to draw.", rich_help_panel=MACHINE)
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"],
+        typer.Option(help="auto is bf16 on a GPU that has it.", rich_help_panel=MACHINE),
+    ] = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only the I-th of N parts of the volumes, I from 1.",
+            show_default=False,
+            rich_help_panel=MACHINE,
+        ),
+    ] = None,
+) -> None:
+    """Draw a synthetic CT volume for each label volume.
+
+    Each is written as int16 HU on the label volume's own grid, as
+    NAME_synthetic.nii.gz beside it unless --out says otherwise, with a
+    NAME_synthetic.json that tells what made it. Its path is printed:
+
+        ctsynth sample --mask seg.nii.gz
+        ctsynth sample --mask segs/ --out synthetic/ --labels totalsegmentator
+        ctsynth sample --data out --split test --preset paper --shard 1/8
+
+    A volume that is whole and was made with the same settings is skipped, so
+    the same command continues a broken one.
+    """
+    from ctsynth.stop import Stop
+
+    if (mask is None) == (data is None):
+        raise UsageError("name what to draw: either --mask or --data", hint="ctsynth sample --mask seg.nii.gz")
+    with Stop() as stop:
+        from ctsynth.device import find_device, find_precision
+        from ctsynth.shards import take
+        from ctsynth.training import checkpoint
+
+        path = checkpoint.find(model)
+        console.log.info("model: %s", path)
+        where = find_device(device)
+        trained = checkpoint.load(path, where, raw=raw)
+
+        from ctsynth import sampling
+        from ctsynth.data.store import Store
+
+        if mask is not None:
+            cases = sampling.cases_of_masks(mask, trained, out, labels=labels, body_from=body_from)
+        else:
+            assert data is not None
+            cases = sampling.cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
+        drawing = sampling.Drawing(
+            sampler=_sampler(preset, sampler, steps, draws_in_one_pass=not trained.method.samplers),
+            seed=seed,
+            noise=noise,
+            batch_size=batch_size or (4 if where.type == "cpu" else 16),
+            device=where,
+            precision=find_precision(precision, where),
+        )
+        cases = take(cases, shard)
+        with console.progress("sample", len(cases)) as progress:
+            for volume in sampling.sample(
+                trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress
+            ):
+                console.echo(str(volume))
+
+
+def _sampler(preset: str, name: str | None, steps: int | None, *, draws_in_one_pass: bool) -> SamplerConfig | None:
+    from ctsynth.diffusion.samplers import SamplerConfig
+
+    if draws_in_one_pass and name is None and steps is None:
+        return None
+    default = ("ddpm", 1000) if preset == "paper" else ("dpm++", 20)
+    return SamplerConfig(name=name or default[0], steps=steps or default[1])

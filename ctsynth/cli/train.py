@@ -1,0 +1,228 @@
+"""``ctsynth train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ctsynth.cli import console
+from ctsynth.errors import UsageError
+
+DATA, NET, COST, RUN = "Data and run", "Method", "Optimization", "Machine"
+
+
+def command(
+    cond: Annotated[
+        Literal["concat", "mask", "edge"] | None,
+        typer.Option(
+            help="How the diffusion model reads the mask; short for --method ddpm-COND.", rich_help_panel=NET
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Any of `ctsynth info`'s methods.", show_default="ddpm-mask", rich_help_panel=NET),
+    ] = None,
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            help="paper, small or tiny: settings that belong together; small and tiny suit a CPU.",
+            show_default="paper on a GPU, else small",
+            rich_help_panel=NET,
+        ),
+    ] = None,
+    mask_encoding: Annotated[
+        Literal["onehot", "index"] | None,
+        typer.Option(
+            help="One channel a class, or the class id in one.", show_default="onehot", rich_help_panel=NET
+        ),
+    ] = None,
+    prediction: Annotated[
+        Literal["epsilon", "v"] | None,
+        typer.Option(help="What the network predicts.", show_default="the preset's", rich_help_panel=NET),
+    ] = None,
+    schedule: Annotated[
+        Literal["linear", "cosine"] | None,
+        typer.Option(help="How the noise grows over T.", show_default="the preset's", rich_help_panel=NET),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting of the method, such as channels=96.",
+            rich_help_panel=NET,
+        ),
+    ] = None,
+    config: Annotated[
+        Path | None,
+        typer.Option(
+            help="TOML with method, preset, [training], [options]; the command line wins.", rich_help_panel=NET
+        ),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Slice store of `ctsynth preprocess`.", rich_help_panel=DATA)] = Path(
+        "out"
+    ),
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The run's folder.", show_default="runs/METHOD", rich_help_panel=DATA),
+    ] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(
+            help="Side of a slice, pixels; must be the store's.", show_default="the store's", rich_help_panel=DATA
+        ),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option(
+            "--resume/--no-resume", help="Continue a run that is there, or refuse.", rich_help_panel=DATA
+        ),
+    ] = True,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Delete a run that is there and begin again.", rich_help_panel=DATA)
+    ] = False,
+    iterations: Annotated[
+        int | None, typer.Option(help="Optimizer steps.", show_default="150000; tiny 1000", rich_help_panel=COST)
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Slices a step.", show_default="16; tiny 8", rich_help_panel=COST)
+    ] = None,
+    accumulate: Annotated[
+        int | None,
+        typer.Option(
+            help="Work a batch through in this many parts, to save memory.", show_default="1", rich_help_panel=COST
+        ),
+    ] = None,
+    lr: Annotated[
+        float | None, typer.Option(help="Learning rate.", show_default="the method's own", rich_help_panel=COST)
+    ] = None,
+    ema: Annotated[
+        float | None,
+        typer.Option(
+            help="Decay of the averaged weights.", show_default="0.9999; tiny 0.999", rich_help_panel=COST
+        ),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Same seed, same weights.", show_default="0", rich_help_panel=COST)
+    ] = None,
+    save_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between checkpoints.", show_default="5000; tiny 250", rich_help_panel=COST),
+    ] = None,
+    sample_every: Annotated[
+        int | None,
+        typer.Option(help="Steps between sample sheets.", show_default="5000; tiny 250", rich_help_panel=COST),
+    ] = None,
+    gpus: Annotated[
+        int | None,
+        typer.Option(help="GPUs of this machine.", show_default="1 where there is one", rich_help_panel=RUN),
+    ] = None,
+    device: Annotated[
+        Literal["auto", "cuda", "mps", "cpu"], typer.Option(help="Where to train.", rich_help_panel=RUN)
+    ] = "auto",
+    precision: Annotated[
+        Literal["auto", "bf16", "fp32"] | None,
+        typer.Option(
+            help="auto is bf16 on a GPU that has it, else fp32.", show_default="auto", rich_help_panel=RUN
+        ),
+    ] = None,
+    compile_: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile", help="Compile the networks.", show_default="no", rich_help_panel=RUN
+        ),
+    ] = None,
+) -> None:
+    """Train a model that draws a CT slice from its label map.
+
+    Reads ./out and writes runs/METHOD: config.json, metrics.jsonl, loss.png,
+    samples/step_*.png and checkpoints/. The same command continues a run that
+    was broken off, bit for bit. SIGTERM and SIGUSR1 save and exit with 75:
+
+        ctsynth train --cond mask
+        ctsynth train --cond concat --preset tiny --iterations 500
+        ctsynth train --config paper.toml --out runs/ablation --seed 1
+
+    Prints the run's folder.
+    """
+    from ctsynth.stop import Stop
+
+    with Stop() as stop:
+        from ctsynth.config import read_toml
+        from ctsynth.data.store import Store
+        from ctsynth.device import check_gpus, find_device
+        from ctsynth.training.run import configure, train
+
+        if cond and method and method != f"ddpm-{cond}":
+            raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
+        if gpus is not None:
+            check_gpus(gpus, device)
+        where = find_device(device)
+        file = read_toml(config) if config else {}
+        chosen = f"ddpm-{cond}" if cond else method or file.get("method", "ddpm-mask")
+        store = Store.open(data)
+        if size not in (None, store.size):
+            raise UsageError(
+                f"--size {size}: the slices of {data} are {store.size}", hint=f"ctsynth preprocess --size {size}"
+            )
+        said = {"mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule}
+        optimization = {
+            "iterations": iterations, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "ema": ema,
+            "seed": seed, "save_every": save_every, "sample_every": sample_every, "precision": precision,
+            "compile": compile_,
+        }  # fmt: skip
+        resolved = configure(
+            store,
+            chosen,
+            preset=preset or file.get("preset", "auto"),
+            options={**file.get("options", {}), **_given(said), **_parse(set_ or [])},
+            training={**file.get("training", {}), **_given(optimization)},
+            device=where,
+        )
+        run = out or Path("runs") / chosen
+        _make_way(run, resume=resume, overwrite=overwrite)
+        console.log.info(
+            "%s, preset %s, %s, %s: %d slices of %d subjects -> %s",
+            chosen, resolved.preset, where, resolved.training.precision, resolved.data["slices"],
+            resolved.data["subjects"], run,
+        )  # fmt: skip
+        if resolved.preset != "paper":
+            console.log.info("--preset paper is the paper's network and schedule; it wants a GPU")
+        with console.progress("train", resolved.training.iterations) as progress:
+            train(store, run, resolved, device=where, stop=stop, progress=progress)
+    console.echo(str(run))
+
+
+def _given(settings: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def _parse(pairs: list[str]) -> dict[str, Any]:
+    """KEY=VALUE as TOML has it; a bare word is a string."""
+    import tomllib
+
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair!r}: wanted KEY=VALUE, such as channels=96")
+        try:
+            settings[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key] = value
+    return settings
+
+
+def _make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
+    import shutil
+
+    if not (run / "config.json").exists():
+        return
+    if overwrite:
+        shutil.rmtree(run)
+    elif not resume:
+        raise UsageError(
+            f"{run} is there", hint="continue it (--resume), replace it (--overwrite) or name another --out"
+        )

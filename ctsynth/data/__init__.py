@@ -1,0 +1,1 @@
+"""NIfTI volumes, their slices, and the store that training reads."""

@@ -1,0 +1,222 @@
+"""Finds the cases of a data set on disk: AMOS22, nnU-Net raw, or a folder of images beside a folder of labels."""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctsynth.data.store import SPLITS
+from ctsynth.errors import DataError, UsageError
+from ctsynth.files import read_json
+
+FIRST_MR_ID = 500
+"""AMOS22's readme: ids below 500 are CT, the others MR."""
+
+_SUFFIXES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SplitRule:
+    """How subjects are dealt to train and test. The file goes first, then the fraction, then the layout's own way.
+
+    Args:
+        test_subjects: How many of imagesVa are test, the first by id; the paper's 50 (Sec. 3).
+        file: JSON with the names of each split: ``{"train": [...], "test": [...]}``.
+        test_fraction: Share of the subjects that are test, drawn with the seed.
+        seed: For the drawing.
+    """
+
+    test_subjects: int = 50
+    file: Path | None = None
+    test_fraction: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.file is not None and self.test_fraction is not None:
+            raise UsageError("--split and --test-fraction exclude each other", hint="give one of them")
+        if self.test_fraction is not None and not 0 <= self.test_fraction <= 1:
+            raise UsageError(f"--test-fraction is {self.test_fraction:g}, wanted 0 to 1")
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """One subject's files.
+
+    Args:
+        name: As in its files' names, without ``_0000`` and suffix.
+        split: ``train`` or ``test``.
+        image: CT in HU.
+        label: Label volume; it may turn out not to exist.
+    """
+
+    name: str
+    split: str
+    image: Path
+    label: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What was found.
+
+    Args:
+        name: ``amos22``, ``nnunet`` or ``folders``.
+        cases: CT cases, train before test, by name (ids by number).
+        skipped_mr: AMOS22's MR cases, which are left out.
+        left_out: CT cases in neither split.
+    """
+
+    name: str
+    cases: tuple[Case, ...]
+    skipped_mr: int = 0
+    left_out: int = 0
+
+
+def discover(
+    source: Path, *, images: Path | None = None, labels: Path | None = None, rule: SplitRule | None = None
+) -> Layout:
+    """Finds the cases of a data set and deals them to train and test.
+
+    AMOS22: imagesTr/labelsTr is train; the first CT cases of imagesVa/labelsVa by id are test. nnU-Net raw
+    (``NAME_0000.nii.gz``) is train. With ``images`` and ``labels``, files of the same name belong together. Where
+    there is no imagesVa, nobody is test unless the rule says so.
+
+    Args:
+        source: The data set's folder.
+        images: Folder of images, absolute or in ``source``.
+        labels: Folder of labels of the same names, absolute or in ``source``.
+        rule: How to split; the paper's if None.
+
+    Raises:
+        DataError: There is no such folder, no case in it, or a subject twice.
+        UsageError: Only one of images and labels is given, or the split file does not fit.
+    """
+    rule = rule or SplitRule()
+    if not source.is_dir():
+        raise DataError(f"{source}: {'not a folder' if source.exists() else 'no such folder'}")
+    if (images is None) != (labels is None):
+        raise UsageError(
+            "--images and --labels belong together", hint="give both, or none for AMOS22 or nnU-Net raw"
+        )
+    if images is not None and labels is not None:
+        layout, files = "folders", {"train": _images(source / images, source / labels)}
+    else:
+        layout, files = "amos22", {}
+        for split, end in _ENDS.items():
+            if (source / f"images{end}").is_dir():
+                files[split] = _images(source / f"images{end}", source / f"labels{end}")
+    if not any(files.values()):
+        raise DataError(
+            f"{source}: no .nii or .nii.gz found in {images or 'imagesTr and imagesVa'}",
+            hint="wanted: AMOS22 (imagesTr, labelsTr, imagesVa, labelsVa), nnU-Net raw, or --images and --labels",
+        )
+    if any(image.name.startswith(f"{name}_0000.") for cases in files.values() for name, image, _ in cases):
+        layout = "nnunet"
+    return _deal(layout, files, rule)
+
+
+_ENDS = {"train": "Tr", "test": "Va"}
+
+_Files = tuple[str, Path, Path]
+
+
+def _images(images: Path, labels: Path) -> list[_Files]:
+    """(name, image, label) of each image in a folder, by name with the numbers in it by value."""
+    if not images.is_dir():
+        raise DataError(f"{images}: no such folder")
+    found: dict[str, _Files] = {}
+    for path in sorted(images.iterdir()):
+        suffix = next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), None)
+        if suffix is None or path.name.startswith("."):
+            continue
+        name, label = _named(path.name.removesuffix(suffix), path, labels)
+        if name in found:
+            raise DataError(
+                f"{path}: subject {name} is there twice: {found[name][1].name}", hint="keep one of them"
+            )
+        found[name] = (name, path, label)
+    return [found[name] for name in sorted(found, key=_by_number)]
+
+
+def _named(stem: str, image: Path, labels: Path) -> tuple[str, Path]:
+    """A subject's name and label: of the image's own name, or of what comes before nnU-Net's channel number."""
+    own = _label(labels, stem)
+    channel = re.fullmatch(r"(.+)_(\d{4})", stem)
+    if own.is_file() or channel is None:
+        return stem, own
+    label = _label(labels, channel[1])
+    if channel[2] == "0000":
+        return channel[1], label
+    if label.is_file():
+        raise DataError(
+            f"{image}: channel {channel[2]} of {channel[1]}; a CT has one, 0000", hint="move it elsewhere"
+        )
+    return stem, own
+
+
+def _label(folder: Path, name: str) -> Path:
+    candidates = [folder / f"{name}{suffix}" for suffix in _SUFFIXES]
+    return next((path for path in candidates if path.is_file()), candidates[0])
+
+
+def _by_number(name: str) -> tuple[list[tuple[int, str]], str]:
+    """amos_0009 before amos_0010 before amos_100."""
+    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)], name
+
+
+def _is_mr(name: str) -> bool:
+    match = re.fullmatch(r"amos_(\d+)", name)
+    return match is not None and int(match.group(1)) >= FIRST_MR_ID
+
+
+def _deal(layout: str, files: dict[str, list[_Files]], rule: SplitRule) -> Layout:
+    everyone = [entry for entries in files.values() for entry in entries]
+    names = [name for name, _, _ in everyone]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        folders = " and ".join(str(image.parent) for name, image, _ in everyone if name == twice[0])
+        raise DataError(
+            f"{folders}: {_some(twice)} in both: a subject is either train or test",
+            hint="remove it from one of them",
+        )
+    ct = {split: [entry for entry in entries if not _is_mr(entry[0])] for split, entries in files.items()}
+    skipped = len(everyone) - sum(map(len, ct.values()))
+    known = [name for entries in ct.values() for name, _, _ in entries]
+    if rule.file is not None:
+        chosen = _from_file(rule.file, known)
+    elif rule.test_fraction is not None:
+        drawn = random.Random(rule.seed).sample(sorted(known), round(rule.test_fraction * len(known)))
+        chosen = {name: "test" if name in set(drawn) else "train" for name in known}
+    else:
+        chosen = {name: split for split, entries in ct.items() for name, _, _ in entries[: _limit(split, rule)]}
+    cases = [Case(name, chosen[name], image, label) for name, image, label in everyone if name in chosen]
+    cases.sort(key=lambda case: (SPLITS.index(case.split), _by_number(case.name)))
+    return Layout(layout, tuple(cases), skipped, len(known) - len(cases))
+
+
+def _limit(split: str, rule: SplitRule) -> int | None:
+    return rule.test_subjects if split == "test" else None
+
+
+def _from_file(path: Path, known: list[str]) -> dict[str, str]:
+    content = read_json(path)
+    is_one = isinstance(content, dict) and content and not set(content) - set(SPLITS)
+    if not is_one or not all(isinstance(names, list) for names in content.values()):
+        raise DataError(
+            f"{path}: not a split file", hint='wanted: {"train": ["amos_0001"], "test": ["amos_0008"]}'
+        )
+    chosen: dict[str, str] = {}
+    for split, names in content.items():
+        for name in names:
+            if chosen.setdefault(str(name), split) != split:
+                raise DataError(f"{path}: {name} is in both train and test", hint="remove it from one of them")
+    if strangers := sorted(set(chosen) - set(known)):
+        raise DataError(f"{path}: {_some(strangers)} not among the {len(known)} CT cases found")
+    return chosen
+
+
+def _some(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")

@@ -1,0 +1,95 @@
+"""A CT and its label volume, read together and held to what both must be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.layouts import Case
+from ctsynth.data.volume import Geometry, Volume
+from ctsynth.errors import DataError
+from ctsynth.labels import LabelSet
+
+PLAUSIBLE_AIR = -200
+"""HU; every CT has air or fat below this, no windowed or normalized picture has."""
+
+_SAME_AFFINE = 1e-3  # of image and label: mm, and mm a voxel
+_INT16 = np.iinfo(np.int16)
+
+
+def read_pair(case: Case, labels: LabelSet) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
+    """Reads a case's two volumes, both turned to RAS+.
+
+    Args:
+        case: Whose.
+        labels: The classes that the label volume may hold, besides background and body.
+
+    Returns:
+        (X, Y, Z) HU, (X, Y, Z) labels, and the geometry of both.
+
+    Raises:
+        DataError: A file cannot be read, the two lie on different grids, the image is not in HU, or a label is
+            unknown.
+    """
+    image, label = Volume.load(case.image), Volume.load(case.label)
+    _check_grids(case, image.geometry, label.geometry)
+    return _hu(case.image, image.voxels), _labels(case.label, label.voxels, labels), image.geometry
+
+
+def _check_grids(case: Case, image: Geometry, label: Geometry) -> None:
+    hint = "resample the label volume onto the image's grid, nearest neighbor"
+    if image.shape != label.shape:
+        raise DataError(
+            f"{case.label}: its shape is {label.shape}, that of {case.image} is {image.shape}", hint=hint
+        )
+    difference = np.abs(image.affine - label.affine).max()
+    if difference > _SAME_AFFINE:
+        raise DataError(
+            f"{case.label}: its affine differs from that of {case.image} by up to {difference:.4g} mm,"
+            f" {_SAME_AFFINE:g} is allowed",
+            hint=hint,
+        )
+
+
+def _hu(path: Path, voxels: NDArray[Any]) -> NDArray[np.int16]:
+    if voxels.dtype.kind == "f":
+        broken = sum(int(np.count_nonzero(~np.isfinite(voxels[:, :, z]))) for z in range(voxels.shape[2]))
+        if broken:
+            raise DataError(
+                f"{path}: {broken} voxels are NaN or infinite", hint="write it again from the scanner's data"
+            )
+    low, high = voxels.min(), voxels.max()
+    if not low < PLAUSIBLE_AIR:
+        raise DataError(
+            f"{path}: its values go from {low:g} to {high:g}; in HU some would be below {PLAUSIBLE_AIR}",
+            hint="give the CT in Hounsfield units, before any window or normalization",
+        )
+    if voxels.dtype == np.int16:
+        return voxels
+    hu = np.empty(voxels.shape, np.int16, order="F")
+    for z in range(voxels.shape[2]):
+        hu[:, :, z] = np.rint(np.clip(voxels[:, :, z], _INT16.min, _INT16.max))
+    return hu
+
+
+def _labels(path: Path, voxels: NDArray[Any], labels: LabelSet) -> NDArray[np.uint8]:
+    numbers = np.empty(voxels.shape, np.uint8, order="F")
+    allowed = [0, *labels.names]
+    strange: set[float] = set()
+    for z in range(voxels.shape[2]):
+        values = voxels[:, :, z]
+        numbers[:, :, z] = np.where((values >= 0) & (values <= np.iinfo(np.uint8).max), values, 0)
+        if (numbers[:, :, z] != values).any():  # below, above, between or not a number
+            strange.update(np.unique(values[numbers[:, :, z] != values]).tolist())
+        strange.update(set(np.flatnonzero(np.bincount(numbers[:, :, z].ravel())).tolist()) - set(allowed))
+    if strange:
+        found = sorted(strange)
+        shown = ", ".join(f"{value:g}" for value in found[:5]) + (" ..." if len(found) > 5 else "")
+        raise DataError(
+            f"{path}: holds {shown}; {labels.name} has 0 to {labels.body_id - 1}, and {labels.body_id} for body",
+            hint="name the set that it is of with --label-set, or map its labels to this one",
+        )
+    return numbers

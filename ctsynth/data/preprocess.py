@@ -1,0 +1,256 @@
+"""A data set of NIfTI volumes to a slice store: check, find the body, window, slice, write."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctsynth.data.body import body_mask
+from ctsynth.data.layouts import Case, Layout, SplitRule, discover
+from ctsynth.data.pairs import read_pair
+from ctsynth.data.slices import to_slices
+from ctsynth.data.store import SPLITS, read_subject, write_manifest, write_subject
+from ctsynth.data.window import Window
+from ctsynth.data.workers import outcomes
+from ctsynth.errors import DataError, RunError, UsageError
+from ctsynth.files import read_json, sha256
+from ctsynth.labels import AMOS22, LabelSet
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """How a store is made; the defaults are the paper's (Sec. 3)."""
+
+    size: int = 256
+    """Side of the slices, pixels."""
+
+    level: float = 40
+    """Middle of the window, HU."""
+
+    width: float = 400
+    """Width of the window, HU."""
+
+    labels: LabelSet = AMOS22
+    """What the label volumes hold."""
+
+    rule: SplitRule = field(default_factory=SplitRule)
+    """Who is train and who is test."""
+
+    image_folder: Path | None = None
+    """Folder of images where the source is neither AMOS22 nor nnU-Net raw; with ``label_folder``."""
+
+    label_folder: Path | None = None
+    """Folder of the label volumes of the same names."""
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= 4096:
+            raise UsageError(f"--size is {self.size}, wanted 8 to 4096 pixels")
+        _ = self.window
+
+    @property
+    def window(self) -> Window:
+        """The range of HU that is kept."""
+        return Window(self.level, self.width)
+
+    def as_json(self) -> dict[str, Any]:
+        """What the store remembers: all that decides what is in it."""
+        rule = self.rule
+        if rule.file is not None:
+            split: dict[str, Any] = {"file_sha256": sha256(rule.file)}
+        elif rule.test_fraction is not None:
+            split = {"test_fraction": rule.test_fraction, "seed": rule.seed}
+        else:
+            split = {"test_subjects": rule.test_subjects}
+        window = {"level": float(self.level), "width": float(self.width)}
+        return {"size": self.size, **window, "labels": self.labels.as_json(), "split": split}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did and what the store now holds.
+
+    Args:
+        layout: What was found in the source.
+        records: Every subject in the manifest, whichever run or shard made it.
+        made: Subjects that this run made.
+        kept: Subjects that were whole and up to date.
+        broken: What is wrong with each subject that could not be made, by its name.
+    """
+
+    layout: Layout
+    records: list[dict[str, Any]]
+    made: int
+    kept: int
+    broken: dict[str, DataError]
+
+    def subjects(self, split: str) -> int:
+        """Subjects of a split in the store."""
+        return sum(record["split"] == split for record in self.records)
+
+    def slices(self, split: str) -> int:
+        """Slices of a split in the store."""
+        return sum(int(record["slices"]) for record in self.records if record["split"] == split)
+
+
+class BrokenSubjectsError(RunError):
+    """The run came to its end, but some subjects could not be made.
+
+    Args:
+        summary: Of the run.
+    """
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        errors = list(summary.broken.values())
+        message = f"{len(errors)} of {len(summary.layout.cases)} subjects could not be made:"
+        message += "".join(f"\n  {error.message}" for error in errors)
+        hint = "mend or remove them, then run the same command again: what is whole is kept"
+        super().__init__(
+            message, hint=f"{errors[0].hint}; {hint}" if len(errors) == 1 and errors[0].hint else hint
+        )
+
+
+def find_cases(source: Path, settings: Settings, shard: tuple[int, int] = (1, 1)) -> tuple[Layout, list[Case]]:
+    """The cases of a source, and those of one shard: every N-th, beginning with the I-th.
+
+    Args:
+        source: The data set's folder.
+        settings: How to read and split it.
+        shard: (I, N), I from 1 to N.
+
+    Raises:
+        DataError: The source as a whole cannot be used.
+        UsageError: There is no such shard.
+    """
+    index, count = shard
+    if not 1 <= index <= count:
+        raise UsageError(f"--shard {index}/{count}: there are shards 1/{count} to {count}/{count}")
+    layout = discover(source, images=settings.image_folder, labels=settings.label_folder, rule=settings.rule)
+    return layout, list(layout.cases[index - 1 :: count])
+
+
+def preprocess(
+    source: Path,
+    out: Path,
+    *,
+    settings: Settings,
+    workers: int | None = None,
+    shard: tuple[int, int] = (1, 1),
+    overwrite: bool = False,
+    progress: Callable[..., None] = lambda done, note="": None,
+) -> Summary:
+    """Makes the slice store of a data set.
+
+    A subject that is whole, of the same files and settings is kept, so the same command goes on where it was
+    stopped. A broken one does not stop the others.
+
+    Args:
+        source: The data set's folder.
+        out: The store's folder.
+        settings: How.
+        workers: Processes; the machine's cores, at most 8, if None. 1 works in this process.
+        shard: (I, N): this run makes every N-th subject, beginning with the I-th; the manifest merges all shards.
+        overwrite: Make every subject again, also with other settings than the store was made with.
+        progress: Called with the number of subjects done and the latest one's name.
+
+    Raises:
+        DataError: The source as a whole cannot be used.
+        UsageError: The store there was made with other settings.
+        BrokenSubjectsError: Some subjects could not be made; the others are in the store.
+        RunError: The store cannot be written to.
+    """
+    layout, cases = find_cases(source, settings, shard)
+    known = settings.as_json()
+    _check_out(source, out, known, overwrite)
+    kept, broken = 0, {}
+    task = _Task(source, out, settings, known, overwrite)
+    for done, (case, outcome) in enumerate(outcomes(task, cases, workers), 1):
+        if isinstance(outcome, DataError):
+            broken[case.name] = outcome
+        kept += outcome is True
+        progress(done, case.name)
+    everyone = [(case.split, case.name) for case in layout.cases if case.name not in broken]
+    records = write_manifest(out, known, everyone, str(source.resolve()))
+    broken = {case.name: broken[case.name] for case in cases if case.name in broken}
+    summary = Summary(layout, records, len(cases) - kept - len(broken), kept, broken)
+    if broken:
+        raise BrokenSubjectsError(summary)
+    return summary
+
+
+def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: bool) -> None:
+    if out.resolve() == source.resolve():
+        raise UsageError(f"{out}: the store cannot lie in the source folder itself", hint="name another folder")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"{out}: cannot make this folder: {error.strerror}", hint="choose another one") from error
+    if overwrite or not (out / "manifest.json").is_file():
+        return
+    found = read_json(out / "manifest.json").get("settings", {})
+    changed = [key for key in settings if found.get(key) != settings[key]]
+    if changed:
+        then, now = (_short(content.get(changed[0])) for content in (found, settings))
+        raise UsageError(
+            f"{out}: the store there was made with {changed[0]} {then}, not {now}",
+            hint="name another folder, or make it anew with --overwrite",
+        )
+
+
+def _short(setting: Any) -> str:  # noqa: ANN401  parsed JSON
+    return str(setting["name"] if isinstance(setting, dict) and "name" in setting else setting)
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    source: Path
+    out: Path
+    settings: Settings
+    known: dict[str, Any]
+    overwrite: bool
+
+    def __call__(self, case: Case) -> bool | DataError:
+        """Makes a subject: False if it was made, True if it was kept, the error if it is broken."""
+        try:
+            record = self._record(case)
+            if not self.overwrite and self._is_up_to_date(case, record):
+                return True
+            hu, labels, geometry = read_pair(case, self.settings.labels)
+        except DataError as error:
+            self._remove(case, SPLITS)
+            return error
+        body = self.settings.labels.body_id
+        if not (labels == body).any():
+            labels[body_mask(hu, geometry.spacing, labels > 0) & (labels == 0)] = body
+        window, size = self.settings.window, self.settings.size
+        ct = to_slices(window.clip(hu), size, "ct", air=window.air)
+        record |= {"geometry": geometry.as_json()}
+        write_subject(self.out, record, self.known, ct, to_slices(labels, size, "labels"))
+        self._remove(case, [split for split in SPLITS if split != case.split])
+        return False
+
+    def _record(self, case: Case) -> dict[str, Any]:
+        if not case.label.is_file():
+            raise DataError(
+                f"{case.label}: no label volume for {case.image}", hint="add it, or take the image away"
+            )
+        record: dict[str, Any] = {"name": case.name, "split": case.split}
+        for kind, path in (("image", case.image), ("label", case.label)):
+            inside = path.is_relative_to(self.source)
+            record[kind] = (path.relative_to(self.source) if inside else path.resolve()).as_posix()
+            try:
+                record[f"{kind}_sha256"] = sha256(path)
+            except OSError as error:
+                raise DataError(f"{path}: cannot read it: {error.strerror}") from error
+        return record
+
+    def _is_up_to_date(self, case: Case, record: dict[str, Any]) -> bool:
+        found = read_subject(self.out, case.split, case.name)
+        return found is not None and found[0] == self.known and record.items() <= found[1].items()
+
+    def _remove(self, case: Case, splits: Iterable[str]) -> None:
+        for split in splits:
+            shutil.rmtree(self.out / split / case.name, ignore_errors=True)

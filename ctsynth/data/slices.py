@@ -1,0 +1,116 @@
+"""Volume to axial slices and back.
+
+A slice is shown as a radiologist sees it, from the feet: row 0 is anterior, column 0 is the patient's right, so
+that ``slice[h, w] = voxels[X - 1 - w, Y - 1 - h, z]`` of the RAS+ volume.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from ctsynth.data.volume import Geometry
+from ctsynth.data.window import Window
+
+Kind = Literal["ct", "labels"]
+
+
+def unstack(voxels: NDArray[Any]) -> NDArray[Any]:
+    """(X, Y, Z) RAS+ voxels as (Z, Y, X) slices in display order; a view."""
+    return voxels[::-1, ::-1].transpose(2, 1, 0)
+
+
+def stack(slices: NDArray[Any]) -> NDArray[Any]:
+    """(Z, H, W) slices in display order as (W, H, Z) RAS+ voxels; a view, and the inverse of ``unstack``."""
+    return slices.transpose(2, 1, 0)[::-1, ::-1]
+
+
+def to_slices(voxels: NDArray[Any], size: int, kind: Kind, *, air: float = Window().air) -> NDArray[Any]:
+    """Axial slices of a volume, padded to a centered square and resized.
+
+    A CT is resized by Pillow's bilinear filter, whose support grows with the reduction (antialiasing), in float32,
+    and rounded to int16. Labels take the nearest voxel, pixel centers at half-integers. At the volume's own
+    in-plane size both are the identity.
+
+    Args:
+        voxels: (X, Y, Z) RAS+; a CT in HU, already clipped to its window, or labels.
+        size: Side of the slices, pixels.
+        kind: What the voxels are.
+        air: What a CT is padded with, HU: ``Window.air``. Labels are padded with 0.
+
+    Returns:
+        (Z, size, size): int16 for a CT, the dtype given for labels.
+    """
+    slices = unstack(voxels)
+    side = max(slices.shape[1:])
+    padding = [(0, 0), *(_padding(length, side) for length in slices.shape[1:])]
+    if any(map(any, padding)):
+        slices = np.pad(slices, padding, constant_values=air if kind == "ct" else 0)
+    return _resize(slices, size, kind)
+
+
+def from_slices(slices: NDArray[Any], geometry: Geometry, kind: Kind) -> NDArray[Any]:
+    """The inverse of ``to_slices``: slices brought back onto the grid of the volume that they came from.
+
+    Args:
+        slices: (Z, H, W), H = W, in display order.
+        geometry: Of the volume, (X, Y, Z).
+        kind: What the slices are.
+
+    Returns:
+        (X, Y, Z) RAS+ voxels: int16 for a CT, the dtype given for labels.
+
+    Raises:
+        ValueError: There are more or fewer slices than the geometry has, or they are not square.
+    """
+    x, y, z = geometry.shape
+    if slices.shape[0] != z or slices.shape[1] != slices.shape[2]:
+        raise ValueError(f"slices of shape {slices.shape} do not fit a volume of shape {geometry.shape}")
+    side = max(x, y)
+    square = _resize(slices, side, kind)
+    top, left = _padding(y, side)[0], _padding(x, side)[0]
+    return stack(square[:, top : top + y, left : left + x])
+
+
+def stacked_geometry(geometry: Geometry, size: int) -> Geometry:
+    """The geometry of ``stack(to_slices(volume, size))``.
+
+    A pixel covers side / size voxels of the volume's padded square, so that the center of the first lies half a
+    pixel inside its border where that of a voxel lay half a voxel; Z is untouched.
+
+    Args:
+        geometry: Of the volume.
+        size: Side of the slices, pixels.
+    """
+    x, y, z = geometry.shape
+    side = max(x, y)
+    scale = side / size
+    to_voxel = np.diag([scale, scale, 1.0, 1.0])
+    to_voxel[:2, 3] = [
+        (scale - 1) / 2 - _padding(length, side)[1] for length in (x, y)
+    ]  # display order is flipped
+    return Geometry((size, size, z), geometry.affine @ to_voxel)
+
+
+def _padding(length: int, side: int) -> tuple[int, int]:
+    before = (side - length) // 2
+    return before, side - length - before
+
+
+def _resize(slices: NDArray[Any], size: int, kind: Kind) -> NDArray[Any]:
+    side = slices.shape[1]
+    if kind == "labels":
+        if side == size:
+            return np.ascontiguousarray(slices)
+        nearest = (2 * np.arange(size) + 1) * side // (2 * size)  # floor((i + 1/2) * side / size), exactly
+        return np.ascontiguousarray(slices[:, nearest[:, None], nearest])
+    resized = np.empty((len(slices), size, size), np.int16)
+    for pixels, target in zip(slices, resized, strict=True):
+        if side != size:
+            image = Image.fromarray(np.ascontiguousarray(pixels, np.float32))
+            pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+        target[:] = np.rint(pixels)
+    return resized

@@ -1,0 +1,275 @@
+"""The slice store: what ``ctsynth preprocess`` writes and everything after it reads.
+
+    ROOT/manifest.json                    settings and every subject's record, written last
+    ROOT/<split>/<subject>/ct.npy         int16 HU within the window, (Z, size, size)
+    ROOT/<split>/<subject>/mask.npy       uint8 labels, body included, (Z, size, size)
+    ROOT/<split>/<subject>/subject.json   the subject's record and the settings that it was made with
+
+A subject's folder appears whole or not at all, and the manifest is only a merge of the folders there, so that
+workers and shards need no agreement.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import resource
+import shutil
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.volume import Geometry
+from ctsynth.data.window import Window
+from ctsynth.errors import DataError, UsageError
+from ctsynth.files import atomic, read_json, sha256, write_json
+from ctsynth.labels import LabelSet
+
+SCHEMA = 1
+"""Of manifest.json and subject.json."""
+
+SPLITS = ("train", "test")
+
+_OTHER_OPEN_FILES = 512
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """One subject's slices.
+
+    Args:
+        folder: Where its arrays lie.
+        name: Its name, one of a kind in the store.
+        split: ``train`` or ``test``.
+        geometry: Of the volume that it came from; Z is the number of slices.
+        voxels: Of each id of the stored mask, how many; ids without any are left out.
+        record: All that the manifest says of it: source files, their SHA-256, those of the arrays.
+    """
+
+    folder: Path
+    name: str
+    split: str
+    geometry: Geometry
+    voxels: dict[int, int]
+    record: dict[str, Any] = field(repr=False)
+    _open: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
+
+    @property
+    def slices(self) -> int:
+        """How many slices it has."""
+        return self.geometry.shape[2]
+
+    def ct(self) -> NDArray[np.int16]:
+        """(Z, size, size) int16, HU within the window; a read-only memory map that stays open."""
+        return self._map("ct")
+
+    def mask(self) -> NDArray[np.uint8]:
+        """(Z, size, size) uint8, labels with body; a read-only memory map that stays open."""
+        return self._map("mask")
+
+    def _map(self, name: str) -> NDArray[Any]:
+        if name not in self._open:
+            path = self.folder / f"{name}.npy"
+            try:
+                self._open[name] = np.load(path, mmap_mode="r", allow_pickle=False)
+            except (OSError, ValueError) as error:
+                raise DataError(
+                    f"{path}: cannot map it: {error}", hint="make the store again: ctsynth preprocess --overwrite"
+                ) from error
+        return self._open[name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_open": {}}  # a memory map would be pickled with all its voxels
+
+
+@dataclass(frozen=True, eq=False)
+class Store:
+    """An open slice store.
+
+    Args:
+        root: Its folder.
+        size: Side of the slices, pixels.
+        window: What the CT was clipped to.
+        labels: The classes of the masks.
+        settings: All that it was made with.
+        subjects_by_name: Every subject.
+    """
+
+    root: Path
+    size: int
+    window: Window
+    labels: LabelSet
+    settings: dict[str, Any] = field(repr=False)
+    subjects_by_name: dict[str, Subject] = field(repr=False)
+
+    @classmethod
+    def open(cls, path: Path) -> Store:
+        """Opens the store in a folder.
+
+        Raises:
+            DataError: There is no manifest, or one of another schema.
+        """
+        manifest = path / "manifest.json"
+        if not manifest.is_file():
+            raise DataError(
+                f"{path}: no slice store here (there is no manifest.json)",
+                hint=f"make one first: ctsynth preprocess amos/ {path}",
+            )
+        content = read_json(manifest)
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+            raise DataError(
+                f"{manifest}: its schema is {found}, this version reads {SCHEMA}",
+                hint=f"make the store again: ctsynth preprocess amos/ {path} --overwrite",
+            )
+        try:
+            settings = content["settings"]
+            window = Window(settings["level"], settings["width"])
+            labels = LabelSet.from_json(settings["labels"], str(manifest))
+            subjects = {record["name"]: _subject(path, record) for record in content["subjects"]}
+            _allow_open_files(2 * len(subjects) + _OTHER_OPEN_FILES)
+            return cls(path, settings["size"], window, labels, settings, subjects)
+        except (KeyError, TypeError, ValueError) as error:
+            raise DataError(
+                f"{manifest}: not a manifest: {error!r}", hint="run ctsynth preprocess again"
+            ) from error
+
+    def subjects(self, split: str) -> list[Subject]:
+        """The subjects of a split, by name.
+
+        Raises:
+            UsageError: There is no such split.
+        """
+        if split not in SPLITS:
+            raise UsageError(f"{self.root}: no split is called {split!r}", hint=f"there are: {', '.join(SPLITS)}")
+        found = (self.subjects_by_name[name] for name in sorted(self.subjects_by_name))
+        return [subject for subject in found if subject.split == split]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what it holds: settings, and each subject's split, geometry and hashes of its arrays.
+
+        Where it lies, and where it came from, does not matter.
+        """
+        known = ("name", "split", "ct_sha256", "mask_sha256", "geometry")
+        subjects = [
+            {key: self.subjects_by_name[name].record[key] for key in known}
+            for name in sorted(self.subjects_by_name)
+        ]
+        content = json.dumps({"settings": self.settings, "subjects": subjects}, sort_keys=True)
+        return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raises this process's soft limit of open files, of which a memory map holds one, as far as it may go."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
+
+
+def _subject(root: Path, record: dict[str, Any]) -> Subject:
+    return Subject(
+        folder=root / record["split"] / record["name"],
+        name=record["name"],
+        split=record["split"],
+        geometry=Geometry.from_json(record["geometry"]),
+        voxels={int(number): count for number, count in record["voxels"].items()},
+        record=record,
+    )
+
+
+def write_subject(
+    root: Path,
+    record: dict[str, Any],
+    settings: dict[str, Any],
+    ct: NDArray[np.int16],
+    mask: NDArray[np.uint8],
+) -> dict[str, Any]:
+    """Writes a subject's folder, whole or not at all, in place of an older one.
+
+    Args:
+        root: The store's folder.
+        record: ``name``, ``split``, ``geometry`` (as JSON) and whatever else the manifest shall say.
+        settings: ``size``, ``level``, ``width``, ``labels`` (as JSON) and whatever else made the subject.
+        ct: (Z, size, size) int16, HU within the window.
+        mask: (Z, size, size) uint8, labels with body.
+
+    Returns:
+        The record as it was written, with slices, voxels of each label and the SHA-256 of the arrays.
+
+    Raises:
+        RunError: The folder cannot be written.
+    """
+    folder = root / record["split"] / record["name"]
+    _remove_leftovers(folder)
+    counts = np.bincount(mask.ravel(), minlength=1)
+    voxels = {str(number): int(counts[number]) for number in np.flatnonzero(counts)}
+    with atomic(folder) as partial:
+        partial.mkdir()
+        np.save(partial / "ct.npy", np.ascontiguousarray(ct, np.int16), allow_pickle=False)
+        np.save(partial / "mask.npy", np.ascontiguousarray(mask, np.uint8), allow_pickle=False)
+        hashes = {f"{name}_sha256": sha256(partial / f"{name}.npy") for name in ("ct", "mask")}
+        record = record | {"slices": len(ct), "voxels": voxels} | hashes
+        content = json.dumps(
+            {"schema": SCHEMA, "settings": settings, "subject": record}, indent=2, allow_nan=False
+        )
+        (partial / "subject.json").write_text(content + "\n", encoding="utf-8")
+    return record
+
+
+def read_subject(root: Path, split: str, name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """The settings and the record of a subject whose folder is whole; None where there is none."""
+    folder = root / split / name
+    if not all((folder / file).is_file() for file in ("ct.npy", "mask.npy", "subject.json")):
+        return None
+    try:
+        content = read_json(folder / "subject.json")
+        return (content["settings"], content["subject"]) if content["schema"] == SCHEMA else None
+    except (DataError, KeyError, TypeError):
+        return None
+
+
+def write_manifest(
+    root: Path, settings: dict[str, Any], subjects: Collection[tuple[str, str]], source: str = ""
+) -> list[dict[str, Any]]:
+    """Writes manifest.json: a merge of those of the subjects that are whole and were made with these settings.
+
+    Two shards may write it at the same time: each looks again after writing, so that the last one has seen all.
+
+    Args:
+        root: The store's folder.
+        settings: Of the store; subjects made with others are left out.
+        subjects: (split, name) of all that belong to the store, whichever shard makes them.
+        source: The folder that relative source paths in the records start from.
+
+    Returns:
+        The records that the manifest holds, train before test, by name.
+
+    Raises:
+        RunError: The manifest cannot be written.
+    """
+    order = sorted(subjects, key=lambda subject: (SPLITS.index(subject[0]), subject[1]))
+    written = None
+    while (records := _whole(root, settings, order)) != written:
+        content = {"schema": SCHEMA, "source": source, "settings": settings, "subjects": records}
+        write_json(root / "manifest.json", content)
+        written = records
+    return records
+
+
+def _whole(root: Path, settings: dict[str, Any], subjects: list[tuple[str, str]]) -> list[dict[str, Any]]:
+    found = [read_subject(root, split, name) for split, name in subjects]
+    return [entry[1] for entry in found if entry and entry[0] == settings]
+
+
+def _remove_leftovers(folder: Path) -> None:
+    """Removes what a run that was killed while it wrote this very folder left beside it."""
+    for path in folder.parent.glob(".partial-*"):
+        if re.fullmatch(rf"\.partial-\d+-{re.escape(folder.name)}", path.name):
+            shutil.rmtree(path, ignore_errors=True)

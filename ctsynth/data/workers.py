@@ -1,0 +1,68 @@
+"""One task for many cases, in processes of their own."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from typing import TypeVar
+
+from ctsynth.errors import RunError
+
+_MOST_WORKERS = 8
+
+Case = TypeVar("Case")
+Outcome = TypeVar("Outcome")
+
+
+def outcomes(
+    task: Callable[[Case], Outcome], cases: Sequence[Case], workers: int | None
+) -> Iterator[tuple[Case, Outcome]]:
+    """Runs a task on each case and yields both, in the order in which the cases are done.
+
+    Whatever stops the caller, an error of the task too, lets the cases at hand be finished and drops the others.
+
+    Args:
+        task: What to do; it is pickled, and so are the cases.
+        cases: What to do it with.
+        workers: Processes; the machine's cores, at most 8, if None. 1 works in this process.
+
+    Raises:
+        RunError: A process was killed.
+    """
+    workers = min(workers or min(len(os.sched_getaffinity(0)), _MOST_WORKERS), len(cases))
+    if workers <= 1:
+        for case in cases:
+            yield case, task(case)
+        return
+    context = multiprocessing.get_context("spawn")  # fork would copy other threads' locks as they are
+    with ProcessPoolExecutor(workers, context, _begin) as pool:
+        futures: dict[Future[Outcome], Case] = {pool.submit(task, case): case for case in cases}
+        try:
+            for future in as_completed(futures):
+                yield futures[future], future.result()
+        except BrokenProcessPool as error:
+            raise RunError(
+                "a worker process was killed, most likely for want of memory",
+                hint="run the same command again with fewer --workers: what is whole is kept",
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """Leaves signals to the parent, which lets the case at hand be finished; and does not outlive it."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)

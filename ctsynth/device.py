@@ -1,0 +1,90 @@
+"""Which device, in which precision: what was asked for or a clear refusal, never a silent fallback."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Literal
+
+from ctsynth.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+Precision = Literal["auto", "bf16", "fp32"]
+
+
+def find_device(name: str) -> torch.device:
+    """The device called ``auto``, ``cuda``, ``mps`` or ``cpu``; ``auto`` takes the first of these that is there.
+
+    Raises:
+        UsageError: It is asked for by name and not there.
+    """
+    import torch
+
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        return torch.device(next(device for device, found in there.items() if found))
+    if name not in there:
+        raise UsageError(f"--device {name!r}: wanted one of auto, {', '.join(there)}")
+    if not there[name]:
+        build = f"torch {torch.__version__} sees none" + (
+            "" if torch.version.cuda else ", and is built without CUDA"
+        )
+        raise UsageError(
+            f"--device {name}: {build if name == 'cuda' else 'there is none here'}",
+            hint="check nvidia-smi and CUDA_VISIBLE_DEVICES, or say --device cpu",
+        )
+    return torch.device(name)
+
+
+def check_gpus(wanted: int, device: str) -> None:
+    """Refuses more GPUs than there are, and more than one, which this version does not train on.
+
+    Raises:
+        UsageError: There are fewer, or more than one is asked for.
+    """
+    import torch
+
+    if wanted < 1:
+        raise UsageError(f"--gpus {wanted}: at least 1")
+    if wanted == 1 and device != "cuda":
+        return
+    there = torch.cuda.device_count()
+    if wanted > there:
+        found = "there is none" if not there else f"there {'is' if there == 1 else 'are'} {there}"
+        raise UsageError(
+            f"--gpus {wanted}: {found} on this machine",
+            hint=f"say --gpus {there}, or ask the scheduler for {wanted}"
+            if there
+            else "leave --gpus out to train on the CPU",
+        )
+    if wanted > 1:
+        raise UsageError(
+            f"--gpus {wanted}: this version trains on one GPU", hint="say --gpus 1; --accumulate makes a batch fit"
+        )
+
+
+def find_precision(name: Precision, device: torch.device) -> Precision:
+    """``bf16`` or ``fp32`` for ``auto``, ``bf16`` or ``fp32``: bf16 where the GPU has it.
+
+    Raises:
+        UsageError: bf16 is asked for where it is missing or, as on a CPU, many times slower.
+    """
+    import torch
+
+    has_bf16 = device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    if name == "auto":
+        return "bf16" if has_bf16 else "fp32"
+    if name == "bf16" and not has_bf16:
+        why = "many times slower than fp32 there" if device.type == "cpu" else "this device does not have it"
+        raise UsageError(f"--precision bf16 on {device.type}: {why}", hint="say --precision fp32")
+    return name
+
+
+def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:
+    """The context in which networks run at that precision."""
+    import torch
+
+    if precision != "bf16":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

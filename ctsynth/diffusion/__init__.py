@@ -1,0 +1,1 @@
+"""The diffusion engine: schedule, process, samplers, conditioners."""

@@ -1,0 +1,116 @@
+"""How a denoiser reads the label map: the one thing in which the paper's diffusion models differ."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from ctsynth.networks.conditioning import MaskEncoder, edges, one_hot, scaled_index, to_patches
+
+MaskEncoding = Literal["onehot", "index"]
+
+
+@dataclass(frozen=True, slots=True)
+class Conditioning:
+    """A label map as a denoiser reads it; made once a slice, not once a step, because none of it sees t.
+
+    Shapes:
+        concat: (B, K, H, W), channels beside the noisy slice.
+        features: of an encoder of its own, one a level that is downsampled, finest first.
+    """
+
+    concat: Tensor | None = None
+    features: tuple[Tensor, ...] = ()
+
+
+class Conditioner(nn.Module, ABC):
+    """Turns labels (B, H, W) int64 into a ``Conditioning``.
+
+    Attributes:
+        concat_channels: Channels of ``Conditioning.concat``, 0 without.
+        feature_channels: Channels of each of ``Conditioning.features``.
+    """
+
+    concat_channels: int = 0
+    feature_channels: tuple[int, ...] = ()
+
+    @abstractmethod
+    def forward(self, labels: Tensor) -> Conditioning:
+        """The conditioning of a batch of label maps."""
+
+
+class _Encoded(nn.Module):
+    """A label map as channels, folded into patches: one-hot, or the id in one channel."""
+
+    def __init__(self, num_classes: int, encoding: MaskEncoding, patch: int) -> None:
+        super().__init__()
+        self.num_classes, self.encoding, self.patch = num_classes, encoding, patch
+        self.channels = (num_classes if encoding == "onehot" else 1) * patch**2
+
+    def forward(self, labels: Tensor) -> Tensor:
+        encode = one_hot if self.encoding == "onehot" else scaled_index
+        return to_patches(encode(labels, self.num_classes), self.patch)
+
+
+class ConcatConditioner(Conditioner):
+    """Conditional DDPM: the mask beside the noisy slice (paper, Eq. 6)."""
+
+    def __init__(self, num_classes: int, encoding: MaskEncoding = "onehot", patch: int = 1) -> None:
+        super().__init__()
+        self.encoded = _Encoded(num_classes, encoding, patch)
+        self.concat_channels = self.encoded.channels
+
+    def forward(self, labels: Tensor) -> Conditioning:
+        """The encoded mask, to concatenate."""
+        return Conditioning(concat=self.encoded(labels))
+
+
+class MaskConditioner(Conditioner):
+    """Mask-guided DDPM: the mask in an encoder of its own (paper, Eq. 7 and Fig. 2b)."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        multipliers: Sequence[int],
+        res_blocks: int,
+        encoding: MaskEncoding = "onehot",
+        patch: int = 1,
+    ) -> None:
+        super().__init__()
+        self.encoded = _Encoded(num_classes, encoding, patch)
+        self.encoder = MaskEncoder(self.encoded.channels, channels, multipliers, res_blocks)
+        self.feature_channels = self.encoder.out_channels
+
+    def forward(self, labels: Tensor) -> Conditioning:
+        """The mask's features at every level that is downsampled."""
+        return Conditioning(features=self.encoder(self.encoded(labels)))
+
+
+class EdgeConditioner(Conditioner):
+    """Edge-guided DDPM: the mask beside the noisy slice, its edges in an encoder of their own (paper, Eq. 8)."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int,
+        multipliers: Sequence[int],
+        res_blocks: int,
+        encoding: MaskEncoding = "onehot",
+        patch: int = 1,
+    ) -> None:
+        super().__init__()
+        self.patch = patch
+        self.encoded = _Encoded(num_classes, encoding, patch)
+        self.encoder = MaskEncoder(patch**2, channels, multipliers, res_blocks)
+        self.concat_channels = self.encoded.channels
+        self.feature_channels = self.encoder.out_channels
+
+    def forward(self, labels: Tensor) -> Conditioning:
+        """The encoded mask, to concatenate, and the features of its edge map."""
+        features = self.encoder(to_patches(edges(labels), self.patch))
+        return Conditioning(concat=self.encoded(labels), features=features)

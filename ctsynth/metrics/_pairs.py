@@ -1,0 +1,75 @@
+"""Brings a subject of the store and a synthetic volume to the same slices."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.slices import stacked_geometry, to_slices, unstack
+from ctsynth.data.store import Store, Subject
+from ctsynth.data.volume import Geometry, Volume
+from ctsynth.errors import DataError
+from ctsynth.metrics.base import Pair
+
+TOLERANCE = 1e-3
+"""Largest difference between two affines of one grid, mm."""
+
+
+def read_pair(subject: Subject, path: Path, store: Store) -> Pair:
+    """A subject's real slices and its synthetic ones, brought to the same grid and to [0, 1].
+
+    The volume may lie on the grid of the re-stacked slices or on that of the source file, in any orientation.
+
+    Raises:
+        DataError: The volume is on another grid, or its values cannot be HU.
+    """
+    volume = Volume.load(path)
+    stacked = stacked_geometry(subject.geometry, store.size)
+    _check_values(volume.voxels, path, store)
+    if _same_grid(volume.geometry, stacked):
+        slices = unstack(volume.voxels)
+    elif _same_grid(volume.geometry, subject.geometry):
+        hu = volume.voxels if volume.voxels.dtype.kind in "if" else volume.voxels.astype(np.float32)
+        slices = to_slices(store.window.clip(hu), store.size, "ct", air=store.window.low)
+    else:
+        raise DataError(
+            f"{path}: its grid is {_described(volume.geometry)}; {subject.name} has "
+            f"{_described(subject.geometry)}, and {_described(stacked)} as slices",
+            hint="bring it to one of these grids, or draw it from the label map of that subject",
+        )
+    return Pair(
+        subject=subject.name,
+        real=store.window.normalize(subject.ct()),
+        synthetic=store.window.normalize(np.ascontiguousarray(slices)),
+        mask=np.asarray(subject.mask()),
+        labels=store.labels,
+        window=store.window,
+        geometry=stacked,
+    )
+
+
+def _check_values(voxels: NDArray[Any], path: Path, store: Store) -> None:
+    """Refuses what cannot be HU: gray values in [0, 1], [-1, 1] or 0..255 would give numbers, and wrong ones."""
+    lowest, highest = float(voxels.min()), float(voxels.max())
+    if not np.isfinite([lowest, highest]).all():
+        raise DataError(f"{path}: it holds NaN or infinity", hint="draw it again")
+    if max(-lowest, highest) <= 1.001 or (lowest >= 0 and highest <= 255 and store.window.low < 0):
+        low, width = store.window.low, store.window.width
+        raise DataError(
+            f"{path}: its values are within [{lowest:g}, {highest:g}], which cannot be HU of a patient in air",
+            hint=f"bring it to Hounsfield units: HU = {width:g} x {low:+g} for x in [0, 1]",
+        )
+
+
+def _same_grid(one: Geometry, other: Geometry) -> bool:
+    return one.shape == other.shape and bool(np.allclose(one.affine, other.affine, rtol=0, atol=TOLERANCE))
+
+
+def _described(geometry: Geometry) -> str:
+    """Shape, spacing and origin: "64 x 64 x 24 voxels of 5.5 x 5.5 x 5 mm from (-173, -173, 0)"."""
+    spacing = " x ".join(f"{length:.4g}" for length in geometry.spacing)
+    origin = ", ".join(f"{place:.4g}" for place in geometry.affine[:3, 3])
+    return f"{' x '.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin})"

@@ -1,0 +1,197 @@
+"""What a metric is: one file of this package that defines one subclass of ``Metric``."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth import plugins
+from ctsynth.data.volume import Geometry
+from ctsynth.data.window import Window
+from ctsynth.errors import UsageError
+from ctsynth.labels import LabelSet
+from ctsynth.scores import Result, Value
+
+PACKAGE = "ctsynth.metrics"
+
+Array = NDArray[np.float64]
+Unit = NDArray[np.floating[Any]]
+"""Values in [0, 1]: the window's ends."""
+
+RESAMPLES = 2000
+"""Of the bootstrap over subjects."""
+
+SEED = 0
+"""Of the bootstrap: the same scores give the same intervals."""
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Pair:
+    """A subject's real and synthetic slices.
+
+    Args:
+        subject: Its name.
+        real: (Z, H, W) in [0, 1].
+        synthetic: (Z, H, W) in [0, 1].
+        mask: (Z, H, W) uint8 labels, body included.
+        labels: The classes of the mask.
+        window: What [0, 1] stands for in HU.
+        geometry: Where the stacked slices lie, mm.
+    """
+
+    subject: str
+    real: Unit
+    synthetic: Unit
+    mask: NDArray[np.uint8]
+    labels: LabelSet
+    window: Window
+    geometry: Geometry
+
+    @property
+    def body_id(self) -> int:
+        """The label of the body where no organ is."""
+        return self.labels.body_id
+
+    @property
+    def body(self) -> NDArray[np.bool_]:
+        """(Z, H, W): the patient, organs included."""
+        inside: NDArray[np.bool_] = self.mask != 0
+        return inside
+
+
+class Metric(ABC):
+    """A number that says how close synthetic volumes are to the real ones.
+
+    One instance sees each pair of the set once, one subject in memory at a time, and then gives its result.
+
+    Attributes:
+        title: Its heading in tables.
+        unit: Empty for a plain number.
+        digits: Decimal places to show.
+        higher_is_better: None where neither is, as with a ratio that should be 1.
+        settings: All that the number depends on; stated beside it.
+        rank: Its place in tables, the lowest first; the paper's FID, PSNR, SSIM and DSC lead.
+    """
+
+    title: ClassVar[str]
+    unit: ClassVar[str] = ""
+    digits: ClassVar[int] = 3
+    higher_is_better: ClassVar[bool | None] = None
+    settings: ClassVar[Mapping[str, Any]] = {}
+    rank: ClassVar[int] = 100
+
+    @classmethod
+    def available(cls) -> str | None:
+        """None if it can be computed here; else why not, and what would mend that."""
+        return None
+
+    @abstractmethod
+    def add(self, pair: Pair) -> None:
+        """Takes a subject in."""
+
+    @abstractmethod
+    def result(self) -> Result:
+        """What was found over all subjects so far."""
+
+
+class SliceMean:
+    """The mean over the slices of a set, which is how the paper's PSNR and SSIM are read (Sec. 3).
+
+    A slice whose value is not finite is left out of every mean, and stands as None in the list of slices.
+    """
+
+    def __init__(self) -> None:
+        self.per_slice: dict[str, list[float | None]] = {}
+
+    def add(self, subject: str, values: Sequence[float]) -> None:
+        """Takes a subject's slices in, in order."""
+        self.per_slice[subject] = [float(value) if np.isfinite(value) else None for value in values]
+
+    def result(self, metric: Metric, title: str, notes: Sequence[str] = ()) -> Result:
+        """The column of the table: mean over all slices, interval over subjects."""
+        kept = {name: [v for v in values if v is not None] for name, values in self.per_slice.items()}
+        sums = np.array([sum(values) for values in kept.values()], np.float64)
+        counts = np.array([len(values) for values in kept.values()], np.float64)
+        return Result(
+            title=title,
+            total=ratio(sums, counts, n=int(counts.sum()), unit=metric.unit),
+            digits=metric.digits,
+            higher_is_better=metric.higher_is_better,
+            per_subject={name: float(np.mean(values)) if values else None for name, values in kept.items()},
+            per_slice=self.per_slice,
+            settings=metric.settings,
+            notes=tuple(notes),
+        )
+
+
+def ratio(sums: Array, counts: Array, *, n: int, unit: str) -> Value:
+    """The sum of ``sums`` over that of ``counts`` with its interval; a mean over slices is one.
+
+    Args:
+        sums: (subjects,).
+        counts: (subjects,), none negative.
+        n: How many things were averaged.
+        unit: Of the ratio.
+    """
+    if not counts.sum() > 0:
+        return Value(value=None, n=n, unit=unit)
+    draws = resample(sums), resample(counts)
+    low, high = interval(np.divide(*draws, out=np.full_like(draws[0], np.nan), where=draws[1] > 0), len(counts))
+    return Value(value=float(sums.sum() / counts.sum()), low=low, high=high, n=n, unit=unit)
+
+
+def resample(sums: Array) -> Array:
+    """Bootstrap over subjects: the sum over as many of them, drawn with replacement, ``RESAMPLES`` times.
+
+    Every call with as many subjects draws the same ones, so that sums of several quantities belong together.
+
+    Args:
+        sums: (subjects, ...).
+
+    Returns:
+        (RESAMPLES, ...).
+    """
+    subjects = len(sums)
+    times = np.random.default_rng(SEED).multinomial(subjects, np.full(subjects, 1 / subjects), size=RESAMPLES)
+    draws: Array = times @ sums
+    return draws
+
+
+def interval(draws: Array, subjects: int) -> tuple[float, float] | tuple[None, None]:
+    """The 95 % percentile interval of bootstrapped values; none with fewer than two subjects.
+
+    Args:
+        draws: (RESAMPLES,); NaN where a resample had nothing to average, which is left out.
+        subjects: How many were drawn from.
+    """
+    known = draws[np.isfinite(draws)]
+    if subjects < 2 or not len(known):
+        return None, None
+    low, high = np.percentile(known, [2.5, 97.5])
+    return float(low), float(high)
+
+
+def names() -> list[str]:
+    """The metrics there are, by name."""
+    return plugins.names(PACKAGE)
+
+
+def find(name: str) -> type[Metric]:
+    """The class of a metric.
+
+    Raises:
+        UsageError: There is no such metric, or its file defines none.
+    """
+    module = plugins.load(PACKAGE, name)
+    for value in vars(module).values():
+        if not isinstance(value, type) or not issubclass(value, Metric) or inspect.isabstract(value):
+            continue
+        if value.__module__ == module.__name__:
+            return value
+    raise UsageError(f"{module.__file__}: defines no metric", hint="subclass ctsynth.metrics.base.Metric in it")

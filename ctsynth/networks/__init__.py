@@ -1,0 +1,1 @@
+"""Network parts that know neither files nor configuration."""

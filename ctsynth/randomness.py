@@ -1,0 +1,95 @@
+"""Random numbers as a function of a position, never of a generator's history.
+
+What is drawn for slice 7 at step 1200 under seed 3 depends on these numbers alone. So a run that was broken and resumed
+equals the unbroken one, and a synthetic slice does not depend on its batch, its shard or its rank.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+Key = tuple[str | int, ...]
+
+NEIGHBORS = 5
+"""Lattice keys on either side of a position that a smooth draw mixes; further ones weigh less than 1e-4."""
+
+
+def seed_of(*key: str | int) -> int:
+    """A 63-bit seed for a key; different keys give unrelated streams."""
+    digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+class Draws:
+    """Draws for a batch, each item from a stream of its own.
+
+    Args:
+        items: For each item of the batch the keys that it is drawn from and their weights; normal draws are the
+            weighted sums, which keep unit variance when the squared weights sum to 1.
+        device: Where the numbers are drawn; another device draws other numbers.
+    """
+
+    def __init__(self, items: Sequence[Sequence[tuple[Key, float]]], device: torch.device) -> None:
+        self.items = items
+        self.device = device
+        self._generator = torch.Generator(device)
+
+    @classmethod
+    def at(cls, keys: Sequence[Key], device: torch.device) -> Draws:
+        """Draws in which each item has one key."""
+        return cls([[(key, 1.0)] for key in keys], device)
+
+    @classmethod
+    def smooth(
+        cls, key: Key, positions: Sequence[float], correlation_length: float, device: torch.device
+    ) -> Draws:
+        """Draws whose items are alike where their positions are near, for slices along z.
+
+        White noise on a fixed lattice of positions, smoothed by a Gaussian: the correlation of two normal draws at
+        distance d is exp(-d^2 / (2 correlation_length^2)), whatever other positions are in the batch.
+
+        Args:
+            key: Of the volume.
+            positions: Of each item, in mm.
+            correlation_length: In mm.
+        """
+        spacing = correlation_length / math.sqrt(
+            2
+        )  # the smoothing's standard deviation, and fine enough a lattice
+        items = []
+        for position in positions:
+            center = round(position / spacing)
+            lattice = range(center - NEIGHBORS, center + NEIGHBORS + 1)
+            weights = [math.exp(-0.5 * (position / spacing - k) ** 2) for k in lattice]
+            norm = math.sqrt(sum(weight**2 for weight in weights))
+            items.append([((*key, k), weight / norm) for k, weight in zip(lattice, weights, strict=True)])
+        return cls(items, device)
+
+    def normal(self, name: str | int, shape: Sequence[int]) -> Tensor:
+        """Standard normal numbers called ``name``: (B, *shape) float32."""
+        drawn: dict[Key, Tensor] = {}
+        out = torch.zeros(len(self.items), *shape, device=self.device)
+        for row, sources in zip(out, self.items, strict=True):
+            for key, weight in sources:
+                if key not in drawn:
+                    drawn[key] = torch.randn(*shape, generator=self._seeded(key, name), device=self.device)
+                row.add_(drawn[key], alpha=weight)
+        return out
+
+    def integers(self, name: str | int, high: int) -> Tensor:
+        """Whole numbers of [0, high) called ``name``, each from its item's heaviest key: (B,) int64."""
+        rows = [
+            torch.randint(
+                high, (), generator=self._seeded(max(sources, key=lambda s: s[1])[0], name), device=self.device
+            )
+            for sources in self.items
+        ]
+        return torch.stack(rows)
+
+    def _seeded(self, key: Key, name: str | int) -> torch.Generator:
+        return self._generator.manual_seed(seed_of(*key, name))

@@ -1,0 +1,1 @@
+"""From scores.json to tables, figures and one page. Imports no torch."""

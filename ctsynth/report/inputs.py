@@ -1,0 +1,105 @@
+"""Finds what a report is about: scores, and the training runs behind them."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ctsynth.errors import DataError
+from ctsynth.files import read_json
+from ctsynth.scores import Scores
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One system of the report.
+
+    Args:
+        name: What to call it; no other entry is called so.
+        scores: None for a run that was not scored.
+        run: Its training run; None where it is not here.
+    """
+
+    name: str
+    scores: Scores | None
+    run: Path | None
+
+
+def find(inputs: Sequence[Path]) -> list[Entry]:
+    """What each path means, every run only once.
+
+    Raises:
+        DataError: A path is neither scores nor a run.
+    """
+    entries = [_entry(path) for path in inputs]
+    scored = {entry.run.resolve() for entry in entries if entry.run and entry.scores}
+    entries = [entry for entry in entries if entry.scores or not entry.run or entry.run.resolve() not in scored]
+    return _told_apart(entries)
+
+
+def _entry(path: Path) -> Entry:
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    file = path / "scores.json" if path.is_dir() else path
+    if file.is_file():
+        scores = Scores.load(file)
+        return Entry(scores.name, scores, path if _is_run(path) else _run_of(scores))
+    if _is_run(path):
+        return Entry(path.absolute().name, None, path)
+    raise DataError(
+        f"{path}: neither a training run nor scored: no metrics.jsonl, no scores.json",
+        hint=f"score the volumes first: ctsynth score {path}",
+    )
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "metrics.jsonl").is_file() or (path / "checkpoints").is_dir()
+
+
+def _run_of(scores: Scores) -> Path | None:
+    """RUN of the checkpoint RUN/checkpoints/step_N that the volumes were drawn with, if it is still there."""
+    model = scores.provenance.get("model")
+    run = Path(model).parent.parent if isinstance(model, str) else None
+    return run if run and _is_run(run) else None
+
+
+def _told_apart(entries: list[Entry]) -> list[Entry]:
+    """Adds iterations, then numbers, to names that occur more than once."""
+    counts = Counter(entry.name for entry in entries)
+    named = [
+        replace(entry, name=f"{entry.name}, {entry.scores.provenance['iterations']:,} iterations")
+        if counts[entry.name] > 1 and entry.scores and entry.scores.provenance.get("iterations")
+        else entry
+        for entry in entries
+    ]
+    counts, seen = Counter(entry.name for entry in named), Counter[str]()
+    for place, entry in enumerate(named):
+        seen[entry.name] += 1
+        if counts[entry.name] > 1:
+            named[place] = replace(entry, name=f"{entry.name} ({seen[entry.name]})")
+    return named
+
+
+def metrics_rows(run: Path) -> list[dict[str, float]]:
+    """The rows of a run's metrics.jsonl; a line that is still being written is left out."""
+    path = run / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    rows = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            continue
+    return [row for row in rows if isinstance(row, dict) and "step" in row]
+
+
+def run_config(run: Path) -> dict[str, Any]:
+    """A run's config.json; empty where it has none."""
+    path = run / "config.json"
+    content = read_json(path) if path.is_file() else {}
+    return content if isinstance(content, dict) else {}

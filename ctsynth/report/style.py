@@ -1,0 +1,50 @@
+"""The look of the page: one style sheet, light and dark, from a phone to a wide screen."""
+
+CSS = """
+:root { color-scheme: light dark; --ground: #fbfbf9; --panel: #ffffff; --ink: #1c2026; --faint: #5b6470;
+  --line: #dcdfe4; --accent: #1f6fb2; --warn-ground: #fff4dc; --warn-ink: #6a4a00; }
+@media (prefers-color-scheme: dark) { :root { --ground: #14171c; --panel: #1b2027; --ink: #e7eaef;
+  --faint: #a3acb9; --line: #323944; --accent: #7db9ec; --warn-ground: #3a2f14; --warn-ink: #f4d894; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--ground); color: var(--ink);
+  font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
+main { max-width: 1080px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
+h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); }
+h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
+p, ul { max-width: 46rem; margin: .5rem 0; }
+.faint, figcaption { color: var(--faint); font-size: .875rem; }
+.warning { background: var(--warn-ground); color: var(--warn-ink); border-radius: 6px; padding: .6rem .9rem;
+  max-width: none; }
+.scroll { overflow-x: auto; max-width: 100%; background: var(--panel); border: 1px solid var(--line);
+  border-radius: 8px; }
+.scroll:focus-visible { outline: 2px solid var(--accent); }
+table { border-collapse: collapse; width: 100%; font-variant-numeric: tabular-nums; }
+th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap; font-weight: 400; }
+th:first-child, td:first-child { text-align: left; }
+thead th { color: var(--faint); font-size: .8125rem; border-bottom: 1px solid var(--line); }
+tbody tr + tr > * { border-top: 1px solid var(--line); }
+td small { display: block; color: var(--faint); font-weight: 400; }
+.best { font-weight: 700; }
+.swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em;
+  outline: 1px solid rgb(128 128 128 / .5); }
+.legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; padding: 0; max-width: none;
+  font-size: .875rem; }
+.slices { display: grid; grid-template-columns: repeat(4, minmax(132px, 1fr)); gap: 4px; padding: 10px;
+  min-width: 560px; background: #14171c; color: #d5dae2; }
+.slices img { width: 100%; display: block; image-rendering: pixelated; background: #000; }
+.slices span { text-align: center; font-size: .8125rem; }
+.slices .of { grid-column: 1 / -1; text-align: left; color: #a9b1bf; padding: 2px 0 10px; }
+.scale { display: flex; align-items: center; gap: .5rem; font-size: .875rem; margin: .5rem 0; flex-wrap: wrap; }
+.scale img { width: 200px; height: 12px; image-rendering: auto; border-radius: 2px; }
+figure { margin: .75rem 0; }
+figure svg { width: 100%; min-width: 460px; height: auto; display: block; padding: .5rem; font-family: inherit; }
+figure .sheet { display: block; max-width: 100%; min-width: 400px; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .9rem; }
+dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
+details { margin: .75rem 0; } summary { cursor: pointer; color: var(--accent); }
+code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em; }
+@media (max-width: 520px) { main { padding: 1.25rem .9rem 3rem; } h1 { font-size: 1.4rem; }
+  dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
+@media print { .scroll { overflow: visible; } body { background: #fff; } }
+"""

@@ -1,0 +1,244 @@
+"""What ``ctsynth score`` found: the form of scores.json, which docs/scores.schema.json describes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ctsynth.errors import DataError
+from ctsynth.files import read_json, write_json
+from ctsynth.labels import LabelSet
+
+SCHEMA = 1
+"""Of scores.json."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Value:
+    """A number over the set.
+
+    Args:
+        value: None where there was nothing to average.
+        low: Lower end of the 95 % bootstrap interval over subjects; None with a single subject.
+        high: Its upper end.
+        n: How many things were averaged.
+        unit: ``dB``, ``HU``; empty for a plain number.
+        parts: What the value is made of, in the same unit: the means of real and synthetic, of a difference.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    unit: str = ""
+    parts: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Result:
+    """What a metric found: one column of the score table.
+
+    Args:
+        title: The column's heading.
+        total: Over the set.
+        digits: Decimal places to show.
+        higher_is_better: None where neither is, as with a ratio that should be 1.
+        counted: What ``total.n`` counts: slices, subjects, organs.
+        per_subject: None where a subject has nothing to average.
+        per_slice: Of each subject, slice by slice; None for a slice left out.
+        per_organ: By name in the label set.
+        settings: All that the number depends on.
+        notes: What a reader of the number must know: what was left out and how much.
+        variants: Further columns of the same metric by the suffix of their names: ``body`` of ``psnr`` is
+            ``psnr_body``. In scores.json they stand beside it.
+    """
+
+    title: str
+    total: Value
+    digits: int = 3
+    higher_is_better: bool | None = None
+    counted: str = "slices"
+    per_subject: Mapping[str, float | None] = field(default_factory=dict)
+    per_slice: Mapping[str, list[float | None]] = field(default_factory=dict)
+    per_organ: Mapping[str, Value] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    variants: Mapping[str, Result] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reference:
+    """The floor (real train against real test) or the ceiling (a segmenter on the real volumes).
+
+    Args:
+        values: By metric; None where it was not computed.
+        reason: Why not; empty where it was.
+    """
+
+    values: Mapping[str, Value] | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sources:
+    """Where the pictures of a report come from.
+
+    Args:
+        store: Folder of the slice store.
+        synthetic: Each subject's volume.
+    """
+
+    store: Path
+    synthetic: Mapping[str, Path]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scores:
+    """Everything that was found about one set of synthetic volumes.
+
+    Args:
+        name: What to call the set in tables.
+        split: ``train`` or ``test``.
+        subjects: How many were scored.
+        slices: How many they have together.
+        missing: Subjects of the split without a volume.
+        labels: The store's label set.
+        metrics: By name.
+        left_out: Metrics that could not be computed here, and why.
+        floor: Real train against real test.
+        ceiling: The segmenter on the real windowed volumes.
+        provenance: What the volumes were made with, where all agree, from the JSON beside them.
+        settings: Of the scoring: window, size, bootstrap, digest of the store.
+        versions: Of the programs.
+        sources: Of the pictures.
+    """
+
+    name: str
+    split: str
+    subjects: int
+    slices: int
+    missing: tuple[str, ...]
+    labels: LabelSet
+    metrics: Mapping[str, Result]
+    left_out: Mapping[str, str]
+    floor: Reference
+    ceiling: Reference
+    provenance: Mapping[str, Any]
+    settings: Mapping[str, Any]
+    versions: Mapping[str, str]
+    sources: Sources
+
+    def as_json(self, folder: Path | None = None) -> dict[str, Any]:
+        """The content of scores.json; paths are relative to ``folder`` if given, else absolute."""
+
+        def place(path: Path) -> str:
+            return os.path.relpath(path.absolute(), folder.absolute()) if folder else str(path.absolute())
+
+        return {
+            "schema": SCHEMA,
+            "name": self.name,
+            "split": self.split,
+            "subjects": self.subjects,
+            "slices": self.slices,
+            "missing": list(self.missing),
+            "labels": self.labels.as_json(),
+            "metrics": {name: _result_json(result) for name, result in self.metrics.items()},
+            "left_out": dict(self.left_out),
+            "floor": asdict(self.floor),
+            "ceiling": asdict(self.ceiling),
+            "provenance": dict(self.provenance),
+            "settings": dict(self.settings),
+            "versions": dict(self.versions),
+            "sources": {
+                "store": place(self.sources.store),
+                "synthetic": {name: place(path) for name, path in self.sources.synthetic.items()},
+            },
+        }
+
+    def save(self, path: Path) -> None:
+        """Writes scores.json; the paths in it are relative to its folder.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        write_json(path, self.as_json(path.parent))
+
+    @classmethod
+    def load(cls, path: Path) -> Scores:
+        """Reads scores.json.
+
+        Raises:
+            DataError: It is missing, of another schema, or no scores.json.
+        """
+        content = read_json(path)
+        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
+            found = content.get("schema") if isinstance(content, dict) else type(content).__name__
+            raise DataError(
+                f"{path}: schema {found!r}, this version reads {SCHEMA}",
+                hint="score again: ctsynth score SYNTHETIC",
+            )
+        try:
+            return cls._from_json(content, path)
+        except KeyError as error:
+            raise DataError(f"{path}: not a scores.json: {error.args[0]!r} is missing") from error
+        except (TypeError, ValueError, AttributeError) as error:
+            raise DataError(f"{path}: not a scores.json: {error}") from error
+
+    @classmethod
+    def _from_json(cls, content: dict[str, Any], path: Path) -> Scores:
+        sources = content["sources"]
+        return cls(
+            name=_typed(content, "name", str),
+            split=_typed(content, "split", str),
+            subjects=_typed(content, "subjects", int),
+            slices=_typed(content, "slices", int),
+            missing=tuple(_typed(content, "missing", list)),
+            labels=LabelSet.from_json(content["labels"], str(path)),
+            metrics={name: _result(entry) for name, entry in _typed(content, "metrics", dict).items()},
+            left_out=_typed(content, "left_out", dict),
+            floor=_reference(content["floor"]),
+            ceiling=_reference(content["ceiling"]),
+            provenance=_typed(content, "provenance", dict),
+            settings=_typed(content, "settings", dict),
+            versions=_typed(content, "versions", dict),
+            sources=Sources(
+                store=path.parent / sources["store"],
+                synthetic={name: path.parent / place for name, place in sources["synthetic"].items()},
+            ),
+        )
+
+
+def _typed(content: Mapping[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401  of that type
+    value = content[key]
+    if not isinstance(value, kind):
+        raise TypeError(f"{key} is {value!r}, wanted {kind.__name__}")
+    return value
+
+
+def _result_json(result: Result) -> dict[str, Any]:
+    content = asdict(result)
+    del content["variants"]
+    return content | {"notes": list(result.notes)}
+
+
+def _result(content: dict[str, Any]) -> Result:
+    organs = {name: _value(entry) for name, entry in content["per_organ"].items()}
+    return Result(
+        **content | {"total": _value(content["total"]), "per_organ": organs, "notes": tuple(content["notes"])}
+    )
+
+
+def _value(content: dict[str, Any]) -> Value:
+    for key in ("value", "low", "high"):
+        if not isinstance(content[key], int | float | None):
+            raise TypeError(f"{key} is {content[key]!r}, wanted a number or null")
+    return Value(**content)
+
+
+def _reference(content: dict[str, Any]) -> Reference:
+    values = content["values"]
+    known = None if values is None else {name: _value(entry) for name, entry in values.items()}
+    return Reference(values=known, reason=_typed(content, "reason", str))

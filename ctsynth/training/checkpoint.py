@@ -1,0 +1,166 @@
+"""Checkpoints: whole or absent, found by name, refused when damaged.
+
+RUN/checkpoints/step_000150000/ holds model.safetensors, ema.safetensors, config.json and trainer.pt (the optimizers);
+RUN/latest names the newest.
+"""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ctsynth.config import RunConfig, build
+from ctsynth.errors import DataError, UsageError
+from ctsynth.files import atomic, sha256, write_json, write_text
+from ctsynth.labels import LabelSet
+from ctsynth.methods import base
+from ctsynth.methods.base import Method
+
+log = logging.getLogger(__name__)
+
+FILES = ("model.safetensors", "ema.safetensors", "config.json", "trainer.pt")
+
+
+def save(
+    run: Path, step: int, model: nn.Module, ema: nn.Module, config: RunConfig, trainer: Mapping[str, Any]
+) -> Path:
+    """Writes RUN/checkpoints/step_N, whole or not at all, then points RUN/latest at it.
+
+    Raises:
+        RunError: It cannot be written; what was there before stays.
+    """
+    path = run / "checkpoints" / f"step_{step:09d}"
+    with atomic(path) as partial:
+        partial.mkdir()
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
+        save_file({k: v.contiguous() for k, v in ema.state_dict().items()}, partial / "ema.safetensors")
+        write_json(partial / "config.json", config.as_json())
+        torch.save(dict(trainer), partial / "trainer.pt")
+    write_text(run / "latest", path.name + "\n")
+    return path
+
+
+def step_of(checkpoint: Path) -> int:
+    """The number of optimizer steps behind a checkpoint, from its name."""
+    return int(checkpoint.name.removeprefix("step_"))
+
+
+def saved(run: Path) -> list[Path]:
+    """A run's checkpoints, oldest first."""
+    return sorted(path for path in (run / "checkpoints").glob("step_*") if path.is_dir())
+
+
+def prune(run: Path, keep_every: int) -> None:
+    """Deletes checkpoints that are neither among the newest two nor at a multiple of ``keep_every`` steps."""
+    for path in saved(run)[:-2]:
+        if step_of(path) % keep_every:
+            shutil.rmtree(path)
+
+
+def find(model: Path | None, runs: Path = Path("runs")) -> Path:
+    """The checkpoint that a path means: a checkpoint folder, a run's latest, or the latest of the newest run.
+
+    Raises:
+        UsageError: There is none.
+    """
+    hint = "train one first: ctsynth train --cond mask"
+    if model is None:
+        latest = sorted(runs.glob("*/latest"), key=lambda path: path.stat().st_mtime)
+        if not latest:
+            raise UsageError(f"no run with a checkpoint in {runs}/", hint=hint)
+        model = latest[-1].parent
+    if (model / "config.json").is_file() and (model / "model.safetensors").is_file():
+        return model
+    if not model.is_dir():
+        raise UsageError(f"{model}: no such run or checkpoint", hint=hint)
+    pointer = model / "latest"
+    named = model / "checkpoints" / pointer.read_text().strip() if pointer.is_file() else None
+    if named and named.is_dir():
+        return named
+    if there := saved(model):
+        return there[-1]
+    raise UsageError(f"no checkpoint in {model}", hint=hint)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A method with its weights, ready to draw.
+
+    Args:
+        method: In evaluation mode, on the device.
+        config: What it was trained with.
+        labels: The label set that it knows.
+        path: The checkpoint's folder.
+        digest: SHA-256 of its weights file.
+    """
+
+    method: Method
+    config: RunConfig
+    labels: LabelSet
+    path: Path
+    digest: str
+
+
+def make_method(config: RunConfig) -> Method:
+    """The method that a config.json describes, with its initial weights drawn from the run's seed."""
+    cls = base.find(config.method)
+    options = build(cls.Options, config.options, f"options of {config.method}")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.training.seed)
+        classes = LabelSet.from_json(config.labels).num_classes
+        return cls(options, num_classes=classes, size=config.size)
+
+
+def load(checkpoint: Path, device: torch.device, *, raw: bool = False) -> Trained:
+    """Loads a checkpoint to draw from: the averaged weights, or the raw ones.
+
+    Raises:
+        DataError: A file of it is missing or damaged, or holds the weights of another network.
+    """
+    config = RunConfig.read(checkpoint / "config.json")
+    method = make_method(config)
+    weights = checkpoint / ("model.safetensors" if raw else "ema.safetensors")
+    load_weights(method, weights)
+    method.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    return Trained(method, config, LabelSet.from_json(config.labels), checkpoint, sha256(weights))
+
+
+def load_weights(model: nn.Module, file: Path) -> None:
+    """Loads a safetensors file into a model of exactly those weights.
+
+    Raises:
+        DataError: The file is missing or damaged, or of another network.
+    """
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{file}: cannot read it: {error}", hint="use another checkpoint of the run") from error
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise DataError(f"{file}: weights of another network: {first}") from error
+
+
+def load_trainer(checkpoint: Path) -> dict[str, Any]:
+    """The state of the optimizers.
+
+    Raises:
+        DataError: The file is missing or damaged.
+    """
+    file = checkpoint / "trainer.pt"
+    try:
+        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise DataError(f"{file}: cannot read it: {error}", hint="use another checkpoint of the run") from error
+    return content

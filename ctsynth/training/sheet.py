@@ -1,0 +1,62 @@
+"""Sample sheets: the same few test masks at every checkpoint, so that progress can be seen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctsynth import figures
+from ctsynth.data.loader import SliceDataset
+from ctsynth.device import Precision, autocast
+from ctsynth.files import atomic
+from ctsynth.labels import LabelSet
+from ctsynth.methods.base import Method
+from ctsynth.randomness import Draws
+
+COUNT = 4
+"""Masks on a sheet."""
+
+
+class SampleSheet:
+    """Draws mask, real and synthetic slices side by side.
+
+    Args:
+        dataset: The slices to choose from; the same ones are chosen each time.
+        labels: Gives the masks their colors.
+        device: Where to draw.
+        precision: ``bf16`` or ``fp32``.
+    """
+
+    def __init__(
+        self, dataset: SliceDataset, labels: LabelSet, *, device: torch.device, precision: Precision
+    ) -> None:
+        self.labels, self.device, self.precision = labels, device, precision
+        chosen = _varied(dataset, COUNT)
+        self.batch = dataset.batch(chosen, device)
+
+    def draw(self, method: Method, path: Path, step: int, iterations: int) -> None:
+        """Writes the sheet of a step as PNG."""
+        keys = [("sheet", row) for row in range(len(self.batch.labels))]
+        with torch.inference_mode(), autocast(self.device, self.precision):
+            drawn = method.generate(self.batch.labels, rng=Draws.at(keys, self.device))
+        synthetic = (drawn[:, 0].float().cpu().numpy() + 1) / 2
+        real = (self.batch.image[:, 0].cpu().numpy() + 1) / 2
+        masks = self.batch.labels.cpu().numpy().astype(np.uint8)
+        rows = [
+            [figures.colorize(mask, self.labels), figures.gray(before), figures.gray(after)]
+            for mask, before, after in zip(masks, real, synthetic, strict=True)
+        ]
+        title = f"{method.title}, step {step:,} of {iterations:,} ({step / iterations:.0%})"
+        image = figures.sheet(
+            rows, headers=("mask", "real", "synthetic"), title=title, caption=method.caution(step)
+        )
+        with atomic(path) as partial:
+            image.save(partial, format="PNG")
+
+
+def _varied(dataset: SliceDataset, count: int) -> list[int]:
+    """Slices spread over the split, each the one with the most classes in its part of it."""
+    parts = np.array_split(np.arange(len(dataset)), min(count, len(dataset)))
+    return [max(map(int, part), key=lambda index: len(np.unique(dataset[index][1]))) for part in parts]

@@ -1,0 +1,87 @@
+"""What tests of more than one module share: real CT, and small volumes made on the spot."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+SPACING = 12.0  # mm, of the small cases: a body of 300 x 220 mm on 32 x 24 voxels
+
+
+@pytest.fixture(scope="session")
+def real_ct() -> Path:
+    """Two real CT in AMOS22's layout; they lie beside the checkout and are no part of it."""
+    folder = Path(__file__).resolve().parents[2] / "shared" / "real_ct"
+    if not folder.is_dir():
+        pytest.skip(f"no real CT in {folder}")
+    return folder
+
+
+class SmallCase(NamedTuple):
+    """A patient of a few voxels: (32, 24, 6) RAS+, an elliptic body with liver, spleen and a gas bubble."""
+
+    hu: np.ndarray
+    labels: np.ndarray
+    affine: np.ndarray
+
+
+@pytest.fixture
+def small_case():
+    """Makes a small case; each seed is another patient."""
+
+    def make(seed: int = 0) -> SmallCase:
+        rng = np.random.default_rng(seed)
+        x, y, _ = np.meshgrid(np.arange(32) - 15.5, np.arange(24) - 11.5, np.arange(6), indexing="ij")
+        body = (x / 12.5) ** 2 + (y / 9.2) ** 2 <= 1
+        hu = np.where(body, 40, -1000) + rng.integers(-15, 16, body.shape)
+        labels = np.zeros(body.shape, np.uint8)
+        labels[(x - 5) ** 2 + y**2 <= 16] = 6
+        labels[(x + 6) ** 2 + (y + 2) ** 2 <= 6] = 1
+        hu[labels == 6] += 60
+        hu[(x + 2) ** 2 + (y - 4) ** 2 <= 2] = -950
+        affine = np.diag([SPACING, SPACING, 5.0, 1.0])
+        affine[:3, 3] = rng.uniform(-200, 0, 3).astype(np.float32)
+        return SmallCase(hu.astype(np.int16), labels, affine)
+
+    return make
+
+
+@pytest.fixture
+def write_nifti():
+    """Writes RAS+ voxels as a NIfTI file, with other axes where an orientation as ``LPS`` is given."""
+
+    def write(path: Path, voxels: np.ndarray, affine: np.ndarray, axes: str = "RAS") -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        turn = nib.orientations.ornt_transform(
+            nib.orientations.axcodes2ornt("RAS"), nib.orientations.axcodes2ornt(axes)
+        )
+        turned = affine @ nib.orientations.inv_ornt_aff(turn, voxels.shape)
+        image = nib.Nifti1Image(nib.orientations.apply_orientation(voxels, turn), turned)
+        image.set_sform(turned, 1)
+        image.set_qform(turned, 1)
+        image.header.set_xyzt_units("mm")
+        nib.save(image, path)
+        return path
+
+    return write
+
+
+@pytest.fixture
+def small_amos(tmp_path, small_case, write_nifti):
+    """Makes a folder in AMOS22's layout: so many train and test subjects, and one MR in each split."""
+
+    def make(train: int = 2, test: int = 2) -> Path:
+        root = tmp_path / "amos"
+        numbers = {"Tr": [*range(1, train + 1), 507], "Va": [*range(101, test + 101), 600]}
+        for end, members in numbers.items():
+            for number in members:
+                case = small_case(number)
+                write_nifti(root / f"images{end}" / f"amos_{number:04}.nii.gz", case.hu, case.affine)
+                write_nifti(root / f"labels{end}" / f"amos_{number:04}.nii.gz", case.labels, case.affine)
+        return root
+
+    return make

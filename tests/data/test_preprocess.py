@@ -1,0 +1,231 @@
+import shutil
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from ctsynth.data.body import body_mask
+from ctsynth.data.layouts import SplitRule
+from ctsynth.data.preprocess import BrokenSubjectsError, Settings, preprocess
+from ctsynth.data.slices import from_slices, to_slices
+from ctsynth.data.store import Store
+from ctsynth.data.volume import Volume
+from ctsynth.errors import DataError, RunError, UsageError
+from ctsynth.labels import AMOS22, label_set
+
+SMALL = Settings(size=16)
+
+
+def files(root):
+    return {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
+
+def test_the_real_ct_give_30_training_and_20_test_slices(real_ct, tmp_path):
+    summary = preprocess(real_ct, tmp_path / "out", settings=Settings(), workers=1)
+    assert (summary.slices("train"), summary.slices("test")) == (30, 20)
+    store = Store.open(tmp_path / "out")
+    (train,), (test,) = store.subjects("train"), store.subjects("test")
+    assert train.ct().shape == train.mask().shape == (30, 256, 256)
+    assert test.ct().shape == (20, 256, 256)
+    for subject in (train, test):
+        assert (subject.ct().min(), subject.ct().max()) == (-160, 240)
+    assert set(train.voxels) == {0, 1, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 16}  # README of the cases
+    assert set(test.voxels) == {0, 1, 6, 7, 8, 9, 10, 11, 16}
+    liver, spine_side = np.argwhere(train.mask()[:] == 6), np.argwhere(train.mask()[:] == 8)
+    assert liver[:, 2].mean() < 128 < np.argwhere(train.mask()[:] == 1)[:, 2].mean()  # liver left in the picture
+    assert spine_side[:, 1].mean() > np.argwhere(train.mask()[:] == 7)[:, 1].mean()  # aorta behind the stomach
+
+
+def test_a_slice_of_the_store_is_the_volume_windowed_padded_and_resized(real_ct, tmp_path):
+    preprocess(real_ct, tmp_path / "out", settings=Settings(size=122), workers=1)
+    (subject,) = Store.open(tmp_path / "out").subjects("train")
+    volume = Volume.load(real_ct / "imagesTr" / "ts_example_0001.nii.gz")
+    labels = Volume.load(real_ct / "labelsTr" / "ts_example_0001.nii.gz").voxels
+    np.testing.assert_array_equal(
+        from_slices(subject.ct(), subject.geometry, "ct"), np.clip(volume.voxels, -160, 240)
+    )
+    mask = from_slices(subject.mask(), subject.geometry, "labels")
+    np.testing.assert_array_equal(np.where(mask == 16, 0, mask), labels)
+    body = body_mask(volume.voxels, volume.geometry.spacing, labels > 0)
+    np.testing.assert_array_equal(mask > 0, body)
+
+
+def test_workers_shards_and_repetition_give_the_same_bytes(small_amos, tmp_path):
+    source = small_amos(3, 2)
+    preprocess(source, tmp_path / "one", settings=SMALL, workers=1)
+    preprocess(source, tmp_path / "two", settings=SMALL, workers=2)
+    for index in (3, 1, 2):
+        preprocess(source, tmp_path / "shards", settings=SMALL, workers=1, shard=(index, 3))
+    expected = files(tmp_path / "one")
+    assert len(expected) == 5 * 3 + 1
+    assert files(tmp_path / "two") == files(tmp_path / "shards") == expected
+    preprocess(source, tmp_path / "one", settings=SMALL, workers=1, overwrite=True)
+    assert files(tmp_path / "one") == expected
+
+
+def test_a_shard_says_what_is_there_so_far(small_amos, tmp_path):
+    source = small_amos(3, 2)
+    first = preprocess(source, tmp_path / "out", settings=SMALL, workers=1, shard=(1, 2))
+    assert (first.made, len(first.records), len(first.layout.cases)) == (3, 3, 5)
+    second = preprocess(source, tmp_path / "out", settings=SMALL, workers=1, shard=(2, 2))
+    assert (second.made, len(second.records)) == (2, 5)
+    with pytest.raises(UsageError, match="--shard 3/2"):
+        preprocess(source, tmp_path / "out", settings=SMALL, shard=(3, 2))
+
+
+def test_what_is_whole_is_kept_and_what_changed_or_is_torn_is_made_again(
+    small_amos, small_case, write_nifti, tmp_path
+):
+    source, out = small_amos(3, 1), tmp_path / "out"
+    preprocess(source, out, settings=SMALL, workers=1)
+    again = preprocess(source, out, settings=SMALL, workers=1)
+    assert (again.made, again.kept) == (0, 4)
+    (out / "train" / "amos_0002" / "mask.npy").unlink()
+    changed = small_case(77)
+    write_nifti(source / "imagesTr" / "amos_0003.nii.gz", changed.hu, small_case(3).affine)
+    seen = []
+    mended = preprocess(
+        source, out, settings=SMALL, workers=1, progress=lambda done, note="": seen.append((done, note))
+    )
+    assert (mended.made, mended.kept) == (2, 2)
+    assert seen == [(1, "amos_0001"), (2, "amos_0002"), (3, "amos_0003"), (4, "amos_0101")]
+
+
+def test_other_settings_than_those_of_the_store_are_refused_unless_all_is_made_anew(small_amos, tmp_path):
+    source, out = small_amos(2, 1), tmp_path / "out"
+    preprocess(source, out, settings=SMALL, workers=1)
+    for settings, said in [
+        (Settings(size=20), "made with size 16, not 20"),
+        (Settings(size=16, level=50), r"level 40\.0, not 50\.0"),
+        (Settings(size=16, labels=label_set("totalsegmentator")), "labels amos22, not totalsegmentator"),
+        (Settings(size=16, rule=SplitRule(test_fraction=0.5)), "made with split"),
+    ]:
+        with pytest.raises(UsageError, match=said):
+            preprocess(source, out, settings=settings, workers=1)
+    halves = Settings(size=20, rule=SplitRule(test_fraction=1.0))
+    preprocess(source, out, settings=halves, workers=1, overwrite=True)
+    assert Store.open(out).size == 20
+    assert [subject.name for subject in Store.open(out).subjects("test")] == [
+        "amos_0001",
+        "amos_0002",
+        "amos_0101",
+    ]
+    assert not any((out / "train").iterdir())  # a subject lies in one split only
+
+
+def test_a_body_that_comes_with_the_labels_is_kept_as_it_is(small_amos, small_case, write_nifti, tmp_path):
+    source = small_amos(2, 1)
+    case = small_case(1)
+    case.labels[case.labels == 0] = (
+        np.where(np.arange(24)[:, None] > 12, 16, 0).repeat(6, 1)[None].repeat(32, 0)[case.labels == 0]
+    )
+    write_nifti(source / "labelsTr" / "amos_0001.nii.gz", case.labels, case.affine)
+    preprocess(source, tmp_path / "out", settings=Settings(size=32), workers=1)
+    given, found = Store.open(tmp_path / "out").subjects("train")
+    np.testing.assert_array_equal(given.mask(), to_slices(case.labels, 32, "labels"))
+    assert 16 in found.voxels
+
+
+def test_a_broken_subject_is_named_leaves_nothing_and_does_not_stop_the_others(small_amos, tmp_path):
+    source, out = small_amos(3, 1), tmp_path / "out"
+    preprocess(source, out, settings=SMALL, workers=1)
+    (source / "labelsTr" / "amos_0001.nii.gz").unlink()
+    bad = source / "imagesTr" / "amos_0003.nii.gz"
+    bad.write_bytes(bad.read_bytes()[:-30])
+    with pytest.raises(BrokenSubjectsError) as error:
+        preprocess(source, out, settings=SMALL, workers=1)
+    assert error.value.exit_code == 1
+    assert error.value.message.startswith("2 of 4 subjects could not be made")
+    assert "amos_0001.nii.gz: no label volume for" in error.value.message
+    assert "amos_0003.nii.gz: the gzip file is cut off" in error.value.message
+    assert sorted(path.name for path in out.rglob("amos_*")) == ["amos_0002", "amos_0101"]
+    assert list(Store.open(out).subjects_by_name) == ["amos_0002", "amos_0101"]
+
+
+@pytest.mark.parametrize("change", ["no source", "twice"])
+def test_a_source_that_is_wrong_as_a_whole_stops_before_anything_is_written(change, small_amos, tmp_path):
+    source = small_amos(1, 1)
+    if change == "no source":
+        source = tmp_path / "nothing here"
+    else:
+        for kind in ("images", "labels"):
+            shutil.copy(source / f"{kind}Tr" / "amos_0001.nii.gz", source / f"{kind}Va")
+    with pytest.raises(DataError):
+        preprocess(source, tmp_path / "out", settings=SMALL, workers=1)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_source_itself_is_no_place_for_the_store(small_amos):
+    source = small_amos(1, 1)
+    with pytest.raises(UsageError, match="source folder itself"):
+        preprocess(source, source, settings=SMALL, workers=1)
+
+
+def test_a_folder_that_cannot_be_made_is_named(small_amos, tmp_path):
+    source = small_amos(1, 1)
+    (tmp_path / "file").touch()  # permissions do not stop root
+    with pytest.raises(RunError, match=r"file/out.*: cannot"):
+        preprocess(source, tmp_path / "file" / "out", settings=SMALL, workers=1)
+    assert (tmp_path / "file").read_bytes() == b""
+
+
+LIMITED = """
+import resource, signal, sys
+from pathlib import Path
+from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.errors import RunError
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+try:
+    preprocess(Path(sys.argv[1]), Path(sys.argv[2]), settings=Settings(size=64), workers=1)
+except RunError as error:
+    sys.exit(f"{error.message}|{error.hint}")
+"""
+
+
+def test_a_disk_that_is_full_stops_the_run_and_leaves_nothing_half_written(small_amos, tmp_path):
+    source, out = small_amos(2, 1), tmp_path / "out"
+    run = subprocess.run([sys.executable, "-c", LIMITED, source, out], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert "train/amos_0001: cannot write it: " in run.stderr
+    assert "Traceback" not in run.stderr
+    assert [path for path in out.rglob("*") if path.is_file()] == []
+    assert preprocess(source, out, settings=Settings(size=64), workers=1).made == 3
+
+
+WHOLE = """
+import resource, sys
+from pathlib import Path
+from ctsynth.data.preprocess import Settings, preprocess
+preprocess(Path(sys.argv[1]), Path(sys.argv[2]), settings=Settings(), workers=1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", [np.int16, np.float64])
+def test_a_volume_of_768_x_768_x_300_takes_less_than_3_gb(dtype, tmp_path):
+    x, y = np.meshgrid(*[np.arange(768) - 383.5] * 2, indexing="ij")
+    inside = (x / 300) ** 2 + (y / 210) ** 2 <= 1
+    lung = ((np.abs(x) - 140) / 90) ** 2 + (y / 120) ** 2 <= 1
+    plane = np.select([lung, inside], [-850, 40], -1000)
+    hu = np.empty((768, 768, 300), dtype, order="F")
+    rng = np.random.default_rng(0)
+    for z in range(300):
+        hu[:, :, z] = plane + rng.integers(-12, 13, plane.shape)
+    labels = np.zeros(hu.shape, np.uint8, order="F")
+    labels[300:400, 350:420, 100:200] = 6
+    affine = np.diag([0.6, 0.6, 1.5, 1])
+    for folder, voxels in (("imagesTr", hu), ("labelsTr", labels)):
+        (tmp_path / folder).mkdir()
+        image = nib.Nifti1Image(voxels, affine)
+        nib.openers.Opener.default_compresslevel = 1
+        nib.save(image, tmp_path / folder / "amos_0001.nii.gz")
+    del hu, labels, image, voxels
+    run = subprocess.run([sys.executable, "-c", WHOLE, tmp_path, tmp_path / "out"], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert float(run.stdout) < 3.0
+    (subject,) = Store.open(tmp_path / "out").subjects("train")
+    assert subject.voxels[AMOS22.body_id] > 300 * 256 * 256 * 0.3

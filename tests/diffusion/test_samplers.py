@@ -1,0 +1,130 @@
+"""Samplers on densities whose score is known: no network, no network error."""
+
+import numpy as np
+import pytest
+import torch
+
+from ctsynth.diffusion.samplers import SAMPLERS, SamplerConfig, ddim, dpm_solver_pp
+from ctsynth.diffusion.schedule import cosine_schedule, even_timesteps, linear_schedule, log_snr_timesteps
+from ctsynth.errors import UsageError
+
+MEAN, STD = 0.3, 0.2
+
+
+def gaussian_denoiser(schedule, steps_of=None):
+    """The exact E[x_0 | x_t] for x_0 ~ N(MEAN, STD^2), and the v whose variance is that of q(x_{t-1} | x_t)."""
+    spaced = schedule.respaced(steps_of[::-1]) if steps_of is not None else schedule
+    place = {int(t): n for n, t in enumerate(steps_of[::-1])} if steps_of is not None else {}
+
+    def denoise(x, timesteps):
+        t = int(timesteps[0])
+        a = schedule.alphas_cumprod[t]
+        gain = np.sqrt(a) * STD**2 / (a * STD**2 + 1 - a)
+        left = STD**2 * (1 - a) / (a * STD**2 + 1 - a)  # Var[x_0 | x_t]
+        s = place.get(t, t)
+        low, high = spaced.posterior_log_variance_clipped[s], np.log(spaced.betas[s])
+        exact = np.log(spaced.posterior_variance[s] + spaced.posterior_mean_x0[s] ** 2 * left + 1e-30)
+        v = 2 * (exact - low) / (high - low) - 1 if s else 0.0
+        return MEAN + gain * (x - np.sqrt(a) * MEAN), torch.full_like(x, v)
+
+    return denoise
+
+
+@pytest.mark.parametrize("make", [linear_schedule, cosine_schedule])
+@pytest.mark.parametrize(
+    ("name", "steps"), [("ddpm", 1000), ("ddpm", 50), ("ddim", 200), ("dpm++", 20), ("dpm++", 50)]
+)
+def test_a_sampler_recovers_the_gaussian_it_was_given(make, name, steps):
+    schedule, sampler = make(1000), SAMPLERS[name]
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(20_000, 1, generator=rng, dtype=torch.float64)
+    before = noise.clone()
+    timesteps = sampler.spacing(schedule, steps)
+    kept = timesteps.copy()
+
+    def draw(_):
+        return torch.randn(noise.shape, generator=rng, dtype=torch.float64)
+
+    x = sampler.run(gaussian_denoiser(schedule, timesteps), schedule, noise, timesteps, draw=draw, clip=False)
+    assert x.mean().item() == pytest.approx(MEAN, abs=0.01)
+    assert x.std().item() == pytest.approx(STD, abs=0.01)
+    assert torch.equal(noise, before), "a sampler never mutates its inputs"
+    assert (timesteps == kept).all()
+
+
+WEIGHTS, MEANS, DEVIATIONS = np.array([0.3, 0.4, 0.3]), np.array([-2.0, 0.0, 2.0]), np.array([0.8, 0.7, 0.8])
+
+
+def mixture_denoiser(schedule):
+    """The exact E[x_0 | x_t] for a mixture of three Gaussians."""
+    weights, means, variances = (torch.tensor(row) for row in (WEIGHTS, MEANS, DEVIATIONS**2))
+
+    def denoise(x, timesteps):
+        a = schedule.alphas_cumprod[int(timesteps[0])]
+        spread = a * variances + 1 - a
+        off = x - np.sqrt(a) * means
+        share = torch.softmax(weights.log() - 0.5 * spread.log() - 0.5 * off**2 / spread, dim=-1)
+        return (share * (means + np.sqrt(a) * variances / spread * off)).sum(-1, keepdim=True), None
+
+    return denoise
+
+
+def negative_log_likelihood(x):
+    density = WEIGHTS / np.sqrt(2 * np.pi) / DEVIATIONS * np.exp(-0.5 * ((x.numpy() - MEANS) / DEVIATIONS) ** 2)
+    return -np.log(density.sum(-1)).mean()
+
+
+def test_dpm_solver_in_20_steps_is_as_likely_as_ddim_in_1000():
+    schedule = linear_schedule(1000)
+    noise = torch.randn(20_000, 1, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    scores = []
+    for run, timesteps in (
+        (ddim, even_timesteps(schedule, 1000)),
+        (dpm_solver_pp, log_snr_timesteps(schedule, 20)),
+        (dpm_solver_pp, even_timesteps(schedule, 20)),
+    ):
+        x = run(mixture_denoiser(schedule), schedule, noise, timesteps, draw=lambda _: None, clip=False)
+        scores.append(negative_log_likelihood(x))
+    reference, even_in_log_snr, even_in_t = scores
+    assert even_in_log_snr == pytest.approx(reference, rel=0.01)
+    assert even_in_t != pytest.approx(reference, rel=0.01)  # which is why each sampler owns its spacing
+
+
+@pytest.mark.parametrize("make", [linear_schedule, cosine_schedule])
+@pytest.mark.parametrize("spacing", [even_timesteps, log_snr_timesteps])
+@pytest.mark.parametrize("steps", [2, 3, 20, 50, 250, 999, 1000])
+def test_spacings_fall_from_the_last_timestep_to_0_without_repeats(make, spacing, steps):
+    timesteps = spacing(make(1000), steps)
+    assert len(timesteps) == steps
+    assert timesteps[0] == 999
+    assert timesteps[-1] == 0
+    assert (np.diff(timesteps) < 0).all()
+
+
+def test_log_snr_spacing_is_even_in_log_snr():
+    schedule = linear_schedule(1000)
+    steps = np.diff(schedule.log_snr[log_snr_timesteps(schedule, 15)])
+    assert steps.max() / steps.min() < 1.25
+
+
+def test_ddim_with_eta_1_is_ancestral_with_the_posterior_variance():
+    schedule = linear_schedule(1000)
+    timesteps = even_timesteps(schedule, 50)
+    noise = torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+
+    def denoise(x, t):
+        return gaussian_denoiser(schedule)(x, t)[0], None
+
+    def draw(t):
+        return torch.randn(4, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(t))
+
+    ancestral = SAMPLERS["ddpm"].run(denoise, schedule, noise, timesteps, draw=draw, clip=False)
+    stochastic = ddim(denoise, schedule, noise, timesteps, draw=draw, clip=False, eta=1.0)
+    torch.testing.assert_close(ancestral, stochastic, rtol=1e-9, atol=1e-9)
+
+
+def test_more_steps_than_the_model_has_are_refused():
+    with pytest.raises(UsageError, match="1000"):
+        SamplerConfig(steps=1001)(lambda x, t: (x, None), linear_schedule(1000), torch.zeros(1, 1), lambda t: None)
+    with pytest.raises(UsageError, match="euler"):
+        SamplerConfig(name="euler")

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+import torch
+
+from ctsynth.diffusion.process import GaussianDiffusion
+from ctsynth.diffusion.schedule import NoiseSchedule, cosine_schedule, linear_schedule
+
+
+def test_the_linear_schedule_ends_where_the_papers_does():
+    schedule = linear_schedule(1000)
+    assert schedule.alphas_cumprod[-1] == pytest.approx(4.036e-5, rel=1e-3)
+    assert np.sqrt(schedule.alphas_cumprod[-1]) == pytest.approx(0.00635, abs=1e-5)  # terminal SNR is not 0
+    assert schedule.betas.dtype == np.float64
+
+
+def test_learned_range_half_way_is_the_geometric_mean_of_the_two_variances():
+    schedule = linear_schedule(1000)
+    process = GaussianDiffusion(schedule)
+    output = torch.zeros(1, 2, 1, 1, dtype=torch.float64)  # v = 0
+    p, _ = process.p_mean_variance(output, torch.zeros(1, 1, 1, 1, dtype=torch.float64), torch.tensor([1]))
+    assert p.variance.item() == pytest.approx(8.087e-5, rel=1e-3)
+    assert p.variance.item() == pytest.approx(np.sqrt(schedule.betas[1] * schedule.posterior_variance[1]))
+
+
+@pytest.mark.parametrize("make", [linear_schedule, cosine_schedule])
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_the_target_predicts_x0_exactly(make, prediction):
+    process = GaussianDiffusion(make(1000), prediction)
+    rng = torch.Generator().manual_seed(0)
+    x0, noise = (torch.randn(1000, 1, 2, 2, generator=rng, dtype=torch.float64) for _ in range(2))
+    timesteps = torch.arange(1000)
+    x_t = process.q_sample(x0, timesteps, noise)
+    torch.testing.assert_close(process.predict_x0(process.target(x0, timesteps, noise), x_t, timesteps), x0)
+
+
+def test_the_bound_does_not_teach_the_prediction():
+    process = GaussianDiffusion(linear_schedule(1000))
+    output = torch.randn(4, 2, 3, 3, requires_grad=True)
+    x0, noise, timesteps = torch.zeros(4, 1, 3, 3), torch.randn(4, 1, 3, 3), torch.tensor([0, 1, 500, 999])
+    losses = process.training_losses(output, x0, process.q_sample(x0, timesteps, noise), timesteps, noise)
+    (gradient,) = torch.autograd.grad(losses["vb"].sum(), output)
+    assert gradient[:, :1].abs().max() == 0
+    assert gradient[:, 1:].abs().max() > 0
+
+
+def test_respacing_to_all_timesteps_changes_nothing():
+    schedule = linear_schedule(1000)
+    np.testing.assert_allclose(schedule.respaced(np.arange(1000)).betas, schedule.betas, rtol=1e-9)
+
+
+def test_betas_outside_0_to_1_are_refused():
+    with pytest.raises(ValueError, match="within"):
+        NoiseSchedule(np.array([0.1, 1.0]))

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from scored import PLUGIN
+
+from ctsynth.errors import UsageError
+from ctsynth.metrics import base
+from ctsynth.metrics.base import interval, ratio, resample
+
+
+def test_the_interval_of_normal_data_is_the_textbooks():
+    values = np.random.default_rng(1).normal(30, 2, 400)
+    found = ratio(values, np.ones(400), n=400, unit="dB")
+    half = 1.96 * values.std() / np.sqrt(400)
+    assert found.value == pytest.approx(values.mean())
+    assert found.low == pytest.approx(values.mean() - half, abs=0.1 * half)
+    assert found.high == pytest.approx(values.mean() + half, abs=0.1 * half)
+
+
+def test_subjects_not_slices_are_drawn():
+    """Ten slices of each subject agree: more slices must not narrow the interval."""
+    values = np.random.default_rng(2).normal(0, 1, 50)
+    one, ten = (ratio(values * k, np.full(50, float(k)), n=50 * k, unit="") for k in (1, 10))
+    assert (ten.low, ten.high) == (pytest.approx(one.low), pytest.approx(one.high))
+
+
+def test_one_subject_has_no_interval():
+    found = ratio(np.array([60.0]), np.array([3.0]), n=3, unit="dB")
+    assert (found.value, found.low, found.high) == (20, None, None)
+
+
+def test_equal_subjects_have_an_interval_of_no_width():
+    found = ratio(np.array([10.0, 20.0]), np.array([1.0, 2.0]), n=3, unit="")
+    assert (found.low, found.high) == (pytest.approx(10), pytest.approx(10))
+
+
+def test_every_call_draws_the_same_subjects():
+    sums = np.random.default_rng(3).random((7, 2))
+    draws = resample(sums)
+    assert draws.shape == (base.RESAMPLES, 2)
+    np.testing.assert_allclose(resample(sums[:, 1]), draws[:, 1], rtol=1e-12)
+
+
+def test_resamples_with_nothing_to_average_are_left_out():
+    draws = np.array([np.nan, 1.0, 1.0])
+    assert interval(draws, 2) == (1, 1)
+    assert interval(np.full(3, np.nan), 2) == (None, None)
+
+
+@pytest.mark.parametrize("name", ["psnr", "ssim", "fid", "dice", "gradient", "hu"])
+def test_a_file_is_a_metric(name):
+    assert name in base.names()
+    metric = base.find(name)
+    assert metric.title
+    reason = metric.available()
+    assert reason is None or "ctsynth does not compute it yet" in reason
+
+
+def test_those_that_are_not_written_yet_say_so_and_give_no_number():
+    for name in ("fid", "dice"):
+        metric = base.find(name)
+        assert metric.available()
+        with pytest.raises(NotImplementedError):
+            metric().result()
+
+
+def test_a_metric_from_a_folder_of_ones_own(tmp_path, monkeypatch):
+    folder = tmp_path / "metrics"
+    folder.mkdir()
+    (folder / "own_brightness.py").write_text(PLUGIN)
+    (folder / "own_empty.py").write_text("")
+    monkeypatch.setenv("CTSYNTH_PLUGINS", str(tmp_path))
+    assert base.find("own-brightness").title == "Brightness"
+    with pytest.raises(UsageError, match="defines no metric"):
+        base.find("own-empty")
+
+
+def test_an_unknown_metric_is_told_with_those_there_are():
+    with pytest.raises(UsageError, match="no metric is called 'nmi'") as error:
+        base.find("nmi")
+    assert "psnr" in error.value.hint

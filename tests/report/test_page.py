@@ -1,0 +1,190 @@
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+from scored import make_store, write_synthetic
+
+from ctsynth import figures
+from ctsynth.data.store import Store
+from ctsynth.errors import UsageError
+from ctsynth.report.page import build_report
+from ctsynth.scoring import score
+
+VOID = {"meta", "link", "img", "br", "hr", "input"}
+
+
+class Page(HTMLParser):
+    """Checks that tags nest; collects attributes that load something."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.open, self.loads, self.ids, self.headings, self.text = [], [], [], [], []
+        self.feed(text)
+        assert not self.open
+
+    def handle_starttag(self, tag, attributes):
+        self.loads += [v for k, v in attributes if k in ("src", "href", "srcset", "xlink:href", "data", "action")]
+        self.ids += [v for k, v in attributes if k == "id"]
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.text.append(data)
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+@pytest.fixture
+def folder(tmp_path, small_case):
+    store = make_store(tmp_path / "out", [small_case(seed) for seed in range(2)])
+    run = tmp_path / "runs" / "mask"
+    (run / "checkpoints").mkdir(parents=True)
+    (run / "samples").mkdir()
+    figures.sheet([[np.zeros((32, 32, 3), np.uint8)]], headers=("mask",)).save(
+        run / "samples" / "step_000000100.png"
+    )
+    rows = [
+        {"step": n, "loss": 1 / n, "mse": 0.9 / n, "lr": 1e-4, "images_per_s": 9.0} for n in range(10, 101, 10)
+    ]
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 110, "lo')
+    (run / "config.json").write_text(json.dumps({"method": "ddpm-mask", "size": 32}))
+    record = {"method": "ddpm-mask", "iterations": 100, "model": str(run / "checkpoints" / "step_000000100")}
+    samples = write_synthetic(tmp_path / "samples", store, record=record)
+    score(samples, store, "test").save(samples / "scores.json")
+    return tmp_path
+
+
+def read(path):
+    return Page(path.read_text(encoding="utf-8"))
+
+
+def test_the_page_shows_every_section(folder):
+    page = read(build_report([folder / "samples"], folder / "report"))
+    assert page.headings == [
+        "Scores", "Left out", "Slices", "Organs", "Training", "Subjects", "Settings and versions"
+    ]  # fmt: skip
+    text = " ".join(page.text)
+    for words in (
+        "not for diagnosis",
+        "PSNR in body",
+        "liver",
+        "fid: ",
+        "floor: ",
+        "-100 HU",
+        "ddpm-mask",
+        "numpy",
+    ):
+        assert words in text
+
+
+def test_the_page_loads_nothing_from_anywhere(folder):
+    page = read(build_report([folder / "samples"], folder / "report"))
+    assert page.loads
+    assert all(place.startswith(("data:", "#")) for place in page.loads)
+    content = (folder / "report" / "index.html").read_text()
+    assert not re.search(r"@import|url\((?!#)|<script|<iframe|<object", content)
+    assert set(re.findall(r"https?://[^\s\"'<]+", content)) <= {
+        "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
+    }  # fmt: skip
+
+
+def test_tables_and_figures_lie_beside_the_page(folder):
+    build_report([folder / "samples" / "scores.json"], folder / "report")
+    names = {path.name for path in (folder / "report").iterdir()}
+    assert names == {
+        "index.html", "scores.csv", "scores.md", "scores.tex", "slices-ddpm-mask.png", "loss-ddpm-mask.png"
+    }  # fmt: skip
+    with Image.open(folder / "report" / "slices-ddpm-mask.png") as sheet:
+        assert sheet.width >= 4 * 128
+
+
+def test_the_same_inputs_give_the_same_page(folder):
+    one = build_report([folder / "samples"], folder / "one").read_bytes()
+    assert build_report([folder / "samples"], folder / "other").read_bytes() == one
+
+
+def test_the_pictures_are_those_of_the_store(folder):
+    page = build_report([folder / "samples"], folder / "report").read_text()
+    store = Store.open(folder / "out")
+    mask = store.subjects("test")[0].mask()
+    shown = int(re.search(r'alt="mask: subject_0, slice (\d+) of', page)[1]) - 1
+    from ctsynth.report.figures import data_uri
+
+    assert data_uri(figures.colorize(np.asarray(mask[shown]), store.labels)) in page
+
+
+@pytest.mark.parametrize("gone", ["out", "samples/subject_0.nii.gz"])
+def test_numbers_stand_where_the_volumes_are_gone(folder, gone):
+    path = folder / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    page = read(build_report([folder / "samples"], folder / "report"))
+    text = " ".join(page.text)
+    assert "No pictures: " in text
+    assert "PSNR in body" in text
+
+
+def test_a_store_made_anew_since_gives_no_pictures(folder, small_case):
+    make_store(folder / "out", [small_case(seed) for seed in (7, 8)])
+    text = " ".join(read(build_report([folder / "samples"], folder / "report")).text)
+    assert "the store has changed since it was scored against" in text
+
+
+def test_a_run_without_scores_shows_its_training_and_says_so(folder):
+    page = read(build_report([folder / "runs" / "mask"], folder / "report"))
+    assert page.headings == ["Scores", "Training", "Settings and versions"]
+    text = " ".join(page.text)
+    assert "Nothing here has been scored yet" in text
+    assert "Step 100, loss 0.01, 9 images/s" in text
+    assert not (folder / "report" / "scores.csv").exists()
+
+
+def test_a_run_that_is_also_that_of_the_scores_is_shown_once(folder):
+    build_report([folder / "samples", folder / "runs" / "mask"], folder / "report")
+    assert [path.name for path in (folder / "report").glob("loss-*")] == ["loss-ddpm-mask.png"]
+
+
+def test_several_systems_stand_in_one_table_with_the_best_in_bold(folder):
+    store = Store.open(folder / "out")
+    perfect = folder / "perfect"
+    write_synthetic(perfect, store, record={"method": "oasis"})
+    from ctsynth.data.slices import stack, stacked_geometry
+    from ctsynth.data.volume import Volume
+
+    for subject in store.subjects("test"):
+        voxels = stack(np.asarray(subject.ct()))
+        Volume(voxels, stacked_geometry(subject.geometry, store.size)).save(perfect / f"{subject.name}.nii.gz")
+    score(perfect, store, "test").save(perfect / "scores.json")
+    build_report([folder / "samples", perfect, perfect], folder / "report")
+    table = (folder / "report" / "scores.md").read_text().splitlines()
+    assert [line.split(" | ")[0].strip("| ") for line in table[2:]] == ["ddpm-mask", "oasis (1)", "oasis (2)"]
+    assert "**1.000 [1.000 to 1.000]**" in table[3]
+    assert "**" in table[2]  # an infinite PSNR is no number, so the other's is the best there is
+    csv = (folder / "report" / "scores.csv").read_text()
+    assert "oasis (1),psnr,,,,,0,slices,dB" in csv
+    page = read(folder / "report" / "index.html")
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_text_from_outside_is_escaped(folder):
+    path = folder / "samples" / "scores.json"
+    path.write_text(path.read_text().replace('"name": "ddpm-mask"', '"name": "<script>alert(1)</script>"'))
+    page = build_report([path], folder / "report")
+    assert "<script" not in page.read_text()
+    read(page)
+
+
+def test_a_report_on_nothing_is_refused(tmp_path):
+    with pytest.raises(UsageError, match="nothing to report on"):
+        build_report([], tmp_path)

@@ -1,0 +1,115 @@
+import json
+import os
+import signal
+from contextlib import contextmanager
+
+import pytest
+from typer.testing import CliRunner
+
+from ctsynth.cli import console
+from ctsynth.cli.app import app
+
+
+@pytest.fixture
+def run():
+    """Runs ``ctsynth preprocess`` and gives its exit code, stdout and stderr."""
+
+    def invoke(*arguments):
+        result = CliRunner().invoke(app, ["preprocess", *map(str, arguments)], env={"NO_COLOR": "1"})
+        return result.exit_code, result.stdout, result.stderr
+
+    return invoke
+
+
+def test_the_real_ct_in_a_table_that_says_that_the_paper_counts_differ(run, real_ct, tmp_path):
+    code, said, _ = run(real_ct, tmp_path / "out", "--workers", 1)
+    assert code == 0
+    rows = [line.split("│") for line in said.splitlines() if "│" in line]
+    cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
+    assert cells == [["train", "1", "30", "26,069"], ["test", "1", "20", "6,559"]]
+    assert "slices differ from the paper's" in said
+    assert max(map(len, said.splitlines()[:6])) <= 80
+
+
+def test_json_is_one_object_on_stdout(run, small_amos, tmp_path):
+    code, said, _ = run(
+        small_amos(3, 2), tmp_path / "out", "--size", 16, "--workers", 1, "--test-subjects", 1, "--json"
+    )
+    content = json.loads(said)
+    assert code == 0
+    assert content["splits"]["train"] == {"subjects": 3, "slices": 18, "paper_slices": 26069}
+    assert content["splits"]["test"] == {"subjects": 1, "slices": 6, "paper_slices": 6559}
+    assert (content["skipped_mr"], content["left_out"], content["made"], content["broken"]) == (2, 1, 4, {})
+    assert content["test_subjects"] == ["amos_0101"]
+
+
+def test_mr_and_subjects_still_to_come_are_told(run, small_amos, tmp_path):
+    _, said, _ = run(small_amos(3, 2), tmp_path / "out", "--size", 16, "--workers", 1, "--shard", "1/2")
+    assert "2 MR subjects" in said
+    assert "2 subjects not made yet" in said
+
+
+def test_folders_of_ones_own_are_not_compared_with_the_paper(run, small_amos, tmp_path):
+    folders = ("--images", "imagesTr", "--labels", "labelsTr", "--test-fraction", 0.5)
+    code, said, _ = run(small_amos(4, 0), tmp_path / "out", *folders, "--size", 16, "--workers", 1)
+    assert code == 0
+    assert "paper" not in said
+
+
+def test_a_broken_subject_is_exit_1_with_the_summary_and_one_error(run, small_amos, tmp_path):
+    source = small_amos(2, 1)
+    (source / "labelsTr" / "amos_0002.nii.gz").write_bytes(b"")
+    code, said, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
+    assert code == 1
+    assert "1 broken" in said
+    assert "1 of 3 subjects could not be made" in error
+    assert "amos_0002.nii.gz: the file is empty" in error
+    assert "hint:" in error
+    assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--shard", "0/2"], "wanted I/N with I from 1 to N"),
+        (["--shard", "3/2"], "wanted I/N"),
+        (["--shard", "one"], "wanted I/N"),
+        (["--label-set", "amos23"], "no label set is called 'amos23'"),
+        (["--width", "0"], "a width above 0"),
+        (["--images", "ct"], "belong together"),
+        (["--split", "none.json"], "none.json: no such file"),
+        (["--split", "x.json", "--test-fraction", "0.5"], "exclude each other"),
+    ],
+)
+def test_nonsense_is_exit_2_and_writes_nothing(arguments, said, run, small_amos, tmp_path):
+    code, out, error = run(small_amos(1, 1), tmp_path / "out", *arguments)
+    assert (code, out) == (2, "")
+    assert said in error
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_source_that_is_not_there_is_exit_2(run, tmp_path):
+    code, _, error = run(tmp_path / "amos", tmp_path / "out")
+    assert code == 2
+    assert "amos: no such folder" in error
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_from_the_cluster_is_exit_75_and_the_next_run_goes_on(
+    number, run, small_amos, tmp_path, monkeypatch
+):
+    @contextmanager
+    def stopped_after_two(*_):
+        yield lambda done, note="": os.kill(os.getpid(), number) if done == 2 else None
+
+    source = small_amos(3, 1)
+    handlers = [signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGUSR1)]
+    with monkeypatch.context() as patch:
+        patch.setattr(console, "progress", stopped_after_two)
+        code, said, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
+    assert (code, said) == (75, "")
+    assert f"stopped by {number.name}" in error
+    assert [signal.getsignal(kind) for kind in (signal.SIGTERM, signal.SIGUSR1)] == handlers
+    code, said, _ = run(source, tmp_path / "out", "--size", 16, "--workers", 1, "--json")
+    assert code == 0
+    assert (json.loads(said)["made"], json.loads(said)["kept"]) == (2, 2)

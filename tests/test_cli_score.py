@@ -1,0 +1,124 @@
+import csv
+import io
+import json
+
+import pytest
+from scored import PLUGIN, make_store, write_synthetic
+from typer.testing import CliRunner
+
+from ctsynth.cli.app import app
+
+
+@pytest.fixture
+def folder(tmp_path, small_case, monkeypatch):
+    store = make_store(tmp_path / "out", [small_case(seed) for seed in range(2)])
+    write_synthetic(tmp_path / "samples", store, record={"method": "ddpm-mask"})
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words):
+    return CliRunner().invoke(app, list(words))
+
+
+def test_stdout_is_the_table_and_nothing_else(folder):
+    done = run("score", "samples")
+    assert done.exit_code == 0, done.output
+    lines = done.stdout.splitlines()
+    assert lines[0].split() == ["metric", "value", "95", "%", "interval", "mean", "over"]
+    assert [line.split("  ")[0] for line in lines[2:]] == [
+        "PSNR (dB)",
+        "PSNR in body (dB)",
+        "SSIM",
+        "SSIM in body",
+        "Gradient ratio",
+        "Organ HU error (HU)",
+    ]
+    assert max(map(len, lines)) <= 80
+    for name in ("fid", "dice"):
+        assert f"{name} is left out: " in done.stderr
+    assert (folder / "samples" / "scores.json").is_file()
+
+
+def test_json_is_one_object_with_the_content_of_the_file(folder):
+    done = run("-q", "score", "samples", "--json", "--out", "elsewhere/scores.json")
+    content = json.loads(done.stdout)
+    written = json.loads((folder / "elsewhere" / "scores.json").read_text())
+    assert content["metrics"] == written["metrics"]
+    assert done.stderr == ""
+
+
+def test_csv_has_every_value_and_markdown_and_latex_the_table(folder):
+    rows = list(csv.DictReader(io.StringIO(run("score", "samples", "--format", "csv").stdout)))
+    assert [row["metric"] for row in rows if not row["organ"]] == [
+        "psnr", "psnr_body", "ssim", "ssim_body", "gradient", "hu"
+    ]  # fmt: skip
+    assert {row["organ"] for row in rows if row["metric"] == "hu"} == {"", "spleen", "liver", "body"}
+    assert float(rows[0]["low"]) <= float(rows[0]["value"]) <= float(rows[0]["high"])
+    assert run("score", "samples", "--format", "markdown").stdout.startswith("| metric | value |")
+    latex = run("score", "samples", "--format", "latex").stdout
+    assert latex.startswith(r"\begin{tabular}{lrrr}")
+    assert r"95 \% interval" in latex
+
+
+def test_chosen_metrics_alone(folder):
+    done = run("score", "samples", "--metrics", "ssim, hu")
+    assert [line.split("  ")[0] for line in done.stdout.splitlines()[2:]] == [
+        "SSIM", "SSIM in body", "Organ HU error (HU)"
+    ]  # fmt: skip
+    assert "left out" not in done.stderr
+
+
+def test_one_file_is_scored_beside_itself(folder):
+    done = run("score", "samples/subject_1.nii.gz")
+    assert "one subject" in done.stdout
+    assert (folder / "samples" / "subject_1_scores.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nowhere"], "nowhere: no such file or folder"),
+        (["samples", "--data", "nowhere"], "nowhere: no slice store here"),
+        (["samples", "--split", "train"], "no train subjects"),
+        (["samples", "--metrics", "nmi"], "no metric is called 'nmi'"),
+        (["samples", "--metrics", "fid"], "no metric to compute: fid: "),
+        (["samples", "--split", "val"], "val"),
+    ],
+)
+def test_what_cannot_be_meant_ends_with_2_and_a_word_on_it(folder, words, message):
+    done = run("score", *words)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(folder.rglob("*scores.json"))
+
+
+def test_a_missing_volume_ends_with_2_unless_partial(folder):
+    (folder / "samples" / "subject_0.nii.gz").unlink()
+    done = run("score", "samples")
+    assert done.exit_code == 2
+    assert "no volume of subject_0 (1 of 2 test subjects)" in done.stderr
+    assert run("score", "samples", "--partial").exit_code == 0
+
+
+def test_a_metric_of_ones_own_is_in_the_table_the_file_and_the_page(folder, monkeypatch):
+    (folder / "own" / "metrics").mkdir(parents=True)
+    (folder / "own" / "metrics" / "brightness.py").write_text(PLUGIN)
+    monkeypatch.setenv("CTSYNTH_PLUGINS", str(folder / "own"))
+    done = run("score", "samples")
+    assert "Brightness" in done.stdout
+    assert "brightness" in json.loads((folder / "samples" / "scores.json").read_text())["metrics"]
+    monkeypatch.delenv("CTSYNTH_PLUGINS")  # the page needs the scores, not the metric
+    page = run("report", "samples", "--out", "page")
+    assert page.stdout == "page/index.html\n"
+    assert "Brightness" in (folder / "page" / "index.html").read_text()
+    assert "brightness" in (folder / "page" / "scores.csv").read_text()
+
+
+def test_a_report_on_nothing_ends_with_2(folder):
+    done = run("report", "nowhere")
+    assert done.exit_code == 2
+    assert "nowhere: no such file or folder" in done.stderr
+    (folder / "empty").mkdir()
+    assert "neither a training run nor scored" in run("report", "empty").stderr

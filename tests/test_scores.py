@@ -1,0 +1,118 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from scored import make_store, write_synthetic
+
+from ctsynth.errors import DataError
+from ctsynth.scores import Scores
+from ctsynth.scoring import score
+
+SCHEMA = json.loads((Path(__file__).parents[1] / "docs" / "scores.schema.json").read_text())
+KINDS = {"object": dict, "array": list, "string": str, "integer": int, "number": (int, float), "boolean": bool}
+
+
+def violations(content, schema, where="$"):
+    """Where content breaks a schema, for the keywords that ours uses."""
+    if "$ref" in schema:
+        schema = SCHEMA["$defs"][schema["$ref"].rpartition("/")[2]]
+    kinds = schema.get("type", [])
+    kinds = [kinds] if isinstance(kinds, str) else kinds
+    fits = [content is None if kind == "null" else isinstance(content, KINDS[kind]) for kind in kinds]
+    if kinds and not any(fits):
+        return [f"{where} is {content!r}, not {kinds}"]
+    found = []
+    if "const" in schema and content != schema["const"]:
+        found.append(f"{where} is not {schema['const']!r}")
+    if "enum" in schema and content not in schema["enum"]:
+        found.append(f"{where} is not one of {schema['enum']}")
+    if "minimum" in schema and content < schema["minimum"]:
+        found.append(f"{where} is below {schema['minimum']}")
+    if isinstance(content, dict):
+        known, other = schema.get("properties", {}), schema.get("additionalProperties", True)
+        found += [f"{where}.{key} is missing" for key in schema.get("required", ()) if key not in content]
+        for key, value in content.items():
+            if key not in known and other is False:
+                found.append(f"{where}.{key} is unknown")
+            elif key in known or isinstance(other, dict):
+                found += violations(value, known.get(key, other), f"{where}.{key}")
+    if isinstance(content, list) and "items" in schema:
+        found += [
+            line for n, item in enumerate(content) for line in violations(item, schema["items"], f"{where}[{n}]")
+        ]
+    return found
+
+
+@pytest.fixture
+def saved(tmp_path, small_case):
+    store = make_store(tmp_path / "out", [small_case(seed) for seed in range(2)])
+    samples = write_synthetic(tmp_path / "samples", store, record={"method": "ddpm-mask", "iterations": 1000})
+    score(samples, store, "test").save(samples / "scores.json")
+    return samples / "scores.json"
+
+
+def test_what_is_written_follows_the_schema_in_docs(saved):
+    assert violations(json.loads(saved.read_text()), SCHEMA) == []
+
+
+def test_the_check_of_the_schema_sees_faults(saved):
+    content = json.loads(saved.read_text())
+    content["split"] = "val"
+    content["metrics"]["psnr"]["total"]["value"] = "high"
+    del content["metrics"]["ssim"]["notes"]
+    content["more"] = 1
+    assert len(violations(content, SCHEMA)) == 4
+
+
+def test_reading_gives_back_what_was_written(saved):
+    scores = Scores.load(saved)
+    assert scores.as_json(saved.parent) == json.loads(saved.read_text())
+    assert scores.metrics["psnr"].per_slice["subject_0"][0] == pytest.approx(
+        scores.metrics["psnr"].per_subject["subject_0"], abs=5
+    )
+
+
+def test_a_folder_that_moves_as_a_whole_keeps_its_pictures(saved, tmp_path):
+    content = json.loads(saved.read_text())
+    assert content["sources"]["store"] == "../out"
+    assert content["sources"]["synthetic"]["subject_0"] == "subject_0.nii.gz"
+    moved = tmp_path / "elsewhere"
+    moved.mkdir()
+    for name in ("out", "samples"):
+        shutil.move(tmp_path / name, moved / name)
+    scores = Scores.load(moved / "samples" / "scores.json")
+    assert (scores.sources.store / "manifest.json").is_file()
+    assert all(path.is_file() for path in scores.sources.synthetic.values())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("schema", 2, "schema 2, this version reads 1"),
+        ("metrics", None, "'metrics' is missing"),
+        ("metrics", [], "metrics is"),
+        ("metrics", {"psnr": {"title": "PSNR"}}, "'per_organ' is missing"),
+        ("subjects", "three", "subjects is 'three'"),
+        ("labels", {"name": "x"}, "not a label set"),
+        ("sources", {"store": "out"}, "'synthetic' is missing"),
+        ("floor", {"values": {"fid": {"value": "low"}}, "reason": ""}, "not a scores.json"),
+    ],
+)
+def test_a_file_of_another_form_is_refused_with_its_name(saved, key, value, message):
+    content = json.loads(saved.read_text()) | {key: value}
+    if value is None:
+        del content[key]
+    saved.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=message) as error:
+        Scores.load(saved)
+    assert str(saved) in error.value.message
+
+
+def test_other_files_are_refused(tmp_path):
+    for text in ("[]", "{", '{"schema": 1}'):
+        (tmp_path / "scores.json").write_text(text)
+        with pytest.raises(DataError, match=r"scores\.json"):
+            Scores.load(tmp_path / "scores.json")
+    with pytest.raises(DataError, match="no such file"):
+        Scores.load(tmp_path / "none.json")

@@ -1,0 +1,211 @@
+import json
+import logging
+import weakref
+
+import numpy as np
+import pytest
+from scored import imitation, make_store, write_synthetic
+
+from ctsynth.data.slices import from_slices
+from ctsynth.data.volume import Geometry, Volume
+from ctsynth.errors import DataError, UsageError
+from ctsynth.metrics import base
+from ctsynth.metrics.base import Metric, SliceMean
+from ctsynth.scores import Scores
+from ctsynth.scoring import score
+
+
+@pytest.fixture
+def store(tmp_path, small_case):
+    return make_store(tmp_path / "out", [small_case(seed) for seed in range(3)])
+
+
+@pytest.fixture
+def samples(tmp_path, store):
+    return write_synthetic(tmp_path / "samples", store)
+
+
+def values(scores: Scores) -> dict[str, float]:
+    return {name: result.total.value for name, result in scores.metrics.items()}
+
+
+def rewrite(path, change):
+    """Writes a volume again with other voxels."""
+    volume = Volume.load(path)
+    Volume(change(volume.voxels), volume.geometry).save(path)
+
+
+def test_perfect_volumes_have_perfect_scores(tmp_path, small_case, write_nifti):
+    cases = [small_case(seed) for seed in range(2)]
+    store = make_store(tmp_path / "out", cases)
+    for number, case in enumerate(cases):
+        write_nifti(tmp_path / "real" / f"subject_{number}.nii.gz", case.hu, case.affine)
+    found = score(tmp_path / "real", store, "test")
+    assert values(found) == pytest.approx(
+        {"psnr": None, "psnr_body": None, "ssim": 1, "ssim_body": 1, "gradient": 1, "hu": 0}
+    )
+
+
+@pytest.mark.parametrize("axes", ["LPS", "SAR", "PIL"])
+def test_the_orientation_of_a_volume_does_not_matter(axes, tmp_path, store, samples, write_nifti):
+    turned = tmp_path / "turned"
+    for path in samples.iterdir():
+        volume = Volume.load(path)
+        write_nifti(turned / path.name, volume.voxels, volume.geometry.affine, axes)
+    assert values(score(turned, store, "test")) == pytest.approx(values(score(samples, store, "test")))
+
+
+def test_a_volume_on_the_sources_own_grid_is_brought_to_the_stores_slices(
+    tmp_path, store, small_case, write_nifti
+):
+    """Slices of 32 pixels are the padded source's own 32 voxels: nothing is lost on the way there and back."""
+    for number, subject in enumerate(store.subjects("test")):
+        voxels = from_slices(imitation(np.asarray(subject.ct()), seed=number), subject.geometry, "ct")
+        write_nifti(tmp_path / "native" / f"{subject.name}.nii.gz", voxels, subject.geometry.affine, "LPS")
+    stacked = score(write_synthetic(tmp_path / "stacked", store), store, "test")
+    native = score(tmp_path / "native", store, "test")
+    assert values(native) == pytest.approx(values(stacked))
+
+
+def test_another_grid_is_refused_with_both_named(store, samples):
+    path = samples / "subject_1.nii.gz"
+    volume = Volume.load(path)
+    moved = volume.geometry.affine.copy()
+    moved[0, 3] += 6
+    Volume(volume.voxels, Geometry(volume.geometry.shape, moved)).save(path)
+    with pytest.raises(
+        DataError, match=r"subject_1\.nii\.gz: its grid is 32 x 32 x 6 voxels of 12 x 12 x 5 mm.*has"
+    ):
+        score(samples, store, "test")
+
+
+@pytest.mark.parametrize(("shift", "factor"), [(160, 1 / 400), (-40, 1 / 200), (160, 255 / 400)])
+def test_gray_values_given_for_hu_are_refused(shift, factor, store, samples):
+    rewrite(samples / "subject_2.nii.gz", lambda hu: ((hu.astype(np.float32) + shift) * factor).astype(np.float32))
+    with pytest.raises(DataError, match="cannot be HU") as error:
+        score(samples, store, "test")
+    assert "HU = 400 x -160" in error.value.hint
+
+
+def test_nan_is_refused(store, samples):
+    rewrite(samples / "subject_0.nii.gz", lambda hu: np.where(hu > 50, np.nan, hu).astype(np.float32))
+    with pytest.raises(DataError, match="NaN"):
+        score(samples, store, "test")
+
+
+def test_missing_subjects_are_listed(store, samples):
+    (samples / "subject_0.nii.gz").unlink()
+    (samples / "subject_2.nii.gz").unlink()
+    with pytest.raises(DataError, match=r"no volume of subject_0, subject_2 \(2 of 3 test subjects\)"):
+        score(samples, store, "test")
+
+
+def test_partial_scores_what_is_there_and_says_what_is_not(store, samples):
+    whole = score(samples, store, "test")
+    (samples / "subject_0.nii.gz").unlink()
+    found = score(samples, store, "test", partial=True)
+    assert found.missing == ("subject_0",)
+    assert found.subjects == 2
+    per_subject = {k: v for k, v in whole.metrics["ssim"].per_subject.items() if k != "subject_0"}
+    assert found.metrics["ssim"].per_subject == per_subject
+    for path in samples.glob("*.nii.gz"):
+        path.unlink()
+    with pytest.raises(DataError, match="no volume"):
+        score(samples, store, "test", partial=True)
+
+
+def test_volumes_of_no_subject_are_named_in_a_warning(store, samples, caplog):
+    (samples / "stranger.nii.gz").write_bytes((samples / "subject_0.nii.gz").read_bytes())
+    with caplog.at_level(logging.WARNING, logger="ctsynth"):
+        score(samples, store, "test")
+    assert "stranger.nii.gz" in caplog.text
+
+
+def test_two_volumes_of_one_subject_are_refused(store, samples):
+    (samples / "subject_0_synthetic.nii.gz").write_bytes((samples / "subject_0.nii.gz").read_bytes())
+    with pytest.raises(
+        DataError, match=r"subject_0\.nii\.gz and subject_0_synthetic\.nii\.gz are both of subject_0"
+    ):
+        score(samples, store, "test")
+
+
+def test_both_kinds_of_name_are_found_and_half_written_files_are_not(tmp_path, store, samples):
+    other = write_synthetic(tmp_path / "other", store, suffix="_synthetic")
+    (other / ".partial-1-subject_0.nii.gz").write_bytes(b"")
+    assert values(score(other, store, "test")) == values(score(samples, store, "test"))
+
+
+def test_a_single_file_is_one_subject_and_has_no_interval(store, samples):
+    found = score(samples / "subject_1.nii.gz", store, "test")
+    assert found.subjects == 1
+    assert found.missing == ()
+    assert all(result.total.low is None for result in found.metrics.values())
+    assert all(result.total.high is not None for result in score(samples, store, "test").metrics.values())
+
+
+def test_metrics_that_cannot_be_computed_are_left_out_with_the_reason(store, samples):
+    found = score(samples, store, "test", metrics=["fid", "psnr"])
+    assert list(found.metrics) == ["psnr", "psnr_body"]
+    assert "does not compute it yet" in found.left_out["fid"]
+    assert found.floor.values is None
+    assert found.floor.reason
+    with pytest.raises(UsageError, match="no metric to compute: dice: "):
+        score(samples, store, "test", metrics=["dice"])
+    with pytest.raises(UsageError, match="no metric is called 'nmi'"):
+        score(samples, store, "test", metrics=["nmi"])
+
+
+def test_what_the_volumes_were_made_with_is_kept_where_they_agree(tmp_path, store, caplog):
+    record = {"method": "ddpm-mask", "sampler": {"name": "dpm++", "steps": 20}, "seed": 3, "body": "label"}
+    samples = write_synthetic(tmp_path / "samples", store, record=record)
+    found = score(samples, store, "test")
+    assert found.provenance == {key: record[key] for key in ("method", "sampler", "seed")}
+    assert found.name == "ddpm-mask"
+    (samples / "subject_1.json").write_text(json.dumps(record | {"seed": 4}))
+    (samples / "subject_2.json").unlink()
+    with caplog.at_level(logging.WARNING, logger="ctsynth"):
+        found = score(samples, store, "test")
+    shared = {"method": "ddpm-mask", "sampler": record["sampler"]}
+    assert found.provenance == shared | {"differing": ["seed"], "unknown": 1}
+    assert "they differ in seed" in caplog.text
+
+
+def test_the_same_volumes_give_the_same_bytes(tmp_path, store, samples):
+    for name in ("one.json", "other.json"):
+        score(samples, store, "test").save(tmp_path / name)
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "other.json").read_bytes()
+
+
+def test_one_subject_is_in_memory_at_a_time(store, samples, monkeypatch):
+    alive = []
+
+    class Watch(Metric):
+        title = "Watch"
+
+        def __init__(self):
+            self.mean = SliceMean()
+
+        def add(self, pair):
+            assert all(ref() is None for ref in alive)
+            alive.append(weakref.ref(pair.real))
+            self.mean.add(pair.subject, [0.0])
+
+        def result(self):
+            return self.mean.result(self, self.title)
+
+    monkeypatch.setattr(base, "find", lambda name: Watch)
+    score(samples, store, "test", metrics=["watch"])
+    assert len(alive) == 3
+
+
+def test_progress_counts_subjects(store, samples):
+    seen = []
+    score(samples, store, "test", progress=lambda done, note="": seen.append((done, note)))
+    assert seen == [(0, ""), (1, "subject_0"), (2, "subject_1"), (3, "subject_2")]
+
+
+def test_a_split_without_subjects_and_a_folder_that_is_not_there(tmp_path, store, samples):
+    with pytest.raises(DataError, match="no train subjects"):
+        score(samples, store, "train")
+    with pytest.raises(DataError, match="no such file or folder"):
+        score(tmp_path / "nowhere", store, "test")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import tomllib
 import types
 import typing
@@ -91,6 +92,8 @@ class TrainingConfig:
             raise UsageError(f"ema must be within [0, 1), not {self.ema}")
         if (self.lr is not None and self.lr <= 0) or self.warmup < 0 or self.clip_norm < 0:
             raise UsageError("lr must be above 0; warmup and clip_norm must not be negative")
+        if not 0 <= self.seed < 2**63:
+            raise UsageError(f"seed must be within 0..2^63 - 1, not {self.seed}")
 
 
 MAY_CHANGE = frozenset(
@@ -123,8 +126,9 @@ class RunConfig:
     schema: int = SCHEMA
 
     def as_json(self) -> dict[str, Any]:
-        """What ``read`` reads back."""
-        return dataclasses.asdict(self)
+        """What ``read`` reads back, as it reads it: lists for tuples."""
+        content: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(self)))
+        return content
 
     @classmethod
     def read(cls, path: Path) -> RunConfig:
@@ -152,9 +156,13 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: no such file") from None
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a TOML file: {error}") from error
-    known = {"method", "preset", "training", "options"}
-    if unknown := sorted(set(content) - known):
-        raise UsageError(f"{path}: unknown key {unknown[0]!r}", hint=f"known: {', '.join(sorted(known))}")
+    kinds = {"method": str, "preset": str, "training": dict, "options": dict}
+    if unknown := sorted(set(content) - set(kinds)):
+        raise UsageError(f"{path}: unknown key {unknown[0]!r}", hint=f"known: {', '.join(kinds)}")
+    for key, value in content.items():
+        if not isinstance(value, kinds[key]):
+            wanted = "a string" if kinds[key] is str else f"a table: [{key}]"
+            raise UsageError(f"{path}: {key} is {value!r}, wanted {wanted}")
     return content
 
 

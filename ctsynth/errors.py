@@ -39,12 +39,12 @@ class DataError(CTSynthError):
 
 
 class RunError(CTSynthError):
-    """Work that was begun in good faith and failed: no space left, a loss that is not finite, subjects that broke."""
+    """Work that was begun in good faith and failed: no space left, a loss not finite, subjects that broke."""
 
     exit_code = 1
 
 
-class Interrupted(CTSynthError):
+class Interrupted(CTSynthError):  # noqa: N818  the work is saved, nothing went wrong
     """SIGTERM or SIGUSR1 arrived and the work was saved: run the same command again to go on."""
 
     exit_code = 75

@@ -1,7 +1,7 @@
 """Label sets: every class once, with its id, names, color and Dice partner.
 
-Only this module knows AMOS22 by heart. A store, a checkpoint and a scores.json carry the label set that they were made
-with, so any other set goes the same way through the program.
+Only this module knows AMOS22 by heart. A store, a checkpoint and a scores.json carry the label set that they were
+made with, so any other set goes the same way through the program.
 """
 
 from __future__ import annotations
@@ -112,7 +112,8 @@ class LabelSet:
     def from_json(cls, content: Any, source: str = "label set") -> LabelSet:  # noqa: ANN401  parsed JSON
         """Builds a set from ``{"name": ..., "classes": [{"id", "name", "colour", "dice"}, ...]}``.
 
-        Only id and name are needed; a missing color is chosen, a missing Dice partner is the class of the same name.
+        Only id and name are needed; a missing color is chosen, a missing Dice partner is the class of the same
+        name.
 
         Raises:
             DataError: The content is of another form.

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import inspect
 import os
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import TypeVar
 
 from ctsynth.errors import UsageError
+
+T = TypeVar("T")
 
 
 def folders(package: str) -> list[Path]:
@@ -49,6 +53,22 @@ def load(package: str, name: str) -> ModuleType:
     sys.modules[module_name] = module
     spec.loader.exec_module(module)
     return module
+
+
+def find(package: str, name: str, base: type[T]) -> type[T]:
+    """The class that a plugin defines: the first of its own that derives from ``base`` and can be made.
+
+    Raises:
+        UsageError: There is no plugin of that name, or it defines no such class.
+    """
+    module = load(package, name)
+    for value in vars(module).values():
+        is_own = isinstance(value, type) and value.__module__ == module.__name__
+        if is_own and issubclass(value, base) and not inspect.isabstract(value):
+            return value
+    kind = base.__name__.lower()
+    hint = f"subclass {base.__module__}.{base.__name__} in it"
+    raise UsageError(f"{module.__file__}: defines no {kind}", hint=hint)
 
 
 def _files(package: str) -> dict[str, Path]:

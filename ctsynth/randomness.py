@@ -1,7 +1,7 @@
 """Random numbers as a function of a position, never of a generator's history.
 
-What is drawn for slice 7 at step 1200 under seed 3 depends on these numbers alone. So a run that was broken and resumed
-equals the unbroken one, and a synthetic slice does not depend on its batch, its shard or its rank.
+What is drawn for slice 7 at step 1200 under seed 3 depends on these numbers alone. So a run that was broken and
+resumed equals the unbroken one, and a synthetic slice does not depend on its batch, its shard or its rank.
 """
 
 from __future__ import annotations
@@ -57,10 +57,10 @@ class Draws:
             key: Of the volume.
             positions: Of each item, in mm.
             correlation_length: In mm.
+            device: Where the numbers are drawn.
         """
-        spacing = correlation_length / math.sqrt(
-            2
-        )  # the smoothing's standard deviation, and fine enough a lattice
+        # The smoothing's standard deviation, and fine enough a lattice.
+        spacing = correlation_length / math.sqrt(2)
         items = []
         for position in positions:
             center = round(position / spacing)

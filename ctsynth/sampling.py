@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 CORRELATION_LENGTH = 12.0
 """Of the noise along z, mm: at AMOS's 1.25 to 5 mm neighboring slices share most of it, at 15 mm little."""
 
+CPU = torch.device("cpu")
+
 DESCRIPTION = "synthetic CT by ctsynth, not a patient"
 
 SUFFIXES = (".nii.gz", ".nii")
@@ -54,7 +56,7 @@ class Drawing:
     seed: int = 0
     noise: Literal["volume", "slice"] = "volume"
     batch_size: int = 16
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     precision: Precision = "fp32"
 
 
@@ -66,9 +68,10 @@ class Case:
         name: Keys its noise.
         out: The NIfTI file to write.
         source: What its mask is read from, for the record.
-        digest: SHA-256 of that.
-        read: Gives the masks (Z, size, size) uint8 of the model's label set, the geometry of the volume to write, and
-            where the body came from.
+        digest: SHA-256 of that, and of the CT that gives the body.
+        labels: The label set that was named for it; None where none was.
+        read: Gives the masks (Z, size, size) uint8 of the model's label set, the geometry of the volume to write,
+            and where the body came from.
         finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
     """
 
@@ -78,6 +81,7 @@ class Case:
     digest: str
     read: Callable[[], tuple[NDArray[np.uint8], Geometry, str]]
     finish: Callable[[NDArray[np.int16], Geometry], NDArray[Any]]
+    labels: str | None = None
 
 
 def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> list[Case]:
@@ -136,9 +140,14 @@ def cases_of_masks(
             known, body = complete_labels(file, volume, trained.labels, labels=labels, body_from=body_from)
             return to_slices(known, trained.config.size, "labels"), volume.geometry, body
 
-        return Case(name, target, str(file), digest, read, lambda hu, geometry: from_slices(hu, geometry, "ct"))
+        return Case(
+            name, target, str(file), digest, read, lambda hu, geometry: from_slices(hu, geometry, "ct"), labels
+        )
 
-    return [case(file) for file in files]
+    cases = [case(file) for file in files]
+    if len({case.out for case in cases}) < len(cases):
+        raise UsageError(f"{mask}: two masks of one name, .nii and .nii.gz, would write one volume")
+    return cases
 
 
 def stem(file: Path) -> str:
@@ -158,17 +167,18 @@ def complete_labels(
 ) -> tuple[NDArray[np.uint8], str]:
     """A label volume in the model's own label set, with a body, and where the body came from.
 
-    The volume's set is the one named, else that of the names in its header, else the model's own. Classes without a
-    partner by name, bones for instance, become body.
+    The volume's set is the one named, else that of the names in its header, else the model's own. Classes without
+    a partner by name, bones for instance, become body.
 
     Returns:
         (X, Y, Z) uint8 and ``label``, ``ct`` or ``estimated``.
 
     Raises:
-        DataError: Values that are no whole numbers or not of the set; a CT on another grid; nothing but background.
+        DataError: Values that are no whole numbers or not of the set; a CT on another grid; nothing but
+            background.
     """
     found = np.unique(volume.voxels)
-    if not np.array_equal(found, np.round(found)) or found[0] < 0:
+    if not (np.isfinite(found).all() and np.array_equal(found, np.round(found))) or found[0] < 0:
         raise DataError(f"{file}: not a label volume: it holds {found[0]:g} to {found[-1]:g}, not whole numbers")
     given = _set_of(file, own, labels)
     mapping = (
@@ -176,7 +186,8 @@ def complete_labels(
     )
     if unknown := [int(value) for value in found if int(value) not in mapping]:
         raise DataError(
-            f"{file}: labels {unknown[:5]} are not of {given.name} (0..{given.body_id - 1}, {given.body_id} = body)",
+            f"{file}: labels {unknown[:5]} are not of {given.name}"
+            f" (0..{given.body_id - 1}, {given.body_id} = body)",
             hint="say which set it is: --labels totalsegmentator, or a .json file of yours",
         )
     if found[-1] == 0:
@@ -184,7 +195,9 @@ def complete_labels(
     table = np.zeros(int(found[-1]) + 1, np.uint8)
     for value in map(int, found):
         table[value] = mapping[value]
-    known = table[volume.voxels.astype(np.intp, copy=False)]
+    known = np.empty(volume.voxels.shape, np.uint8)
+    for z in range(volume.geometry.shape[2]):  # by slices: indices take eight times the memory of the labels
+        known[..., z] = table[volume.voxels[..., z].astype(np.intp)]
     bodies = {given.body_id, *(organ.id for organ in given.classes if organ.name == BODY)}
     if bodies & set(map(int, found)):
         return known, "label"
@@ -212,7 +225,7 @@ def _set_of(file: Path, own: LabelSet, labels: str | None) -> LabelSet:
     if not names:
         return own
     classes = tuple(LabelClass(id=n, name=name, color="#000000") for n, name in sorted(names.items()) if n > 0)
-    return LabelSet("its header", classes)
+    return LabelSet(f"the header of {file}", classes)
 
 
 def draw(
@@ -279,6 +292,7 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "subject": case.name,
         "mask": case.source,
         "mask_sha256": case.digest,
+        "mask_labels": case.labels,
     }
 
 
@@ -342,8 +356,10 @@ def sample(
                     f"{stop.requested.name}: {number} of {len(cases)} volumes are whole",
                     hint="the same command goes on with the next",
                 ) from None
+            record = case.out.with_name(stem(case.out) + ".json")
+            record.unlink(missing_ok=True)  # an old one must not vouch for the new volume
             Volume(case.finish(hu, geometry), geometry).save(case.out, DESCRIPTION)
-            write_json(case.out.with_name(stem(case.out) + ".json"), wanted | {"body": body})
+            write_json(record, wanted | {"body": body})
         progress(number + 1, case.name)
         yield case.out
 

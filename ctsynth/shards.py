@@ -11,14 +11,12 @@ from ctsynth.errors import UsageError
 T = TypeVar("T")
 
 
-def parse(shard: str | None) -> tuple[int, int]:
-    """(I, N) of ``I/N``, I from 1 to N; (1, 1) of None.
+def parse(shard: str) -> tuple[int, int]:
+    """(I, N) of ``I/N``, I from 1 to N.
 
     Raises:
         UsageError: It is of another form.
     """
-    if shard is None:
-        return 1, 1
     found = re.fullmatch(r"(\d+)/(\d+)", shard)
     index, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= index <= count:
@@ -26,7 +24,7 @@ def parse(shard: str | None) -> tuple[int, int]:
     return index, count
 
 
-def take(items: Sequence[T], shard: str | None) -> list[T]:
+def take(items: Sequence[T], shard: str) -> list[T]:
     """Every N-th of the items, beginning with the I-th."""
     index, count = parse(shard)
     return list(items[index - 1 :: count])

@@ -1,4 +1,4 @@
-"""SIGTERM and SIGUSR1 mean: save and stop. They never interrupt an optimizer step or a write."""
+"""SIGTERM and SIGUSR1 mean: save and stop."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from ctsynth.errors import Interrupted
 
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1)
 """Sent by SLURM on preemption, and before the time limit with ``--signal``."""
@@ -51,3 +53,21 @@ class Stop:
             yield
         finally:
             self._raise = False
+
+
+@contextmanager
+def stoppable() -> Iterator[None]:
+    """Work made of pieces that are whole or absent: a signal breaks it off.
+
+    Raises:
+        Interrupted: A signal arrived.
+    """
+    with Stop() as stop:
+        try:
+            with stop.interruptible():
+                yield
+        except Stopped:
+            assert stop.requested is not None
+            raise Interrupted(
+                f"stopped by {stop.requested.name}", hint="run the same command again: what is whole is kept"
+            ) from None

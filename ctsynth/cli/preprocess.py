@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ctsynth.cli import console
-from ctsynth.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
     from ctsynth.data.preprocess import Summary
@@ -113,6 +110,8 @@ def command(
     from ctsynth.data.layouts import SplitRule
     from ctsynth.data.preprocess import BrokenSubjectsError, Settings, find_cases, preprocess
     from ctsynth.labels import label_set as named
+    from ctsynth.shards import parse
+    from ctsynth.stop import stoppable
 
     rule = SplitRule(test_subjects=test_subjects, file=split, test_fraction=test_fraction, seed=seed)
     settings = Settings(
@@ -124,10 +123,10 @@ def command(
         image_folder=images,
         label_folder=labels,
     )
-    share = _shard(shard)
+    share = parse(shard)
     total = len(find_cases(source, settings, share)[1])
     try:
-        with _stoppable(), console.progress("preprocess", total) as progress:
+        with stoppable(), console.progress("preprocess", total) as progress:
             summary = preprocess(
                 source,
                 out,
@@ -141,30 +140,6 @@ def command(
         _show(error.summary, out, as_json)
         raise
     _show(summary, out, as_json)
-
-
-def _shard(text: str) -> tuple[int, int]:
-    index, slash, count = text.partition("/")
-    if not (slash and index.isdecimal() and count.isdecimal() and 1 <= int(index) <= int(count)):
-        raise UsageError(f"--shard is {text!r}, wanted I/N with I from 1 to N, as in 1/8")
-    return int(index), int(count)
-
-
-@contextmanager
-def _stoppable() -> Iterator[None]:
-    """Lets SIGTERM and SIGUSR1, by which a cluster announces its end, stop the work after the subjects at hand."""
-
-    def stop(number: int, _: Any) -> None:  # noqa: ANN401  a frame
-        raise Interrupted(
-            f"stopped by {signal.Signals(number).name}", hint="run the same command again: what is whole is kept"
-        )
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGUSR1)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _show(summary: Summary, out: Path, as_json: bool) -> None:

@@ -100,14 +100,9 @@ def command(
         typer.Option(help="auto is bf16 on a GPU that has it.", rich_help_panel=MACHINE),
     ] = "auto",
     shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Only the I-th of N parts of the volumes, I from 1.",
-            show_default=False,
-            rich_help_panel=MACHINE,
-        ),
-    ] = None,
+        str,
+        typer.Option(metavar="I/N", help="Draw the I-th of N shares only, I from 1.", rich_help_panel=MACHINE),
+    ] = "1/1",
 ) -> None:
     """Draw a synthetic CT volume for each label volume.
 

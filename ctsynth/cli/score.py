@@ -75,11 +75,12 @@ def command(
     from ctsynth.data.store import Store
     from ctsynth.report.tables import render
     from ctsynth.scoring import base_name, score
+    from ctsynth.stop import stoppable
 
     store = Store.open(data)
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
     total = 1 if synthetic.is_file() else len(store.subjects(split))
-    with console.progress("scoring", total) as progress:
+    with stoppable(), console.progress("scoring", total) as progress:
         scores = score(synthetic, store, split, metrics=names, partial=partial, progress=progress)
     folder = synthetic.parent if synthetic.is_file() else synthetic
     default = f"{base_name(synthetic)}_scores.json" if synthetic.is_file() else "scores.json"

@@ -220,8 +220,11 @@ def _make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
 
     if not (run / "config.json").exists():
         return
-    if overwrite:
-        shutil.rmtree(run)
+    if overwrite:  # what is ours and no more, for --out may name any folder; config.json, which marks a run, last
+        for name in ("checkpoints", "samples"):
+            shutil.rmtree(run / name, ignore_errors=True)
+        for name in ("latest", "metrics.jsonl", "loss.png", "config.json"):
+            (run / name).unlink(missing_ok=True)
     elif not resume:
         raise UsageError(
             f"{run} is there", hint="continue it (--resume), replace it (--overwrite) or name another --out"

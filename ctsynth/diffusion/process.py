@@ -1,8 +1,8 @@
 """The Gaussian diffusion process: noising, posterior, learned-range variance, hybrid loss.
 
 Equal to improved-diffusion's ``GaussianDiffusion`` with LEARNED_RANGE variance and (RESCALED_)MSE loss, whose two
-losses are the same at T = 1000. The network's output has twice the slice's channels: the prediction, then ``v``, which
-interpolates the log-variance.
+losses are the same at T = 1000. The network's output has twice the slice's channels: the prediction, then ``v``,
+which interpolates the log-variance.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ class GaussianDiffusion:
 
     Args:
         schedule: The forward process.
-        prediction: ``epsilon``, the noise (Ho et al. 2020; the paper), or ``v`` = sqrt(a) epsilon - sqrt(1 - a) x_0
-            (Salimans & Ho 2022).
+        prediction: ``epsilon``, the noise (Ho et al. 2020; the paper), or ``v`` = sqrt(a) epsilon
+            - sqrt(1 - a) x_0 (Salimans & Ho 2022).
     """
 
     def __init__(self, schedule: NoiseSchedule, prediction: Prediction = "epsilon") -> None:
@@ -95,11 +95,10 @@ class GaussianDiffusion:
     ) -> tuple[Posterior, Tensor]:
         """p(x_{t-1} | x_t) and the x_0 it aims at, for an output of the network (Nichol & Dhariwal 2021, Eq. 15).
 
-        Shapes:
+        Args:
             output: (B, 2 C, H, W): prediction, then v, which is 1 at the variance beta and -1 at the posterior's.
             x_t: (B, C, H, W).
-
-        Args:
+            timesteps: (B,) int64 in [0, T).
             clip: Clamp x_0 to [-1, 1]: on in sampling, off in the loss.
         """
         predicted, v = output.chunk(2, dim=1)
@@ -117,7 +116,8 @@ class GaussianDiffusion:
     ) -> Tensor:
         """One term of the variational bound a sample, in bits a pixel: (B,).
 
-        KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)); at t = 0 the likelihood of x_0 under p, discretized to 8 bits.
+        KL(q(x_{t-1} | x_t, x_0) || p(x_{t-1} | x_t)); at t = 0 the likelihood of x_0 under p, discretized to
+        8 bits.
         """
         truth = self.q_posterior(x0, x_t, timesteps)
         model, _ = self.p_mean_variance(output, x_t, timesteps, clip=clip)

@@ -25,7 +25,8 @@ Draw = Callable[[int], Tensor]
 class Denoiser(Protocol):
     """E[x_0 | x_t], unclipped, and the variance's interpolation v in [-1, 1], or None where it is not learned."""
 
-    def __call__(self, x_t: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]: ...
+    def __call__(self, x_t: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor | None]:
+        """x_0 and v, each (B, C, H, W), at x_t (B, C, H, W) and timesteps (B,)."""
 
 
 def _x0(denoise: Denoiser, x: Tensor, timestep: int, clip: bool) -> tuple[Tensor, Tensor | None]:

@@ -31,7 +31,7 @@ LR = 1e-4
 """The paper's, for every diffusion model."""
 
 EARLY = 50_000
-"""Steps before which a sample sheet of an epsilon model says that it is early; the paper's first checkpoint shown."""
+"""Steps before which a sheet of an epsilon model says that it is early; the paper's first checkpoint shown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -71,6 +71,17 @@ class DiffusionOptions:
     mask_encoding: MaskEncoding = "onehot"
     """One channel a class, or the class id in one channel."""
 
+    def __post_init__(self) -> None:
+        for name in ("res_blocks", "heads", "patch", "timesteps"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise UsageError(f"multipliers must be one or more numbers of at least 1, not {self.multipliers}")
+        if self.channels < 4 or self.channels % 4 or self.channels % self.heads:
+            raise UsageError(f"channels must divide by 4 and by heads ({self.heads}), not be {self.channels}")
+        if not 0 <= self.dropout < 1:
+            raise UsageError(f"dropout must be within [0, 1), not {self.dropout}")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuidedOptions(DiffusionOptions):
@@ -78,6 +89,13 @@ class GuidedOptions(DiffusionOptions):
 
     encoder_channels: int = 64
     """Channels of that encoder's finest level; the paper does not say."""
+
+    def __post_init__(self) -> None:
+        DiffusionOptions.__post_init__(self)  # super() does not find it in a class with slots
+        if len(self.multipliers) < 2:
+            raise UsageError("multipliers must be two or more: the mask joins where the network downsamples")
+        if self.encoder_channels < 4 or self.encoder_channels % 4:
+            raise UsageError(f"encoder_channels must divide by 4, not be {self.encoder_channels}")
 
 
 _SMALL = {
@@ -98,8 +116,8 @@ _TINY = {
     "schedule": "cosine",
 }
 _SMALL_TRAINING = {
-    "iterations": 20_000, "batch_size": 8, "lr": 5e-4, "betas": (0.9, 0.99), "lr_schedule": "cosine", "warmup": 200,
-    "clip_norm": 1.0, "ema": 0.999, "save_every": 1000, "keep_every": 5000, "sample_every": 1000,
+    "iterations": 20_000, "batch_size": 8, "lr": 5e-4, "betas": (0.9, 0.99), "lr_schedule": "cosine",
+    "warmup": 200, "clip_norm": 1.0, "ema": 0.999, "save_every": 1000, "keep_every": 5000, "sample_every": 1000,
 }  # fmt: skip
 _TINY_TRAINING = {
     "iterations": 1000, "batch_size": 8, "lr": 2e-3, "betas": (0.9, 0.99), "lr_schedule": "cosine", "warmup": 30,
@@ -178,9 +196,12 @@ class DiffusionMethod(Method):
         )
 
     def caution(self, step: int) -> str:
-        """Early samples of an epsilon model are noise: its error is multiplied by up to 1 / sqrt(alphas_cumprod)."""
+        """Early samples of an epsilon model are noise: errors are multiplied by up to 1 / sqrt(alphas_cumprod)."""
         if self.options.prediction == "epsilon" and step < EARLY:
-            return f"early: epsilon-prediction leaves noise and a wrong brightness well before step {EARLY:,}; train on"
+            return (
+                "early: epsilon-prediction leaves noise and a wrong brightness"
+                f" well before step {EARLY:,}; train on"
+            )
         return ""
 
     def _output(self, x_t: Tensor, timesteps: Tensor, conditioning: Conditioning) -> Tensor:

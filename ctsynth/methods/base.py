@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 from ctsynth import plugins
 from ctsynth.batch import Batch
 from ctsynth.diffusion.samplers import SamplerConfig
-from ctsynth.errors import UsageError
 from ctsynth.randomness import Draws
 
 PACKAGE = "ctsynth.methods"
@@ -21,7 +19,7 @@ PACKAGE = "ctsynth.methods"
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """What one optimizer steps together: the denoiser of a diffusion model, the generator or discriminator of a GAN.
+    """What one optimizer steps together: a diffusion model's denoiser, a GAN's generator or discriminator.
 
     Args:
         name: As it is called in metrics.jsonl and trainer.pt.
@@ -47,8 +45,8 @@ class Preset:
 class Method(nn.Module, ABC):
     """A system of the paper: how it learns from slices and label maps, and how it draws a slice for a label map.
 
-    A method sees tensors only, never a file. What differs between a GAN and a diffusion model is data, ``phases`` and
-    ``samplers``, and not a branch in the engine.
+    A method sees tensors only, never a file. What differs between a GAN and a diffusion model is data, ``phases``
+    and ``samplers``, and not a branch in the engine.
 
     Attributes:
         title: Its name in the paper's tables.
@@ -99,9 +97,4 @@ def find(name: str) -> type[Method]:
     Raises:
         UsageError: There is no such method, or its file defines none.
     """
-    module = plugins.load(PACKAGE, name)
-    for value in vars(module).values():
-        if isinstance(value, type) and issubclass(value, Method) and not inspect.isabstract(value):
-            if value.__module__ == module.__name__:
-                return value
-    raise UsageError(f"{module.__file__}: defines no method", hint="subclass ctsynth.methods.base.Method in it")
+    return plugins.find(PACKAGE, name, Method)  # type: ignore[type-abstract]

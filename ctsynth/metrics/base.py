@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +13,6 @@ from numpy.typing import NDArray
 from ctsynth import plugins
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
-from ctsynth.errors import UsageError
 from ctsynth.labels import LabelSet
 from ctsynth.scores import Result, Value
 
@@ -188,10 +186,4 @@ def find(name: str) -> type[Metric]:
     Raises:
         UsageError: There is no such metric, or its file defines none.
     """
-    module = plugins.load(PACKAGE, name)
-    for value in vars(module).values():
-        if not isinstance(value, type) or not issubclass(value, Metric) or inspect.isabstract(value):
-            continue
-        if value.__module__ == module.__name__:
-            return value
-    raise UsageError(f"{module.__file__}: defines no metric", hint="subclass ctsynth.metrics.base.Metric in it")
+    return plugins.find(PACKAGE, name, Metric)  # type: ignore[type-abstract]

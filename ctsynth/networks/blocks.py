@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 
 def group_norm(channels: int) -> nn.GroupNorm:
-    """GroupNorm with improved-diffusion's 32 groups; four channels a group where a layer has fewer than 64.
+    """GroupNorm with improved-diffusion's 32 groups, but never fewer than four channels a group.
 
-    One channel a group would be an instance norm, which forgets how bright a feature is.
+    The two differ below 128 channels only. Few channels a group make an instance norm of it, which forgets how
+    bright a feature is.
     """
-    return nn.GroupNorm(math.gcd(32, channels) if channels >= 64 else max(1, channels // 4), channels)
+    return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels)
 
 
 def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:

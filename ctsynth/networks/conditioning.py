@@ -23,7 +23,7 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
 
 
 def scaled_index(labels: Tensor, num_classes: int) -> Tensor:
-    """The class id as one channel, scaled to [-1, 1]: the literal reading of the paper's "additional input channel".
+    """The class id as one channel, in [-1, 1]: the literal reading of the paper's "additional input channel".
 
     Shapes:
         labels: (B, H, W) int64 in [0, num_classes).

@@ -20,7 +20,7 @@ from ctsynth.networks.blocks import (
 
 
 class UNet(nn.Module):
-    """improved-diffusion's U-Net at its defaults: 124.05 M parameters with one mask channel beside the noisy slice.
+    """improved-diffusion's U-Net at its defaults: 124.05 M parameters with a mask channel beside the noisy slice.
 
     Features of a second encoder join it twice (paper, Fig. 2b): those of a level are concatenated to the main
     encoder's before that level's downsampling, and to the first decoder block of that level.
@@ -28,7 +28,8 @@ class UNet(nn.Module):
     Shapes:
         x: (B, in_channels, H, W), sides multiples of ``2 ** (len(multipliers) - 1)``.
         timesteps: (B,).
-        features: one tensor a level that is downsampled, finest first: (B, feature_channels[l], H / 2**l, W / 2**l).
+        features: one tensor a level that is downsampled, finest first; number l is
+            (B, feature_channels[l], H / 2**l, W / 2**l).
         returns: (B, out_channels, H, W).
 
     Args:

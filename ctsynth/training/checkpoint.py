@@ -1,7 +1,7 @@
 """Checkpoints: whole or absent, found by name, refused when damaged.
 
-RUN/checkpoints/step_000150000/ holds model.safetensors, ema.safetensors, config.json and trainer.pt (the optimizers);
-RUN/latest names the newest.
+RUN/checkpoints/step_000150000/ holds model.safetensors, ema.safetensors, config.json and trainer.pt (the
+optimizers); RUN/latest names the newest.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ctsynth.config import RunConfig, build
-from ctsynth.errors import DataError, UsageError
+from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import atomic, sha256, write_json, write_text
 from ctsynth.labels import LabelSet
 from ctsynth.methods import base
@@ -40,12 +40,18 @@ def save(
         RunError: It cannot be written; what was there before stays.
     """
     path = run / "checkpoints" / f"step_{step:09d}"
-    with atomic(path) as partial:
-        partial.mkdir()
-        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
-        save_file({k: v.contiguous() for k, v in ema.state_dict().items()}, partial / "ema.safetensors")
-        write_json(partial / "config.json", config.as_json())
-        torch.save(dict(trainer), partial / "trainer.pt")
+    try:
+        with atomic(path) as partial:
+            partial.mkdir()
+            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
+            save_file({k: v.contiguous() for k, v in ema.state_dict().items()}, partial / "ema.safetensors")
+            write_json(partial / "config.json", config.as_json())
+            torch.save(dict(trainer), partial / "trainer.pt")
+    except (SafetensorError, RuntimeError) as error:  # what their writers make of a full disk
+        raise RunError(
+            f"{path}: cannot write it: {str(error).splitlines()[0]}",
+            hint="free some space; the same command goes on from the checkpoint before it",
+        ) from error
     write_text(run / "latest", path.name + "\n")
     return path
 
@@ -65,6 +71,13 @@ def prune(run: Path, keep_every: int) -> None:
     for path in saved(run)[:-2]:
         if step_of(path) % keep_every:
             shutil.rmtree(path)
+
+
+def clear_leftovers(run: Path) -> None:
+    """Removes what a process that was killed was still writing."""
+    for folder in (run, run / "checkpoints", run / "samples"):
+        for path in folder.glob(".partial-*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def find(model: Path | None, runs: Path = Path("runs")) -> Path:
@@ -145,11 +158,18 @@ def load_weights(model: nn.Module, file: Path) -> None:
         weights = load_file(file)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{file}: cannot read it: {error}", hint="use another checkpoint of the run") from error
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
-        raise DataError(f"{file}: weights of another network: {first}") from error
+    own = model.state_dict()
+    odd = [name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)]
+    if odd:
+        raise DataError(
+            f"{file}: weights of another network: {len(odd)} of {len(own)} tensors do not fit, such as {min(odd)}",
+            hint="its config.json must be the one it was saved with",
+        )
+    model.load_state_dict(weights)
+
+
+def _shape(weights: Mapping[str, torch.Tensor], name: str) -> torch.Size | None:
+    return weights[name].shape if name in weights else None
 
 
 def load_trainer(checkpoint: Path) -> dict[str, Any]:

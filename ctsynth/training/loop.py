@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -23,7 +23,7 @@ from ctsynth.device import Precision, autocast
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.files import write_json, write_text
 from ctsynth.methods.base import Phase
-from ctsynth.randomness import Draws
+from ctsynth.randomness import Draws, seed_of
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training import checkpoint
 from ctsynth.training.ema import EMA
@@ -80,7 +80,7 @@ class Trainer:
         self.log = _Log(run / "metrics.jsonl", device)
         self.step = 0
         self._saved_step = -1
-        if (run / "config.json").exists():
+        if (run / "config.json").exists() or checkpoint.saved(run):
             self._resume()
         if self.settings.compile:
             for child in self.model.children():
@@ -93,6 +93,7 @@ class Trainer:
             Interrupted: A signal came and the run was saved.
             RunError: A loss is not finite, or a checkpoint cannot be written.
         """
+        checkpoint.clear_leftovers(self.run)
         write_json(self.run / "config.json", self.config.as_json())
         progress(self.step, "")
         self._show(stop)
@@ -123,6 +124,7 @@ class Trainer:
             shuffled(len(self.dataset), self.settings.seed, positions[0], size), self.device
         )
         part = size // self.settings.accumulate
+        buffers = [b.clone() for b in self.model.buffers()] if self.settings.accumulate > 1 else []
         for phase in self.phases:
             if len(self.phases) > 1:
                 self.model.requires_grad_(False)
@@ -132,9 +134,12 @@ class Trainer:
             optimizer.zero_grad(set_to_none=True)
             for first in range(0, size, part):
                 if stop.requested and phase is self.phases[0]:
+                    for buffer, before in zip(self.model.buffers(), buffers, strict=False):
+                        buffer.copy_(before)  # the parts done have moved running statistics
                     return False
                 rows = slice(first, first + part)
                 keys = [("train", self.settings.seed, phase.name, at) for at in positions[rows]]
+                torch.manual_seed(seed_of(*keys[0]))  # for layers that draw for themselves, such as dropout
                 with autocast(self.device, self.precision):
                     some = Batch(batch.image[rows], batch.labels[rows])
                     terms = self.model.loss(phase.name, some, Draws.at(keys, self.device))
@@ -181,12 +186,13 @@ class Trainer:
             with stop.interruptible():
                 self.sheet.draw(self.ema.model, path, self.step, self.settings.iterations)
         except Stopped:
-            return  # the loop saves and stops; the resumed run draws it
+            self._halt(stop)  # the resumed run draws it
         figures.loss_curve(self.log.rows(), self.run / "loss.png")
         self.log.restart_clock()
 
-    def _halt(self, stop: Stop) -> None:
-        self._save()
+    def _halt(self, stop: Stop) -> NoReturn:
+        if self._saved_step != self.step:
+            self._save()
         assert stop.requested is not None
         raise Interrupted(
             f"{stop.requested.name} at step {self.step}: saved {self.run}",
@@ -218,7 +224,7 @@ class Trainer:
 
 
 def _clip(phase: Phase, largest: float) -> Tensor:
-    """The norm of a phase's gradient, before it is scaled down to ``largest``; 0 leaves it. Stays on the device."""
+    """The norm of a phase's gradient before it is scaled down to ``largest`` (0: it is not); on the device."""
     gradients = [p.grad for p in phase.parameters if p.grad is not None]
     norm = nn.utils.get_total_norm(gradients)
     if largest:
@@ -290,9 +296,13 @@ class _Log:
         row |= {name: total.item() / max(self.steps, 1) for name, total in self._sums.items()}
         row.setdefault("loss", sum(value for name, value in row.items() if name.endswith("_loss")))
         row |= {"lr": lr, "images_per_s": (self.steps - self._steps_before) * batch_size / max(elapsed, 1e-9)}
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot write it: {error.strerror}", hint="free some space; the same command goes on"
+            ) from error
         self.steps = 0
         self._sums.clear()
         self.restart_clock()

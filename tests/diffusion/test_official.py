@@ -1,10 +1,11 @@
 """Equality with improved-diffusion on fixed tensors.
 
-improved_diffusion.npz was computed once with the official code (openai/improved-diffusion, commit 1bc7bbb, torch 2.13
-on a CPU): linear schedule, T = 1000, EPSILON, LEARNED_RANGE. Tensors are (8, 1, 8, 8) in float32, random but for x0,
-which holds -1 and 1 to reach both open bins of the discretized likelihood; `output` is a random network output of two
-channels. `unet_output` is UNetModel's for 64 channels, multipliers (1, 2), 2 residual blocks, attention at the second
-level, 4 heads, scale-shift norm, whose weights were filled by `fill` below under our names, layer by layer.
+improved_diffusion.npz was computed once with the official code (openai/improved-diffusion, commit 1bc7bbb,
+torch 2.13 on a CPU): linear schedule, T = 1000, EPSILON, LEARNED_RANGE. Tensors are (8, 1, 8, 8) in float32,
+random but for x0, which holds -1 and 1 to reach both open bins of the discretized likelihood; `output` is a
+random network output of two channels. `unet_output` is UNetModel's for 128 channels, multipliers (1, 2), 2
+residual blocks, attention at the second level, 4 heads, scale-shift norm, whose weights were filled by `fill`
+below under our names, layer by layer.
 """
 
 import math
@@ -128,7 +129,7 @@ def fill(name, parameter):
 
 
 def test_the_u_net_with_the_official_weights(golden):
-    net = UNet(5, 2, channels=64, multipliers=(1, 2), res_blocks=2, attention_levels=(1,), heads=4)
+    net = UNet(5, 2, channels=128, multipliers=(1, 2), res_blocks=2, attention_levels=(1,), heads=4)
     net.load_state_dict({name: fill(name, parameter) for name, parameter in net.state_dict().items()})
     x = torch.sin(torch.arange(2 * 5 * 16 * 16, dtype=torch.float64) * 0.3).reshape(2, 5, 16, 16).float()
     with torch.no_grad():

@@ -196,14 +196,14 @@ class Tube:
         radii = np.broadcast_to(np.asarray(self.radii, np.float64), len(self.knots))
         p = np.column_stack([np.asarray(self.knots, np.float64), radii])
         if self.pieces == 1 or len(p) < 3:
-            return p.tolist()  # type: ignore[no-any-return]
+            return p.tolist()
         padded = np.concatenate([2 * p[:1] - p[1:2], p, 2 * p[-1:] - p[-2:-1]])
         path = []
         for before, start, end, after in zip(padded, p, p[1:], padded[3:], strict=False):
             for t in np.arange(self.pieces) / self.pieces:
                 bend = (end - before) * t + (2 * before - 5 * start + 4 * end - after) * t**2
                 path.append(start + (bend + (3 * start - before - 3 * end + after) * t**3) / 2)
-        return np.maximum([*path, p[-1]], [-np.inf, -np.inf, -np.inf, radii.min()]).tolist()  # type: ignore[no-any-return]
+        return np.maximum([*path, p[-1]], [-np.inf, -np.inf, -np.inf, radii.min()]).tolist()
 
 
 @dataclass(frozen=True, eq=False, slots=True)

@@ -1,0 +1,87 @@
+"""Writes cli.md, the reference of every command, from the commands' own signatures and docstrings."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from typer.models import ArgumentInfo
+
+from ctsynth.cli.app import app
+
+PAGE = Path(__file__).with_name("cli.md")
+
+TOP = """# Commands
+
+Made by `python docs/reference/make_cli.py` from what `ctsynth COMMAND --help` shows; do not edit it by hand.
+
+Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input,
+75 stopped by SIGTERM or SIGUSR1 after saving (run the same command again), 130 Ctrl-C.
+"""
+
+
+def commands() -> dict[str, Callable[..., None]]:
+    """The function behind each command, by name, in the order of the work."""
+    return {command.name: command.callback for command in app.registered_commands}
+
+
+def render() -> str:
+    """The page."""
+    top = app.registered_callback.callback
+    sections = [_section("ctsynth", "COMMAND [ARGS]...", top)]
+    sections += [_section(f"ctsynth {name}", "", function) for name, function in commands().items()]
+    return "\n".join([TOP, *sections])
+
+
+def _section(title: str, tail: str, function: Callable[..., None]) -> str:
+    rows, arguments = [], []
+    for kind, name, default, info in _parameters(function):
+        is_argument = isinstance(info, ArgumentInfo)
+        shown = info.metavar or name.upper() if is_argument else _option(kind, name, info)
+        if is_argument:
+            arguments.append(shown)
+        rows.append(f"| `{_cell(shown)}` | {_cell(info.help)} | {_cell(_default(default, info))} |")
+    usage = " ".join([title, "[OPTIONS]", *arguments, *([tail] if tail else [])])
+    text = inspect.cleandoc(function.__doc__ or "").replace("[bold]", "**").replace("[/]", "**")
+    return "\n".join(
+        [f"## {title}", "", f"    {usage}", "", text, "", "| | | default |", "|---|---|---|", *rows, ""]
+    )
+
+
+def _parameters(function: Callable[..., None]) -> Iterator[tuple[Any, str, Any, Any]]:
+    """Type without None, name, default and typer's description of each parameter."""
+    for name, parameter in inspect.signature(function, eval_str=True).parameters.items():
+        kind, info = typing.get_args(parameter.annotation)
+        if typing.get_origin(kind) in (types.UnionType, typing.Union):
+            kind = next(part for part in typing.get_args(kind) if part is not type(None))
+        yield kind, name, parameter.default, info
+
+
+def _option(kind: Any, name: str, info: Any) -> str:  # noqa: ANN401  any annotation
+    given = [word for word in (info.default, *(info.param_decls or ())) if str(word).startswith("-")]
+    names = ", ".join(given or [f"--{name.replace('_', '-')}"])
+    if kind is bool:
+        return names
+    if typing.get_origin(kind) is Literal:
+        return f"{names} {'|'.join(typing.get_args(kind))}"
+    plain = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
+    return f"{names} {info.metavar or plain[kind]}"
+
+
+def _default(default: Any, info: Any) -> str:  # noqa: ANN401  any value
+    if isinstance(info.show_default, str):
+        return info.show_default
+    is_shown = default not in (None, False, inspect.Parameter.empty) and info.show_default
+    return ("yes" if default is True else f"`{default}`") if is_shown else ""
+
+
+def _cell(text: str | None) -> str:
+    return (text or "").replace("|", "\\|").replace("\\[", "[")
+
+
+if __name__ == "__main__":
+    PAGE.write_text(render(), encoding="utf-8")

@@ -1,0 +1,111 @@
+"""Who may know whom: a module imports its own package and lower layers, and heavy things load only where needed."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import ctsynth
+
+PACKAGE = Path(ctsynth.__file__).parent
+DOCS = PACKAGE.parent / "docs"
+
+LAYERS = (
+    {"errors"},
+    {"files", "device", "plugins", "shards", "stop", "batch", "randomness"},
+    {"labels", "config"},
+    {"figures", "scores"},
+    {"data", "networks"},
+    {"diffusion"},
+    {"methods"},
+    {"training", "metrics"},
+    {"sampling", "scoring"},
+    {"report"},
+    {"cli"},
+)
+"""The one table of the layers; docs/architecture.md shows it. ``__init__`` (the version) is below, __main__ above."""
+
+LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
+MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "__main__.py")]
+
+
+def part(path: Path) -> str:
+    """Which entry of the table a module belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path: Path) -> set[str]:
+    """All modules that a file imports, wherever in it, as dotted names."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+def own_imports(path: Path) -> set[str]:
+    """The entries of the table that a file imports from."""
+    names = {name.split(".")[1] for name in imports(path) if name.startswith("ctsynth.")}
+    return names - {"__version__"}
+
+
+def test_every_module_has_its_layer():
+    assert {part(path) for path in MODULES} == set(LAYER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_module_imports_its_own_package_and_lower_layers_only(path):
+    own = part(path)
+    upward = {name for name in own_imports(path) - {own} if LAYER[name] >= LAYER[own]}
+    assert not upward, f"{own} is layer {LAYER[own]}"
+
+
+def test_the_docs_show_this_table():
+    rows = [f"{number:>2}  {' '.join(sorted(names))}" for number, names in enumerate(LAYERS)]
+    assert "\n".join(rows) in (DOCS / "architecture.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("package", "forbidden"),
+    [
+        ("methods", {"data", "files"}),
+        ("networks", {"data", "files", "config"}),
+        ("diffusion", {"data", "files", "config"}),
+    ],
+)
+def test_no_model_sees_a_file(package, forbidden):
+    for path in (PACKAGE / package).glob("*.py"):
+        assert not own_imports(path) & forbidden, path.name
+
+
+def test_training_knows_no_method_and_no_network_by_name():
+    for path in (PACKAGE / "training").glob("*.py"):
+        assert "networks" not in own_imports(path)
+        assert not {n for n in imports(path) if n.startswith("ctsynth.methods.") and ".base" not in n}, path.name
+
+
+@pytest.mark.parametrize(
+    ("modules", "absent"),
+    [
+        ("ctsynth.cli.app", "torch numpy scipy nibabel matplotlib"),
+        ("ctsynth.report.page ctsynth.report.tables", "torch"),
+        ("ctsynth.data.preprocess ctsynth.data.phantom ctsynth.scoring ctsynth.metrics.ssim", "torch"),
+    ],
+)
+def test_importing_these_never_loads(modules, absent):
+    code = f"import sys, {', '.join(modules.split())}; print(*sorted(set({absent.split()!r}) & set(sys.modules)))"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == ""
+
+
+def test_only_the_command_line_prints_or_exits():
+    for path in MODULES:
+        if part(path) != "cli":
+            text = path.read_text(encoding="utf-8")
+            assert "print(" not in text, path.name
+            assert "sys.exit" not in text, path.name

@@ -1,0 +1,53 @@
+"""The demo as a user sees it: short in every run, in full where minutes may be spent."""
+
+import json
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from ctsynth.cli.app import app
+from ctsynth.data.slices import to_slices
+from ctsynth.data.store import Store
+from ctsynth.data.volume import Volume
+
+
+def run_demo(folder, *options):
+    result = CliRunner().invoke(app, ["demo", str(folder), *options])
+    assert result.exit_code == 0, result.output
+    page = folder / "report" / "index.html"
+    assert result.stdout.strip().endswith(str(page))
+    return page, result
+
+
+def test_the_demo_goes_all_the_way(tmp_path):
+    page, result = run_demo(tmp_path / "demo", "--iterations", "10", "--device", "cpu")
+    assert "PSNR" in result.stdout
+    assert "phantom" in page.read_text(encoding="utf-8").lower()
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}
+    run_demo(tmp_path / "demo", "--iterations", "10", "--device", "cpu")
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}
+
+
+@pytest.mark.slow
+def test_the_demo_in_full_is_as_good_as_it_says(tmp_path):
+    run_demo(tmp_path / "demo", "--device", "cpu")
+    metrics = json.loads((tmp_path / "demo" / "synthetic" / "scores.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["psnr"]["total"]["value"] >= 18.0
+    assert metrics["ssim"]["total"]["value"] >= 0.48
+    assert 0.8 <= metrics["gradient"]["total"]["value"] <= 1.25
+    organs = metrics["hu"]["per_organ"]
+    for organ in ("liver", "spleen", "kidney_right", "kidney_left", "aorta", "urinary_bladder"):
+        assert abs(organs[organ]["value"]) <= 25, organ
+    real, synthetic = neighbor_difference(tmp_path / "demo")
+    assert 0.6 <= synthetic / real <= 1.3
+
+
+def neighbor_difference(demo):
+    """Mean absolute difference of neighboring slices of the test subjects: real and synthetic."""
+    store, differences = Store.open(demo / "store"), []
+    for subject in store.subjects("test"):
+        volume = Volume.load(demo / "synthetic" / f"{subject.name}.nii.gz")
+        pair = (subject.ct(), to_slices(volume.voxels, store.size, "ct"))
+        differences.append([np.abs(np.diff(slices.astype(float), axis=0)).mean() for slices in pair])
+    return np.mean(differences, axis=0)

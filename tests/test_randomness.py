@@ -1,0 +1,72 @@
+import math
+
+import numpy as np
+import pytest
+import torch
+from trained import CPU
+
+from ctsynth.randomness import Draws, seed_of
+
+SHAPE = (1, 96, 96)
+ERROR = 4 / 96  # four standard errors of a correlation over 96 x 96 numbers
+
+
+def smooth(positions, *, seed=0, name="subject"):
+    return Draws.smooth(("sample", seed, name), positions, 12.0, CPU).normal("start", SHAPE)
+
+
+def correlation(a, b):
+    return float(np.corrcoef(a.ravel().numpy(), b.ravel().numpy())[0, 1])
+
+
+def test_a_draw_depends_on_its_key_and_name_only():
+    keys = [("train", 3, n) for n in range(5)]
+    together = Draws.at(keys, CPU)
+    other = Draws.at(keys[::-1][1:3], CPU)
+    assert torch.equal(together.normal("noise", SHAPE)[[3, 2]], other.normal("noise", SHAPE))
+    assert torch.equal(together.integers("t", 1000)[[3, 2]], other.integers("t", 1000))
+    assert torch.equal(together.normal("noise", SHAPE), together.normal("noise", SHAPE))  # no history
+
+
+def test_draws_leave_torchs_own_generator_alone():
+    before = torch.get_rng_state()
+    Draws.at([("a",)], CPU).normal("noise", SHAPE)
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_keys_and_names_give_unrelated_numbers():
+    rows = [Draws.at([key], CPU).normal(name, SHAPE) for key in [("a", 1), ("a", 2), ("b", 1)] for name in ("x", 7)]
+    for i, a in enumerate(rows):
+        assert a.mean().item() == pytest.approx(0, abs=ERROR)
+        assert a.std().item() == pytest.approx(1, abs=ERROR)
+        assert all(abs(correlation(a, b)) < ERROR for b in rows[:i])
+    assert len({seed_of("a", 11), seed_of("a1", 1), seed_of("a", "11"), seed_of("a", 1, 1)}) == 4
+
+
+def test_integers_are_uniform():
+    counts = np.bincount(Draws.at([("t", n) for n in range(4000)], CPU).integers("t", 8).numpy(), minlength=8)
+    assert ((counts - 500) ** 2 / 500).sum() < 26  # chi squared, 7 degrees, p = 5e-4
+
+
+@pytest.mark.parametrize("distance", [0.7, 3.0, 12.0, 24.0])
+@pytest.mark.parametrize("start", [0.0, 101.3])
+def test_smooth_draws_correlate_as_a_gaussian_of_their_distance(distance, start):
+    a, b = smooth([start, start + distance])
+    assert a.std().item() == pytest.approx(1, abs=ERROR)
+    assert b.std().item() == pytest.approx(1, abs=ERROR)
+    assert correlation(a, b) == pytest.approx(math.exp(-(distance**2) / (2 * 12.0**2)), abs=ERROR)
+
+
+def test_a_volume_may_be_cut_into_batches_anywhere():
+    positions = [2.5 * n for n in range(9)]
+    whole = smooth(positions)
+    for cut in (1, 4, 8):
+        assert torch.equal(whole, torch.cat([smooth(positions[:cut]), smooth(positions[cut:])]))
+    assert torch.equal(whole.flip(0), smooth(positions[::-1]))
+
+
+def test_other_subjects_and_seeds_have_other_noise():
+    a = smooth([0.0, 5.0])
+    for other in (smooth([0.0, 5.0], seed=1), smooth([0.0, 5.0], name="another")):
+        assert abs(correlation(a[0], other[0])) < ERROR
+        assert abs(correlation(a[1], other[1])) < ERROR

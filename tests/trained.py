@@ -1,0 +1,98 @@
+"""Runs small enough to train in a second: a store, a network of a few thousand weights, the command line."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import torch
+from scored import make_store
+from typer.testing import CliRunner
+
+from ctsynth.cli.app import app
+from ctsynth.data.loader import SliceDataset
+from ctsynth.data.store import Store
+from ctsynth.stop import Stop
+from ctsynth.training.loop import Trainer
+from ctsynth.training.run import configure, train
+
+CPU = torch.device("cpu")
+
+OPTIONS = {"channels": 8, "multipliers": [1, 2], "res_blocks": 1, "attention": [], "patch": 2}
+"""Of ddpm-concat; the guided methods also take encoder_channels."""
+
+TRAINING = {"iterations": 6, "batch_size": 4, "save_every": 2, "sample_every": 1000, "log_every": 2, "lr": 1e-3}
+
+
+def both_splits(root: Path, make_case, *, size: int = 16) -> Store:
+    """A store of two training subjects and one test subject."""
+    cases = [make_case(seed) for seed in range(2)]
+    make_store(root, cases, size=size, split="train")
+    manifest = (root / "manifest.json").read_text()
+    make_store(root / "more", [make_case(7)], size=size)
+    (root / "test").mkdir()
+    (root / "more" / "test" / "subject_0").rename(root / "test" / "subject_t")
+    return _merged(root, manifest)
+
+
+def _merged(root: Path, manifest: str) -> Store:
+    import json
+
+    content = json.loads(manifest)
+    other = json.loads((root / "more" / "manifest.json").read_text())
+    content["subjects"] += [record | {"name": "subject_t"} for record in other["subjects"]]
+    (root / "manifest.json").write_text(json.dumps(content))
+    return Store.open(root)
+
+
+def fit(
+    store: Store, run: Path, method: str = "ddpm-concat", *, stop: Stop | None = None, options=(), pictures=False,
+    **training,
+):  # fmt: skip
+    """Trains a run in this process and returns its folder; sample sheets and loss.png only if asked for."""
+    config = configure(
+        store,
+        method,
+        preset="paper",
+        options=OPTIONS | dict(options) if method.startswith("ddpm") else dict(options),
+        training=TRAINING | training,
+        device=CPU,
+    )
+    if pictures:
+        train(store, run, config, device=CPU, stop=stop or Stop())
+    else:
+        with mock.patch("ctsynth.figures.loss_curve"):
+            trainer = Trainer(run, config, SliceDataset(store, "train"), None, device=CPU, precision="fp32")
+            trainer.train(stop or Stop())
+    return run
+
+
+def ctsynth(*words: object):
+    """The command line, in this process."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    if done.exception is not None and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    return done
+
+
+def settings(method: str = "ddpm-concat", **training: object) -> list[str]:
+    """The small network and its training as words of ``ctsynth train``."""
+    training = {"iterations": 6, "batch-size": 4, "save-every": 2, "sample-every": 1000, "lr": 1e-3} | training
+    words = ["--method", method, "--preset", "paper", "--device", "cpu"]
+    for key, value in OPTIONS.items():
+        words += ["--set", f"{key}={value}"]
+    for key, value in training.items():
+        words += [f"--{key}", str(value)]
+    return words
+
+
+def weights(run: Path, step: int) -> tuple[bytes, bytes]:
+    """The bytes of a checkpoint's weights: the raw ones, the averaged ones."""
+    folder = run / "checkpoints" / f"step_{step:09d}"
+    return (folder / "model.safetensors").read_bytes(), (folder / "ema.safetensors").read_bytes()
+
+
+def labels_like(small_case) -> np.ndarray:
+    """A small case's label volume with body: (32, 24, 6) RAS+ uint8."""
+    return np.where((small_case.labels == 0) & (small_case.hu > -500), 16, small_case.labels).astype(np.uint8)

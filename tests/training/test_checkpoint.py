@@ -1,0 +1,200 @@
+import json
+import logging
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from trained import CPU, both_splits, ctsynth, fit, settings, weights
+
+from ctsynth.errors import DataError, UsageError
+from ctsynth.training import checkpoint
+
+
+@pytest.fixture
+def store(tmp_path, small_case):
+    return both_splits(tmp_path / "out", small_case)
+
+
+@pytest.fixture
+def run(store, tmp_path):
+    return fit(store, tmp_path / "runs" / "one")
+
+
+def steps(run):
+    return [checkpoint.step_of(path) for path in checkpoint.saved(run)]
+
+
+def truncate(file):
+    with file.open("r+b") as handle:
+        handle.truncate(file.stat().st_size * 2 // 3)
+
+
+def test_a_checkpoint_has_four_files_and_latest_names_it(run):
+    (path,) = [path for path in checkpoint.saved(run) if checkpoint.step_of(path) == 6]
+    assert sorted(file.name for file in path.iterdir()) == sorted(checkpoint.FILES)
+    assert (run / "latest").read_text() == "step_000000006\n"
+    assert checkpoint.find(run) == path
+    assert json.loads((path / "config.json").read_text()) == json.loads((run / "config.json").read_text())
+    torch.load(path / "trainer.pt", weights_only=True)
+
+
+def test_the_newest_two_and_multiples_of_keep_every_are_kept(store, tmp_path):
+    run = fit(store, tmp_path / "run", iterations=9, save_every=1, keep_every=3)
+    assert steps(run) == [3, 6, 8, 9]
+
+
+def test_the_newest_run_and_its_newest_checkpoint_are_found(run, tmp_path):
+    other = tmp_path / "runs" / "other"
+    shutil.copytree(run, other)
+    now = time.time()
+    os.utime(run / "latest", (now, now))
+    os.utime(other / "latest", (now - 60, now - 60))
+    assert checkpoint.find(None, tmp_path / "runs") == run / "checkpoints" / "step_000000006"
+    os.utime(other / "latest", (now + 60, now + 60))
+    assert checkpoint.find(None, tmp_path / "runs").parent.parent == other
+    (run / "latest").unlink()
+    assert checkpoint.find(run).name == "step_000000006"
+    one = run / "checkpoints" / "step_000000004"
+    assert checkpoint.find(one) == one
+
+
+@pytest.mark.parametrize("name", ["nowhere", "empty"])
+def test_no_checkpoint_is_a_usage_error_that_says_how_to_get_one(tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    for model in (tmp_path / name, None):
+        with pytest.raises(UsageError, match="no such run|no checkpoint|no run with a checkpoint") as found:
+            checkpoint.find(model, tmp_path / name)
+        assert "ctsynth train" in found.value.hint
+
+
+@pytest.mark.parametrize("name", ["ema.safetensors", "config.json"])
+def test_sample_names_a_damaged_file(run, name):
+    file = checkpoint.find(run) / name
+    truncate(file)
+    with pytest.raises(DataError, match=f"step_000000006/{name}"):
+        checkpoint.load(checkpoint.find(run), CPU)
+    file.unlink()
+    with pytest.raises(DataError, match=f"step_000000006/{name}"):
+        checkpoint.load(checkpoint.find(run), CPU)
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "trainer.pt"])
+@pytest.mark.parametrize("size", [0, 1, 9, 100, "most", None])
+def test_train_falls_back_to_the_checkpoint_before_a_damaged_one(store, run, caplog, name, size):
+    whole = weights(run, 6)
+    file = checkpoint.find(run) / name
+    if size is None:
+        file.unlink()
+    else:
+        os.truncate(file, file.stat().st_size - 1 if size == "most" else size)
+    with caplog.at_level(logging.INFO, "ctsynth"):
+        fit(store, run)
+    warned = [record for record in caplog.records if record.levelno == logging.WARNING]
+    assert len(warned) == 1
+    assert f"step_000000006/{name}" in warned[0].getMessage()
+    assert f"continuing {run} at step 4" in caplog.text
+    assert weights(run, 6) == whole
+
+
+def test_train_refuses_a_run_of_which_nothing_can_be_read(store, run):
+    for path in checkpoint.saved(run):
+        truncate(path / "trainer.pt")
+    with pytest.raises(DataError, match="none of its 2 checkpoints can be read"):
+        fit(store, run)
+    assert steps(run) == [4, 6]
+
+
+def test_a_run_without_its_config_is_not_begun_over_its_checkpoints(store, run):
+    (run / "config.json").unlink()
+    with pytest.raises(DataError, match=r"config\.json: no such file"):
+        fit(store, run)
+
+
+@pytest.mark.parametrize(
+    ("method", "training", "named"),
+    [
+        ("ddpm-concat", {"seed": 1}, "seed 0 there, 1 here"),
+        ("ddpm-concat", {"lr": 0.5}, "lr 0.001 there, 0.5 here"),
+        ("ddpm-concat", {"batch_size": 2}, "batch_size 4 there, 2 here"),
+        ("ddpm-concat", {"options": {"channels": 16}}, "channels 8 there, 16 here"),
+        ("ddpm-concat", {"options": {"multipliers": [1, 1]}}, r"multipliers \[1, 2\] there, \[1, 1\] here"),
+        ("ddpm-mask", {"options": {"encoder_channels": 8}}, "method 'ddpm-concat' there, 'ddpm-mask' here"),
+    ],
+)
+def test_another_setting_is_refused_by_name_and_changes_nothing(store, run, method, training, named):
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    with pytest.raises(UsageError, match=named):
+        fit(store, run, method, **training)
+    assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+
+
+def test_another_store_is_refused_and_a_moved_one_is_not(store, run, tmp_path, small_case):
+    moved = tmp_path / "moved"
+    shutil.copytree(store.root, moved)
+    fit(type(store).open(moved), run, iterations=7)
+    other = both_splits(tmp_path / "other", lambda seed: small_case(seed + 20))
+    with pytest.raises(UsageError, match="data "):
+        fit(other, run)
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_weights_under_another_methods_config_are_refused(run, raw):
+    path = checkpoint.find(run)
+    content = json.loads((path / "config.json").read_text())
+    content |= {"method": "ddpm-edge", "options": content["options"] | {"encoder_channels": 8}}
+    (path / "config.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"safetensors: weights of another network: \d+ of \d+ tensors do not fit"):
+        checkpoint.load(path, CPU, raw=raw)
+
+
+def test_a_later_schema_is_refused(run):
+    path = checkpoint.find(run) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"schema": 2}))
+    with pytest.raises(DataError, match="schema 2, this version reads 1"):
+        checkpoint.load(path.parent, CPU)
+
+
+def test_raw_and_averaged_weights_differ_and_both_are_hashed(run):
+    averaged, raw = (checkpoint.load(checkpoint.find(run), CPU, raw=raw) for raw in (False, True))
+    assert averaged.digest != raw.digest
+    assert len(raw.digest) == 64
+    assert not averaged.method.training
+    pairs = zip(averaged.method.parameters(), raw.method.parameters(), strict=True)
+    assert any(not torch.equal(a, b) for a, b in pairs)
+
+
+LIMITED = """
+import resource, sys
+resource.setrlimit(resource.RLIMIT_FSIZE, ({limit}, {limit}))
+from ctsynth.cli.app import main
+main()
+"""
+
+
+@pytest.mark.parametrize("writer", ["model.safetensors", "trainer.pt", "metrics.jsonl"])
+def test_without_space_the_old_checkpoint_stays_and_the_message_says_why(store, tmp_path, writer):
+    words = ["train", *settings(iterations=50), "--data", store.root, "--out", tmp_path / "run"]
+    assert ctsynth(*words[:-4], "--iterations", 2, *words[-4:]).exit_code == 0
+    path = checkpoint.find(tmp_path / "run")
+    limit = (path / "model.safetensors").stat().st_size + 100
+    if writer == "model.safetensors":
+        limit //= 2
+    elif writer == "metrics.jsonl":
+        limit *= 4
+        (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n' * (limit // 25))
+    before = weights(tmp_path / "run", 2)
+    code = [sys.executable, "-c", LIMITED.format(limit=limit), *map(str, words)]
+    done = subprocess.run(code, capture_output=True, text=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+    assert done.returncode == 1, done.stderr
+    assert "cannot write it" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert weights(tmp_path / "run", 2) == before
+    assert not list((tmp_path / "run").rglob(".partial-*"))
+    assert (tmp_path / "run" / "latest").read_text().strip() in [p.name for p in checkpoint.saved(tmp_path / "run")]
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY
+    assert ctsynth(*words).exit_code == 0  # with space again

@@ -1,0 +1,261 @@
+"""A run that is broken off and continued by the same command ends in the same bytes as one that is not."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+from trained import CPU, both_splits, ctsynth, fit, settings, weights
+
+from ctsynth.errors import Interrupted
+from ctsynth.stop import Stop
+from ctsynth.training import checkpoint
+from ctsynth.training.loop import Trainer
+from ctsynth.training.sheet import SampleSheet
+
+TOY_GAN = '''
+"""A method in one file: a generator and a discriminator, batch norm and dropout."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from ctsynth.methods.base import Method, Phase
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Options:
+    channels: int = 4
+    dropout: float = 0.3
+
+
+class ToyGAN(Method):
+    title = "Toy GAN"
+    Options = Options
+
+    def __init__(self, options, *, num_classes, size):
+        super().__init__(options, num_classes=num_classes, size=size)
+        self.num_classes, width = num_classes, options.channels
+        self.generator = nn.Sequential(
+            nn.Conv2d(num_classes + 1, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Dropout(options.dropout), nn.Conv2d(width, 1, 3, padding=1), nn.Tanh(),
+        )
+        self.discriminator = nn.Sequential(
+            nn.Conv2d(num_classes + 1, width, 4, 2), nn.BatchNorm2d(width), nn.ReLU(), nn.Conv2d(width, 1, 3)
+        )
+
+    def phases(self):
+        yield Phase("generator", list(self.generator.parameters()), 1e-3, (0.0, 0.9))
+        yield Phase("discriminator", list(self.discriminator.parameters()), 2e-3, (0.0, 0.9))
+
+    def _judge(self, image, labels):
+        return self.discriminator(torch.cat([image, self._encode(labels)], 1))
+
+    def _encode(self, labels):
+        return F.one_hot(labels, self.num_classes).permute(0, 3, 1, 2).float()
+
+    def loss(self, phase, batch, rng):
+        drawn = self.generate(batch.labels, rng=rng)
+        if phase == "generator":
+            assert not any(p.requires_grad for p in self.discriminator.parameters())
+            l1 = (drawn - batch.image).abs().mean()
+            return {"loss": 10 * l1 - self._judge(drawn, batch.labels).mean(), "l1": l1}
+        assert not any(p.requires_grad for p in self.generator.parameters())
+        real, fake = self._judge(batch.image, batch.labels), self._judge(drawn.detach(), batch.labels)
+        return {"loss": F.relu(1 - real).mean() + F.relu(1 + fake).mean()}
+
+    def generate(self, labels, *, rng, sampler=None):
+        return self.generator(torch.cat([rng.normal("z", (1, *labels.shape[1:])), self._encode(labels)], 1))
+'''
+
+
+@pytest.fixture
+def store(tmp_path, small_case):
+    return both_splits(tmp_path / "out", small_case)
+
+
+@pytest.fixture
+def toy_gan(tmp_path, monkeypatch):
+    (tmp_path / "own" / "methods").mkdir(parents=True)
+    (tmp_path / "own" / "methods" / "toy_gan.py").write_text(TOY_GAN)
+    monkeypatch.setenv("CTSYNTH_PLUGINS", str(tmp_path / "own"))
+    yield "toy-gan"
+    sys.modules.pop("ctsynth.methods.toy_gan", None)
+
+
+class Asked(Stop):
+    """A signal that arrives when it has been looked for so many times."""
+
+    def __init__(self, after):
+        self.after, self.number = after, None
+        super().__init__()
+
+    @property
+    def requested(self):
+        self.after -= 1
+        return signal.SIGTERM if self.after < 0 else None
+
+    @requested.setter
+    def requested(self, number):
+        pass
+
+
+CASES = [
+    ("ddpm-concat", {}),
+    ("ddpm-concat", {"accumulate": 2}),
+    ("toy-gan", {}),
+    ("toy-gan", {"accumulate": 2}),
+]
+
+
+@pytest.mark.parametrize(("method", "training"), CASES)
+def test_stopped_and_continued_is_unbroken(store, tmp_path, toy_gan, method, training):
+    training = training | {"options": {"dropout": 0.2}, "save_every": 100}
+    whole = fit(store, tmp_path / "whole", method, **training)
+    for after in (1, 4, 5, 6, 11):
+        broken = tmp_path / f"broken{after}"
+        with pytest.raises(Interrupted, match=r"SIGTERM at step \d+: saved"):
+            fit(store, broken, method, stop=Asked(after), **training)
+        (stopped,) = checkpoint.saved(broken)
+        assert checkpoint.step_of(stopped) < 6
+        fit(store, broken, method, **training)
+        assert weights(broken, 6) == weights(whole, 6)
+
+
+def test_a_stop_within_a_batch_leaves_the_step_undone(store, tmp_path, toy_gan):
+    for after in range(1, 9):
+        run = tmp_path / f"run{after}"
+        with pytest.raises(Interrupted):
+            fit(store, run, toy_gan, stop=Asked(after), accumulate=4, save_every=100)
+        (path,) = checkpoint.saved(run)
+        step = checkpoint.step_of(path)
+        whole = fit(store, tmp_path / f"whole{after}", toy_gan, iterations=max(step, 1), accumulate=4)
+        if step:
+            assert weights(run, step) == weights(whole, step)
+
+
+def test_parts_of_a_batch_add_up_to_it(store, tmp_path):
+    whole = fit(store, tmp_path / "whole", iterations=1)
+    parts = fit(store, tmp_path / "parts", iterations=1, accumulate=4)
+    load = [checkpoint.load(checkpoint.find(run), CPU, raw=True).method.state_dict() for run in (whole, parts)]
+    for name, value in load[0].items():
+        torch.testing.assert_close(value, load[1][name], atol=2e-5, rtol=0)
+
+
+def start(words, folder):
+    command = [sys.executable, "-m", "ctsynth", *map(str, words)]
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def until(condition, process):
+    while not condition():
+        assert process.poll() is None, process.communicate()[1]
+        time.sleep(0.005)
+
+
+@pytest.mark.parametrize(("method", "training"), [("ddpm-mask", {"accumulate": 2}), ("toy-gan", {})])
+def test_killed_at_any_moment_and_continued_is_unbroken(store, tmp_path, toy_gan, method, training):
+    words = ["train", *settings(method, **{"iterations": 60, "save-every": 5} | training)]
+    if method == "toy-gan":
+        words = [word for n, word in enumerate(words) if "--set" not in words[max(n - 1, 0) : n + 1]]
+    else:
+        words += ["--set", "encoder_channels=8"]
+    assert ctsynth(*words, "--data", store.root, "--out", tmp_path / "whole").exit_code == 0
+    broken = [*words, "--data", store.root, "--out", tmp_path / "broken"]
+    wait = 0.137
+    for kill in range(3):
+        process = start(broken, tmp_path)
+        target = 5 * (2 + 3 * kill)  # let it get past a checkpoint, then on by a time that is no round number
+        until(lambda target=target: any((tmp_path / "broken" / "checkpoints").glob(f"step_{target:09d}")), process)
+        time.sleep(wait * (kill + 1) / 3)
+        process.kill()
+        process.communicate()
+    last = ctsynth(*broken)
+    assert last.exit_code == 0, last.stderr
+    assert weights(tmp_path / "broken", 60) == weights(tmp_path / "whole", 60)
+    assert not list((tmp_path / "broken").rglob(".partial-*"))
+    lines = (tmp_path / "broken" / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == [50, 60]
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
+def test_a_signal_saves_and_exits_with_75_within_ten_seconds(store, tmp_path, number):
+    words = ["train", *settings(iterations=80, **{"save-every": 10}), "--data", store.root, "--out", "run"]
+    process = start(words, tmp_path)
+    until(lambda: any((tmp_path / "run" / "checkpoints").glob("step_*10")), process)
+    began = time.monotonic()
+    process.send_signal(number)
+    out, err = process.communicate(timeout=20)
+    assert time.monotonic() - began < 10
+    assert process.returncode == 75, err
+    assert out == ""
+    found = re.search(rf"error: {number.name} at step (\d+): saved run\n hint: the same command continues", err)
+    assert found, err
+    step = int(found[1])
+    assert (tmp_path / "run" / "latest").read_text() == f"step_{step:09d}\n"
+    assert "Traceback" not in err
+    done = ctsynth(*words[:-1], tmp_path / "run")
+    assert f"continuing {tmp_path / 'run'} at step {step}" in done.stderr
+    whole = ctsynth(*words[:-1], tmp_path / "whole")
+    assert (done.exit_code, whole.exit_code) == (0, 0)
+    assert weights(tmp_path / "run", 80) == weights(tmp_path / "whole", 80)
+
+
+@pytest.mark.parametrize("step", [2, 6])
+def test_a_signal_while_a_sheet_is_drawn_breaks_it_off_and_the_next_run_draws_it(store, tmp_path, monkeypatch, step):
+    draw = SampleSheet.draw
+
+    def slow(self, method, path, at, iterations):
+        if at == step:
+            os.kill(os.getpid(), signal.SIGTERM)
+        draw(self, method, path, at, iterations)
+
+    monkeypatch.setattr(SampleSheet, "draw", slow)
+    run = tmp_path / "run"
+    with pytest.raises(Interrupted, match=f"step {step}"), Stop() as stop:
+        fit(store, run, stop=stop, sample_every=2, pictures=True)
+    names = [f"step_{n:09d}.png" for n in (2, 4, 6)]
+    assert sorted(path.name for path in (run / "samples").glob("*")) == names[: names.index(f"step_{step:09d}.png")]
+    monkeypatch.undo()
+    fit(store, run, sample_every=2, pictures=True)
+    assert sorted(path.name for path in (run / "samples").glob("*")) == names
+    assert weights(run, 6) == weights(fit(store, tmp_path / "whole"), 6)
+
+
+def test_longer_training_continues_a_finished_run(store, tmp_path):
+    fit(store, tmp_path / "run", iterations=3)
+    fit(store, tmp_path / "run", iterations=6)
+    assert weights(tmp_path / "run", 6) == weights(fit(store, tmp_path / "whole"), 6)
+
+
+def test_a_finished_run_is_not_trained_again(store, tmp_path, monkeypatch):
+    run = fit(store, tmp_path / "run")
+    before = weights(run, 6)
+    monkeypatch.setattr(Trainer, "_optimize", None)
+    assert weights(fit(store, run), 6) == before
+
+
+def test_other_seeds_train_other_weights(store, tmp_path):
+    runs = [weights(fit(store, tmp_path / f"run{seed}", seed=seed, iterations=2), 2) for seed in range(2)]
+    assert runs[0] != runs[1]
+
+
+def test_a_method_of_ones_own_trains_and_draws_with_nothing_else_changed(store, tmp_path, toy_gan):
+    words = ["train", "--method", toy_gan, "--data", store.root, "--out", tmp_path / "run", "--batch-size", 4]
+    done = ctsynth(*words, "--iterations", 4, "--set", "channels=8", "--device", "cpu")
+    assert done.exit_code == 0, done.stderr
+    sample = ["sample", "--data", store.root, "--model", tmp_path / "run", "--out", tmp_path / "drawn"]
+    drawn = ctsynth(*sample)
+    assert drawn.exit_code == 0, drawn.stderr
+    assert drawn.stdout == f"{tmp_path}/drawn/subject_t.nii.gz\n"
+    refused = ctsynth(*sample, "--sampler", "ddim")
+    assert refused.exit_code == 2
+    assert "toy-gan does not take the sampler 'ddim'" in refused.stderr

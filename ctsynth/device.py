@@ -37,7 +37,7 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
-def check_gpus(wanted: int, device: str) -> None:
+def check_gpus(wanted: int) -> None:
     """Refuses more GPUs than there are, and more than one, which this version does not train on.
 
     Raises:
@@ -47,17 +47,15 @@ def check_gpus(wanted: int, device: str) -> None:
 
     if wanted < 1:
         raise UsageError(f"--gpus {wanted}: at least 1")
-    if wanted == 1 and device != "cuda":
-        return
     there = torch.cuda.device_count()
     if wanted > there:
-        found = "there is none" if not there else f"there {'is' if there == 1 else 'are'} {there}"
-        raise UsageError(
-            f"--gpus {wanted}: {found} on this machine",
-            hint=f"say --gpus {there}, or ask the scheduler for {wanted}"
+        found = f"there {'is' if there < 2 else 'are'} {there or 'none'} on this machine"
+        hint = (
+            f"say --gpus {there}, or ask the scheduler for {wanted}"
             if there
-            else "leave --gpus out to train on the CPU",
+            else "leave --gpus out to use the CPU"
         )
+        raise UsageError(f"--gpus {wanted}: {found}", hint=hint)
     if wanted > 1:
         raise UsageError(
             f"--gpus {wanted}: this version trains on one GPU", hint="say --gpus 1; --accumulate makes a batch fit"

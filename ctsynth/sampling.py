@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,7 +23,7 @@ from ctsynth.data.volume import Geometry, Volume, label_names
 from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
-from ctsynth.errors import DataError, Interrupted, UsageError
+from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.files import read_json, sha256, write_json
 from ctsynth.labels import BODY, LabelClass, LabelSet, label_set
 from ctsynth.randomness import Draws
@@ -95,6 +98,9 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> lis
     if store.size != trained.config.size:
         raise DataError(f"{store.root}: slices of {store.size} pixels, the model draws {trained.config.size}")
 
+    if out.name.endswith(SUFFIXES):
+        raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
+
     def case(subject: Subject) -> Case:
         def read() -> tuple[NDArray[np.uint8], Geometry, str]:
             return np.asarray(subject.mask()), stacked_geometry(subject.geometry, store.size), "label"
@@ -124,6 +130,8 @@ def cases_of_masks(
     files = [mask] if mask.is_file() or not mask.is_dir() else sorted(_label_volumes(mask))
     if not files:
         raise UsageError(f"{mask}: no NIfTI label volumes in this folder")
+    if body_from and not body_from.is_file():
+        raise DataError(f"{body_from}: no such file")
     single = out is not None and out.name.endswith(SUFFIXES)
     if len(files) > 1 and (single or body_from):
         raise UsageError(f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from")
@@ -133,7 +141,7 @@ def cases_of_masks(
             raise DataError(f"{file}: no such file")
         name = stem(file)
         target = out if single and out else (out or file.parent) / f"{name}_synthetic.nii.gz"
-        digest = sha256(file) + (f"+{sha256(body_from)}" if body_from and body_from.is_file() else "")
+        digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
 
         def read() -> tuple[NDArray[np.uint8], Geometry, str]:
             volume = Volume.load(file)
@@ -329,39 +337,66 @@ def sample(
         drawing: How.
         stop: Tells when to stop.
         overwrite: Draw again what is whole.
-        progress: Called with the number of cases done, a fraction within one, and its name.
+        progress: Called with the number of cases done, and the name of the one at hand.
 
     Raises:
         UsageError: The method does not take that sampler.
-        DataError: A mask cannot be used.
+        DataError: The only mask cannot be used.
+        RunError: Some of several masks cannot be used; the others are drawn.
         Interrupted: A signal came; the volumes so far are whole.
     """
     _check_sampler(trained, drawing)
+    broken: list[DataError] = []
     for number, case in enumerate(cases):
         wanted = provenance(trained, case, drawing)
         if not overwrite and is_whole(case, wanted):
             log.info("%s is whole: skipped", case.out)
         else:
-            masks, geometry, body = case.read()
-
-            def advance(slices: int, number: int = number, case: Case = case, total: int = len(masks)) -> None:
-                progress(number, f"{case.name}: {slices} of {total} slices")
-
             try:
                 with stop.interruptible():
-                    hu = draw(trained, masks, geometry.spacing[2], case.name, drawing, advance)
+                    hu, geometry, body = _drawn(trained, case, drawing, partial(progress, number))
             except Stopped:
                 assert stop.requested is not None
                 raise Interrupted(
-                    f"{stop.requested.name}: {number} of {len(cases)} volumes are whole",
+                    f"{stop.requested.name}: {number - len(broken)} of {len(cases)} volumes are whole",
                     hint="the same command goes on with the next",
                 ) from None
+            except DataError as error:
+                if len(cases) == 1:
+                    raise
+                log.warning("%s", error.message)
+                broken.append(error)
+                continue
             record = case.out.with_name(stem(case.out) + ".json")
-            record.unlink(missing_ok=True)  # an old one must not vouch for the new volume
+            _clear(case.out, record)
             Volume(case.finish(hu, geometry), geometry).save(case.out, DESCRIPTION)
             write_json(record, wanted | {"body": body})
         progress(number + 1, case.name)
         yield case.out
+    if broken:
+        listed = "".join(f"\n  {error.message}" for error in broken)
+        raise RunError(f"{len(broken)} of {len(cases)} masks cannot be used:{listed}", hint=broken[0].hint)
+
+
+def _drawn(
+    trained: Trained, case: Case, drawing: Drawing, note: Callable[[str], None]
+) -> tuple[NDArray[np.int16], Geometry, str]:
+    masks, geometry, body = case.read()
+
+    def advance(slices: int) -> None:
+        note(f"{case.name}: {slices} of {len(masks)} slices")
+
+    return draw(trained, masks, geometry.spacing[2], case.name, drawing, advance), geometry, body
+
+
+def _clear(volume: Path, record: Path) -> None:
+    """Removes an old record, which must not vouch for a new volume, and what a killed run was writing."""
+    parts = "|".join(re.escape(path.name) for path in (volume, record))
+    for path in volume.parent.glob(".*") if volume.parent.is_dir() else ():
+        if re.fullmatch(rf"\.partial-\d+-({parts})", path.name):
+            path.unlink()
+    with suppress(OSError):  # what is wrong with the folder is said when the volume is written
+        record.unlink()
 
 
 def _check_sampler(trained: Trained, drawing: Drawing) -> None:

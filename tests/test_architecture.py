@@ -1,4 +1,4 @@
-"""Who may know whom: a module imports its own package and lower layers, and heavy things load only where needed."""
+"""Who may know whom: a module imports its own package and lower layers, and heavy things load where needed."""
 
 import ast
 import subprocess
@@ -25,7 +25,7 @@ LAYERS = (
     {"report"},
     {"cli"},
 )
-"""The one table of the layers; docs/architecture.md shows it. ``__init__`` (the version) is below, __main__ above."""
+"""The one table of the layers; docs/architecture.md shows it. ``__init__`` is below all, ``__main__`` above."""
 
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 MODULES = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name not in ("__init__.py", "__main__.py")]

@@ -6,7 +6,6 @@ import torch
 
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.store import Store
-from ctsynth.device import find_device
 from ctsynth.sampling import Drawing, SamplerConfig, draw
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
@@ -32,7 +31,7 @@ def psnr_of_training_slices(store, run, method, iterations, seed=0, saves=None):
     real = store.window.normalize(subject.ct()).astype(np.float64)
     scores = []
     for path in checkpoint.saved(run):
-        trained = checkpoint.load(path, find_device("cpu"))
+        trained = checkpoint.load(path, CPU)
         hu = draw(
             trained, np.asarray(subject.mask()), 3.0, "overfit", Drawing(sampler=SamplerConfig(), device=CPU)
         )
@@ -41,17 +40,16 @@ def psnr_of_training_slices(store, run, method, iterations, seed=0, saves=None):
     return scores
 
 
-def test_sixty_steps_leave_noise_behind(store, tmp_path):
-    before, after = psnr_of_training_slices(store, tmp_path / "run", "ddpm-mask", 60, saves=30)
-    assert after > 15.0
-    assert after > before + 1.0
+def test_a_hundred_steps_leave_noise_behind(store, tmp_path):
+    before, after = psnr_of_training_slices(store, tmp_path / "run", "ddpm-mask", 100, saves=50)
+    assert after > 13.0
+    assert after > before + 2.0
 
 
 @pytest.mark.slow
-def test_the_tiny_preset_overfits_a_real_case(store, tmp_path):
-    halfway, end = psnr_of_training_slices(store, tmp_path / "run", "ddpm-mask", 1000, saves=500)
-    assert halfway >= 23.0
-    assert end >= 28.5
+def test_the_tiny_preset_overfits_a_real_case_in_500_steps(store, tmp_path):
+    (psnr,) = psnr_of_training_slices(store, tmp_path / "run", "ddpm-mask", 500)
+    assert psnr >= 23.0
 
 
 @pytest.mark.slow

@@ -35,7 +35,9 @@ def test_draws_leave_torchs_own_generator_alone():
 
 
 def test_keys_and_names_give_unrelated_numbers():
-    rows = [Draws.at([key], CPU).normal(name, SHAPE) for key in [("a", 1), ("a", 2), ("b", 1)] for name in ("x", 7)]
+    rows = [
+        Draws.at([key], CPU).normal(name, SHAPE) for key in [("a", 1), ("a", 2), ("b", 1)] for name in ("x", 7)
+    ]
     for i, a in enumerate(rows):
         assert a.mean().item() == pytest.approx(0, abs=ERROR)
         assert a.std().item() == pytest.approx(1, abs=ERROR)

@@ -9,7 +9,7 @@ from ctsynth.shards import parse, take
 @given(st.lists(st.integers()), st.integers(1, 9))
 def test_shards_part_the_items_and_differ_by_one_at_most(items, count):
     parts = [take(items, f"{index}/{count}") for index in range(1, count + 1)]
-    assert sorted(sum(parts, [])) == sorted(items)
+    assert sorted(item for part in parts for item in part) == sorted(items)
     assert max(map(len, parts)) - min(map(len, parts)) <= 1
 
 

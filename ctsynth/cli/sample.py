@@ -121,6 +121,8 @@ def command(
 
     if (mask is None) == (data is None):
         raise UsageError("name what to draw: either --mask or --data", hint="ctsynth sample --mask seg.nii.gz")
+    if data and (labels or body_from):
+        raise UsageError("--labels and --body-from are for --mask: a store knows its labels and has a body")
     with Stop() as stop:
         from ctsynth.device import find_device, find_precision
         from ctsynth.shards import take

@@ -58,7 +58,7 @@ def command(
     config: Annotated[
         Path | None,
         typer.Option(
-            help="TOML with method, preset, [training], [options]; the command line wins.", rich_help_panel=NET
+            help=r"TOML with method, preset, \[training], \[options]; the command line wins.", rich_help_panel=NET
         ),
     ] = None,
     data: Annotated[Path, typer.Option(help="Slice store of `ctsynth preprocess`.", rich_help_panel=DATA)] = Path(
@@ -158,7 +158,9 @@ def command(
         if cond and method and method != f"ddpm-{cond}":
             raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
         if gpus is not None:
-            check_gpus(gpus, device)
+            check_gpus(gpus)
+            if device in ("cpu", "mps"):
+                raise UsageError(f"--gpus {gpus} with --device {device}: name one of the two")
         where = find_device(device)
         file = read_toml(config) if config else {}
         chosen = f"ddpm-{cond}" if cond else method or file.get("method", "ddpm-mask")

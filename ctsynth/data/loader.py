@@ -23,17 +23,17 @@ class SliceDataset:
     def __init__(self, store: Store, split: str) -> None:
         self.window = store.window
         self.subjects = store.subjects(split)
-        self._starts = np.cumsum([0, *(subject.slices for subject in self.subjects)])
+        self.starts = np.cumsum([0, *(subject.slices for subject in self.subjects)])
 
     def __len__(self) -> int:
-        return int(self._starts[-1])
+        return int(self.starts[-1])
 
     def __getitem__(self, index: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
         """Slice ``index`` in HU and its labels, both (H, W)."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        number = int(np.searchsorted(self._starts, index, side="right")) - 1
-        subject, place = self.subjects[number], index - int(self._starts[number])
+        number = int(np.searchsorted(self.starts, index, side="right")) - 1
+        subject, place = self.subjects[number], index - int(self.starts[number])
         return subject.ct()[place], subject.mask()[place]
 
     def batch(self, indices: list[int], device: torch.device) -> Batch:

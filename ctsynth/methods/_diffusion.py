@@ -72,7 +72,9 @@ class DiffusionOptions:
     """One channel a class, or the class id in one channel."""
 
     def __post_init__(self) -> None:
-        for name in ("res_blocks", "heads", "patch", "timesteps"):
+        if self.timesteps <= 20:  # a linear schedule's last beta is 20 / T
+            raise UsageError(f"timesteps must be above 20, not {self.timesteps}")
+        for name in ("res_blocks", "heads", "patch"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.multipliers or min(self.multipliers) < 1:

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import safetensors.torch
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ctsynth.config import RunConfig, build
@@ -27,8 +27,6 @@ from ctsynth.methods import base
 from ctsynth.methods.base import Method
 
 log = logging.getLogger(__name__)
-
-FILES = ("model.safetensors", "ema.safetensors", "config.json", "trainer.pt")
 
 
 def save(
@@ -43,11 +41,12 @@ def save(
     try:
         with atomic(path) as partial:
             partial.mkdir()
-            save_file({k: v.contiguous() for k, v in model.state_dict().items()}, partial / "model.safetensors")
-            save_file({k: v.contiguous() for k, v in ema.state_dict().items()}, partial / "ema.safetensors")
+            for name, weights in (("model", model.state_dict()), ("ema", ema.state_dict())):
+                content = safetensors.torch.save({key: value.contiguous() for key, value in weights.items()})
+                (partial / f"{name}.safetensors").write_bytes(content)  # save_file: owner only
             write_json(partial / "config.json", config.as_json())
             torch.save(dict(trainer), partial / "trainer.pt")
-    except (SafetensorError, RuntimeError) as error:  # what their writers make of a full disk
+    except RuntimeError as error:  # what torch makes of a full disk
         raise RunError(
             f"{path}: cannot write it: {str(error).splitlines()[0]}",
             hint="free some space; the same command goes on from the checkpoint before it",
@@ -67,7 +66,7 @@ def saved(run: Path) -> list[Path]:
 
 
 def prune(run: Path, keep_every: int) -> None:
-    """Deletes checkpoints that are neither among the newest two nor at a multiple of ``keep_every`` steps."""
+    """Deletes what is neither among the newest two checkpoints nor at a multiple of ``keep_every`` steps."""
     for path in saved(run)[:-2]:
         if step_of(path) % keep_every:
             shutil.rmtree(path)
@@ -97,11 +96,9 @@ def find(model: Path | None, runs: Path = Path("runs")) -> Path:
     if not model.is_dir():
         raise UsageError(f"{model}: no such run or checkpoint", hint=hint)
     pointer = model / "latest"
-    named = model / "checkpoints" / pointer.read_text().strip() if pointer.is_file() else None
-    if named and named.is_dir():
-        return named
+    name = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
     if there := saved(model):
-        return there[-1]
+        return next((path for path in there if path.name == name), there[-1])
     raise UsageError(f"no checkpoint in {model}", hint=hint)
 
 
@@ -155,7 +152,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
         DataError: The file is missing or damaged, or of another network.
     """
     try:
-        weights = load_file(file)
+        weights = safetensors.torch.load_file(file)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{file}: cannot read it: {error}", hint="use another checkpoint of the run") from error
     own = model.state_dict()

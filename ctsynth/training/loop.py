@@ -246,10 +246,17 @@ def _refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None
     old, new = flat(before), flat(now)
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
     if changed:
-        what = ", ".join(f"{key} {old.get(key)!r} there, {new.get(key)!r} here" for key in sorted(changed)[:3])
+        what = ", ".join(
+            f"{key} {_brief(old.get(key))} there, {_brief(new.get(key))} here" for key in sorted(changed)[:3]
+        )
         raise UsageError(
             f"{run} was trained with other settings: {what}", hint="choose another run: --out runs/NAME"
         )
+
+
+def _brief(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 class _Log:

@@ -57,6 +57,17 @@ class SampleSheet:
 
 
 def _varied(dataset: SliceDataset, count: int) -> list[int]:
-    """Slices spread over the split, each the one with the most classes in its part of it."""
-    parts = np.array_split(np.arange(len(dataset)), min(count, len(dataset)))
+    """Slices of subjects spread over the split, each the one with the most classes in its part of the subject.
+
+    Only these subjects' masks are read, not the whole split's.
+    """
+    starts = dataset.starts
+    chosen = np.linspace(0, len(starts) - 2, min(count, len(starts) - 1)).round().astype(int)
+    shares = np.array_split(np.arange(count), len(chosen))  # of fewer subjects, each gives more slices
+    parts = [
+        part
+        for subject, share in zip(chosen, shares, strict=True)
+        for part in np.array_split(np.arange(starts[subject], starts[subject + 1]), len(share))
+        if len(part)
+    ]
     return [max(map(int, part), key=lambda index: len(np.unique(dataset[index][1]))) for part in parts]

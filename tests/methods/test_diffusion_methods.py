@@ -95,7 +95,7 @@ def test_the_label_map_matters_and_its_batch_does_not(name):
         ("ddpm-concat", "heads", 0),
         ("ddpm-concat", "dropout", 1.5),
         ("ddpm-concat", "patch", 0),
-        ("ddpm-concat", "timesteps", 0),
+        ("ddpm-concat", "timesteps", 20),
         ("ddpm-concat", "prediction", "x0"),
         ("ddpm-concat", "encoder_channels", 8),
         ("ddpm-mask", "encoder_channels", 0),
@@ -109,7 +109,7 @@ def test_an_option_that_cannot_be_is_refused_by_name(name, option, value):
 
 
 def test_a_size_that_the_levels_do_not_divide_is_refused():
-    with pytest.raises(UsageError, match="18 x 18 .* must divide by 4"):
+    with pytest.raises(UsageError, match=r"18 x 18 .* must divide by 4"):
         make("ddpm-concat", size=18)
 
 

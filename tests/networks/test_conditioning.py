@@ -7,7 +7,9 @@ from hypothesis.extra import numpy as hnp
 
 from ctsynth.networks.conditioning import edges, from_patches, one_hot, scaled_index, to_patches
 
-MAPS = hnp.arrays(np.int64, st.tuples(st.just(2), st.integers(2, 9), st.integers(2, 9)), elements=st.integers(0, 4))
+MAPS = hnp.arrays(
+    np.int64, st.tuples(st.just(2), st.integers(2, 9), st.integers(2, 9)), elements=st.integers(0, 4)
+)
 
 
 @given(MAPS)

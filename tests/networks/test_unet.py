@@ -15,7 +15,8 @@ CONCAT_INDEX, CONCAT_ONEHOT = 124_050_946, 124_069_378
 #       = 4 * 74_112 + 230_144 + 3 * 295_680 + 919_040 + 1_181_184 = 3_513_856
 #   four strided convolutions: 2 (9 * 64 * 64 + 64) + 2 (9 * 128 * 128 + 128) = 369_024
 #   the first convolution: 9 * 64 K + 64 for K channels, which is 9_856 for 17 and 640 for 1
-# Its features e = (64, 64, 128, 128, 256) meet widths w = (128, 128, 256, 256, 512), sum(e w) = 212_992, sum(e) = 640:
+# Its features e = (64, 64, 128, 128, 256) meet widths w = (128, 128, 256, 256, 512),
+# sum(e w) = 212_992, sum(e) = 640:
 #   more input channels of five downsampling convolutions: 9 * 212_992
 #   of five decoder blocks: norm, convolution and projection: 2 * 640 + 9 * 212_992 + 212_992
 GUIDANCE = 3_513_856 + 369_024 + 9 * 212_992 + 2 * 640 + 10 * 212_992
@@ -60,7 +61,9 @@ def test_the_mask_encoder_has_five_taps_each_before_its_downsampling():
 
 @pytest.mark.parametrize("joined", [(), (4, 8)])
 def test_an_untrained_network_says_zero(joined):
-    unet = UNet(3, 2, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[2], feature_channels=joined)
+    unet = UNet(
+        3, 2, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[2], feature_channels=joined
+    )
     features = [torch.randn(2, channels, 16 // 2**n, 16 // 2**n) for n, channels in enumerate(joined)]
     out = unet(torch.randn(2, 3, 16, 16), torch.tensor([0, 999]), features)
     assert out.shape == (2, 2, 16, 16)
@@ -69,7 +72,9 @@ def test_an_untrained_network_says_zero(joined):
 
 def test_every_feature_map_reaches_the_output():
     torch.manual_seed(0)
-    unet = UNet(1, 1, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[], feature_channels=(4, 4))
+    unet = UNet(
+        1, 1, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[], feature_channels=(4, 4)
+    )
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     features = [torch.randn(1, 4, 16 // 2**n, 16 // 2**n, requires_grad=True) for n in range(2)]

@@ -1,0 +1,217 @@
+import json
+
+import pytest
+import torch
+from PIL import Image
+from trained import both_splits, ctsynth, settings
+
+from ctsynth.training import checkpoint
+
+FILES = ("config.json", "ema.safetensors", "model.safetensors", "trainer.pt")
+
+
+@pytest.fixture
+def folder(tmp_path, small_case, monkeypatch):
+    both_splits(tmp_path / "out", small_case)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_stdout_is_the_runs_folder_and_nothing_else(folder):
+    done = ctsynth("train", *settings())
+    assert done.exit_code == 0, done.stderr
+    assert done.stdout == "runs/ddpm-concat\n"
+    assert "12 slices of 2 subjects -> runs/ddpm-concat" in done.stderr
+    run = folder / "runs" / "ddpm-concat"
+    names = {path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file()}
+    files = {f"checkpoints/step_00000000{n}/{name}" for n in (4, 6) for name in FILES}
+    assert names == files | {"config.json", "latest", "loss.png", "metrics.jsonl", "samples/step_000000006.png"}
+    for picture in ("loss.png", "samples/step_000000006.png"):
+        Image.open(run / picture).load()
+    quiet = ctsynth("--quiet", "train", *settings(), "--out", "runs/quiet")
+    assert quiet.stderr == ""
+    assert quiet.stdout == "runs/quiet\n"
+
+
+def test_cond_is_short_for_the_method(folder):
+    words = settings()[2:]
+    done = ctsynth("train", "--cond", "edge", *words, "--set", "encoder_channels=8", "--iterations", 1)
+    assert done.stdout == "runs/ddpm-edge\n", done.stderr
+    refused = ctsynth("train", "--cond", "edge", "--method", "ddpm-mask")
+    assert refused.exit_code == 2
+    assert "--cond edge is --method ddpm-edge" in refused.stderr
+
+
+def test_config_json_is_everything_resolved(folder):
+    ctsynth("train", *settings(), "--seed", 5, "--mask-encoding", "index")
+    content = json.loads((folder / "runs" / "ddpm-concat" / "config.json").read_text())
+    assert (content["method"], content["size"], content["level"], content["width"]) == ("ddpm-concat", 16, 40, 400)
+    assert content["options"] == {
+        "channels": 8, "multipliers": [1, 2], "res_blocks": 1, "attention": [], "heads": 4, "dropout": 0.0,
+        "patch": 2, "prediction": "epsilon", "schedule": "linear", "timesteps": 1000, "mask_encoding": "index",
+    }  # fmt: skip
+    assert content["training"]["seed"] == 5
+    assert content["training"]["precision"] == "fp32"
+    assert content["training"]["ema"] == 0.9999
+    assert content["phases"] == {"denoiser": {"lr": 0.001, "betas": [0.9, 0.999]}}
+    assert content["labels"]["name"] == "amos22"
+    assert (content["data"]["subjects"], content["data"]["slices"]) == (2, 12)
+
+
+def test_the_papers_preset_is_the_papers(folder, monkeypatch):
+    from ctsynth.config import RunConfig
+
+    seen = []
+    monkeypatch.setattr("ctsynth.training.run.train", lambda store, run, config, **_: seen.append(config))
+    assert ctsynth("train", "--preset", "paper").exit_code == 0
+    (config,) = seen
+    assert isinstance(config, RunConfig)
+    training, options = config.training, config.options
+    assert (training.iterations, training.batch_size, training.ema) == (150_000, 16, 0.9999)
+    assert (training.lr_schedule, training.warmup, training.clip_norm) == ("constant", 0, 0)
+    assert (options["channels"], options["multipliers"], options["timesteps"]) == (128, (1, 1, 2, 2, 4, 4), 1000)
+    assert (options["prediction"], options["schedule"]) == ("epsilon", "linear")
+    assert config.method == "ddpm-mask"
+
+
+def test_a_toml_file_is_read_and_the_command_line_wins(folder):
+    (folder / "my.toml").write_text(
+        'method = "ddpm-concat"\npreset = "tiny"\n[training]\niterations = 2\nbatch_size = 2\nlr = 1\n'
+        "[options]\nchannels = 8\nmultipliers = [1, 2]\nattention = []\n"
+    )
+    done = ctsynth("train", "--config", "my.toml", "--batch-size", 3, "--set", "channels=12", "--out", "run")
+    assert done.exit_code == 0, done.stderr
+    content = json.loads((folder / "run" / "config.json").read_text())
+    assert (content["training"]["batch_size"], content["training"]["lr"]) == (3, 1.0)
+    assert content["options"]["channels"] == 12
+    assert content["preset"] == "tiny"
+
+
+BAD_TOML = [
+    ("banana = 1", "unknown key 'banana'"),
+    ("[training]\nbanana = 1", "unknown key 'banana'"),
+    ("[options]\nbanana = 1", "unknown key 'banana'"),
+    ("[training]\niterations = '9'", "iterations is '9', wanted int"),
+    ("[training]\nlr = true", "lr is True, wanted float"),
+    ("[training]\nlr_schedule = 'step'", "lr_schedule is 'step', wanted one of constant, cosine"),
+    ("[training]\nbetas = [0.9]", "betas is [0.9]"),
+    ("training = 3", "training is 3, wanted a table"),
+    ("options = [1]", "options is [1], wanted a table"),
+    ("method = ['a']", "method is ['a'], wanted a string"),
+    ("a = ", "not a TOML file"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD_TOML)
+def test_a_bad_toml_file_is_refused_and_named(folder, text, message):
+    (folder / "my.toml").write_text(text)
+    done = ctsynth("train", "--preset", "tiny", "--config", "my.toml")
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not (folder / "runs").exists()
+
+
+REFUSED = [
+    (["--gpus", "0"], "--gpus 0: at least 1"),
+    (["--precision", "bf16"], "--precision bf16 on cpu"),
+    (["--set", "banana=1"], "unknown key 'banana'"),
+    (["--set", "encoder_channels=8"], "unknown key 'encoder_channels'"),
+    (["--set", "channels=wide"], "channels is 'wide', wanted int"),
+    (["--set", "channels"], "--set 'channels': wanted KEY=VALUE"),
+    (["--set", "channels=7"], "channels must divide by 4"),
+    (["--set", "patch=3"], "16 x 16 do not suit this network: the side must divide by 6"),
+    (["--data", "nowhere"], "nowhere: no slice store here"),
+    (["--size", "256"], "--size 256: the slices of out are 16"),
+    (["--method", "gan"], "no method is called 'gan'"),
+    (["--preset", "huge"], "no preset 'huge'"),
+    (["--config", "nowhere.toml"], "nowhere.toml: no such file"),
+    (["--iterations", "0"], "iterations must be at least 1"),
+    (["--accumulate", "3"], "accumulate (3) must divide batch_size (4)"),
+    (["--seed", "-1"], "seed must be within"),
+    (["--lr", "0"], "lr must be above 0"),
+    (["--ema", "1"], "ema must be within [0, 1)"),
+]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"), REFUSED, ids=lambda value: value if isinstance(value, str) else None
+)
+def test_what_cannot_be_is_refused_before_anything_is_written(folder, words, message):
+    done = ctsynth("train", *settings(), *words)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+    assert not (folder / "runs").exists()
+
+
+def test_no_store_says_what_to_run(folder):
+    assert "ctsynth preprocess amos/ nowhere" in ctsynth("train", "--data", "nowhere").stderr
+
+
+@pytest.mark.parametrize("there", [0, 2])
+def test_more_gpus_than_there_are_is_refused_with_their_number(folder, monkeypatch, there):
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
+    for wanted in {1, 4} if not there else {4}:
+        done = ctsynth("train", "--cond", "mask", "--gpus", wanted)
+        assert done.exit_code == 2
+        found = f"there are {there}" if there else "there is none"
+        assert f"--gpus {wanted}: {found} on this machine" in done.stderr
+    assert not (folder / "runs").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
+def test_a_device_that_is_not_there_is_refused(folder):
+    done = ctsynth("train", *settings(), "--device", "cuda")
+    assert done.exit_code == 2
+    assert "--device cuda: torch" in done.stderr
+
+
+def test_a_run_that_is_there_is_continued_refused_or_replaced(folder):
+    ctsynth("train", *settings(iterations=2))
+    assert "continuing runs/ddpm-concat at step 2" in ctsynth("train", *settings(iterations=4)).stderr
+    refused = ctsynth("train", *settings(iterations=4), "--no-resume")
+    assert refused.exit_code == 2
+    assert "runs/ddpm-concat is there" in refused.stderr
+    other = ctsynth("train", *settings(iterations=4), "--seed", 3)
+    assert other.exit_code == 2
+    assert "seed 0 there, 3 here" in other.stderr
+    assert (
+        ctsynth("train", *settings(iterations=4, **{"save-every": 4}), "--seed", 3, "--overwrite").exit_code == 0
+    )
+    run = folder / "runs" / "ddpm-concat"
+    assert [path.name for path in checkpoint.saved(run)] == ["step_000000004"]
+    assert json.loads((run / "config.json").read_text())["training"]["seed"] == 3
+
+
+def test_overwrite_deletes_a_run_and_not_what_lies_beside_it(folder):
+    ctsynth("train", *settings(), "--out", ".")
+    (folder / "thesis.txt").write_text("years of work")
+    assert ctsynth("train", *settings(), "--out", ".", "--overwrite", "--seed", 1).exit_code == 0
+    assert (folder / "thesis.txt").read_text() == "years of work"
+    assert (folder / "out" / "manifest.json").is_file()
+
+
+def test_a_checkpoint_of_another_method_is_not_continued(folder):
+    ctsynth("train", *settings(), "--out", "run")
+    done = ctsynth("train", *settings("ddpm-mask"), "--set", "encoder_channels=8", "--out", "run")
+    assert done.exit_code == 2
+    assert "method 'ddpm-concat' there, 'ddpm-mask' here" in done.stderr
+
+
+def test_a_loss_that_is_not_finite_ends_with_1_and_two_lines(folder):
+    done = ctsynth("train", *settings(lr="1e30", **{"save-every": 1}))
+    assert done.exit_code == 1
+    lines = done.stderr.splitlines()
+    assert "not finite at step 2: stopped; the last good checkpoint is runs/ddpm-concat/checkpoints" in lines[-2]
+    assert lines[-1].startswith(" hint: lower --lr")
+
+
+def test_ctrl_c_ends_with_130(folder, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("ctsynth.training.loop.Trainer._optimize", interrupted)
+    done = ctsynth("train", *settings())
+    assert done.exit_code == 130
+    assert "Traceback" not in done.stderr

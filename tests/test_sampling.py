@@ -1,0 +1,408 @@
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk  # noqa: N813  its own abbreviation
+from trained import CPU, both_splits, fit, labels_like
+
+from ctsynth.data.volume import Volume
+from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.errors import DataError, Interrupted, RunError, UsageError
+from ctsynth.labels import label_set
+from ctsynth.sampling import Drawing, cases_of_masks, cases_of_store, sample
+from ctsynth.shards import take
+from ctsynth.stop import Stop
+from ctsynth.training import checkpoint
+
+STEPS = SamplerConfig(steps=4)
+
+
+@pytest.fixture(autouse=True)
+def heard(monkeypatch):
+    """Log records reach caplog, though a command line in this process has sent them to stderr."""
+    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+
+
+@pytest.fixture
+def store(tmp_path, small_case):
+    return both_splits(tmp_path / "out", small_case)
+
+
+@pytest.fixture
+def trained(store, tmp_path):
+    run = fit(store, tmp_path / "run", lr=3e-2, ema=0.1, options={"prediction": "v", "schedule": "cosine"})
+    return checkpoint.load(checkpoint.find(run), CPU)
+
+
+def drawn(trained, mask, out=None, *, stop=None, overwrite=False, body_from=None, labels=None, shard="1/1", **how):
+    cases = take(cases_of_masks(mask, trained, out, labels=labels, body_from=body_from), shard)
+    drawing = Drawing(**({"sampler": STEPS} | how))
+    return list(sample(trained, cases, drawing, stop=stop or Stop(), overwrite=overwrite))
+
+
+def content(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.name.endswith(".nii.gz")}
+
+
+@pytest.fixture
+def mask(tmp_path, small_case, write_nifti):
+    case = small_case(3)
+    return write_nifti(tmp_path / "masks" / "seg.nii.gz", labels_like(case), case.affine)
+
+
+def test_the_volume_is_on_the_masks_grid_in_hu_and_says_that_it_is_synthetic(trained, mask):
+    (path,) = drawn(trained, mask)
+    assert path == mask.with_name("seg_synthetic.nii.gz")
+    image, before = nib.load(path), nib.load(mask)
+    assert image.get_data_dtype() == np.int16
+    assert image.shape == before.shape == (32, 24, 6)  # not square, and not the model's 16
+    assert image.header.get_xyzt_units() == before.header.get_xyzt_units()
+    assert "synthetic" in str(image.header["descrip"])
+    hu = np.asarray(image.dataobj)
+    assert hu.min() >= -160
+    assert hu.max() <= 240
+    assert hu.std() > 5
+    assert len({hu[..., z].tobytes() for z in range(6)}) == 6
+
+
+AXES = ["RAS", "LPS", "LAS", "SAR", "PIL", "ASR", "IRP"]
+
+
+def test_axis_orders_and_flips_do_not_matter(trained, small_case, write_nifti, tmp_path):
+    case = small_case(3)
+    volumes = []
+    for axes in AXES:
+        path = write_nifti(tmp_path / axes / "seg.nii.gz", labels_like(case), case.affine, axes)
+        (out,) = drawn(trained, path)
+        image, before = nib.load(out), nib.load(path)
+        np.testing.assert_allclose(image.affine, before.affine, atol=1e-5)
+        assert nib.aff2axcodes(image.affine) == nib.aff2axcodes(before.affine)
+        assert image.shape == before.shape
+        volumes.append(Volume.load(out))
+    for volume in volumes[1:]:
+        assert np.array_equal(volume.voxels, volumes[0].voxels)
+        np.testing.assert_allclose(volume.geometry.affine, volumes[0].geometry.affine, atol=1e-4)
+
+
+def oblique(tmp_path, case):
+    angle, tilt = 0.3, -0.2
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    turn = turn @ np.array([[1, 0, 0], [0, np.cos(tilt), -np.sin(tilt)], [0, np.sin(tilt), np.cos(tilt)]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-12.0, -11.0, 5.0])
+    affine[:3, 3] = [101.5, -33.25, 700.0]
+    image = nib.Nifti1Image(labels_like(case)[::-1, ::-1], affine)
+    image.header.set_xyzt_units("mm")
+    image.set_qform(affine, 1)
+    path = tmp_path / "oblique" / "seg.nii.gz"
+    path.parent.mkdir()
+    nib.save(image, path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["straight", "oblique"])
+def test_other_programs_see_the_masks_geometry(trained, mask, tmp_path, small_case, kind):
+    file = mask if kind == "straight" else oblique(tmp_path, small_case(3))
+    (path,) = drawn(trained, file)
+    ours, theirs = sitk.ReadImage(str(path)), sitk.ReadImage(str(file))
+    assert ours.GetPixelID() == sitk.sitkInt16
+    assert ours.GetSize() == theirs.GetSize()
+    for ask in ("GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(ours, ask)(), getattr(theirs, ask)(), atol=1e-5)
+    np.testing.assert_allclose(nib.load(path).affine, nib.load(file).affine, atol=1e-5)
+    if shutil.which("nifti_tool"):
+        words = ["nifti_tool", "-check_hdr", "-check_nim", "-infiles", str(path)]
+        told = subprocess.run(words, capture_output=True, text=True)
+        assert told.returncode == 0
+        assert (told.stdout + told.stderr).count("GOOD") == 2
+
+
+def test_an_oblique_volume_is_that_of_the_same_voxels_straight(trained, tmp_path, small_case, write_nifti):
+    case = small_case(3)
+    straight = write_nifti(tmp_path / "straight" / "seg.nii.gz", labels_like(case), np.diag([12, 11, 5, 1.0]))
+    volumes = [Volume.load(drawn(trained, file)[0]) for file in (straight, oblique(tmp_path, case))]
+    assert np.array_equal(volumes[0].voxels, volumes[1].voxels)
+
+
+def test_neither_batch_nor_shard_nor_company_changes_a_volume(trained, tmp_path, small_case, write_nifti):
+    for number in range(3):
+        case = small_case(number)
+        write_nifti(tmp_path / "masks" / f"m{number}.nii.gz", labels_like(case), case.affine)
+    drawn(trained, tmp_path / "masks", tmp_path / "all")
+    whole = content(tmp_path / "all")
+    assert len(set(whole.values())) == 3
+    for shard in ("1/2", "2/2"):
+        drawn(trained, tmp_path / "masks", tmp_path / "sharded", shard=shard)
+    assert content(tmp_path / "sharded") == whole
+    drawn(trained, tmp_path / "masks" / "m1.nii.gz", tmp_path / "alone")
+    assert content(tmp_path / "alone") == {"m1_synthetic.nii.gz": whole["m1_synthetic.nii.gz"]}
+    for size in (1, 4, 5):
+        (path,) = drawn(trained, tmp_path / "masks" / "m1.nii.gz", tmp_path / f"batch{size}", batch_size=size)
+        hu = Volume.load(path).voxels.astype(int)
+        assert abs(hu - Volume.load(tmp_path / "all" / "m1_synthetic.nii.gz").voxels).max() <= 1
+
+
+@pytest.mark.parametrize("how", [{}, {"noise": "slice"}, {"sampler": SamplerConfig(name="ddpm", steps=5)}])
+def test_a_seed_is_a_volume(trained, mask, tmp_path, how):
+    first, again, other = (
+        Volume.load(drawn(trained, mask, tmp_path / name, seed=seed, **how)[0]).voxels
+        for name, seed in [("first", 0), ("again", 0), ("other", 1)]
+    )
+    assert np.array_equal(first, again)
+    assert np.mean(first != other) > 0.5
+
+
+def test_volume_noise_makes_neighbors_agree(trained, mask, tmp_path):
+    def difference(noise):
+        (path,) = drawn(trained, mask, tmp_path / noise, noise=noise)
+        hu = Volume.load(path).voxels.astype(float)
+        return np.abs(np.diff(hu, axis=2)).mean()
+
+    assert difference("volume") < 0.75 * difference("slice")  # slices are 5 mm apart: their noise correlates 0.92
+
+
+def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(trained, mask, tmp_path, monkeypatch):
+    (path,) = drawn(trained, mask)
+    first = path.stat().st_mtime_ns
+    assert drawn(trained, mask) == [path]
+    assert drawn(trained, mask, batch_size=2) == [path]  # changes rounding only
+    assert path.stat().st_mtime_ns == first
+    for change in (
+        {"overwrite": True}, {"seed": 3}, {"noise": "slice"}, {"labels": "amos22"},
+        {"sampler": SamplerConfig(name="ddim", steps=4)}, {"sampler": SamplerConfig(steps=5)},
+    ):  # fmt: skip
+        drawn(trained, mask, **change)
+        assert path.stat().st_mtime_ns > first, change
+        first = path.stat().st_mtime_ns
+    record = json.loads(path.with_name("seg_synthetic.json").read_text())
+    assert record["sampler"] == {"name": "dpm++", "steps": 5, "eta": 0.0}
+
+
+def test_a_changed_mask_is_drawn_again(trained, mask, small_case, write_nifti):
+    (path,) = drawn(trained, mask)
+    before = path.read_bytes()
+    case = small_case(3)
+    write_nifti(mask, np.where(labels_like(case) == 6, 16, labels_like(case)), case.affine)
+    drawn(trained, mask)
+    assert path.read_bytes() != before
+
+
+def test_an_old_record_never_vouches_for_a_new_volume(trained, mask, monkeypatch):
+    (path,) = drawn(trained, mask)
+    whole = path.read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctsynth.sampling.write_json", killed)
+        with pytest.raises(KeyboardInterrupt):
+            drawn(trained, mask, seed=5)
+    drawn(trained, mask)
+    assert path.read_bytes() == whole
+
+
+def test_the_record_tells_what_made_the_volume(trained, mask):
+    (path,) = drawn(trained, mask, seed=4)
+    record = json.loads(path.with_name("seg_synthetic.json").read_text())
+    assert record["synthetic"] is True
+    assert record["model"].endswith("run/checkpoints/step_000000006")
+    assert record["method"] == "ddpm-concat"
+    assert record["iterations"] == 6
+    assert record["weights_sha256"] == checkpoint.sha256(checkpoint.find(trained.path) / "ema.safetensors")
+    assert record["sampler"]["name"] == "dpm++"
+    assert record["sampler"]["steps"] == 4
+    assert record["seed"] == 4
+    assert record["version"]
+    assert record["mask"] == str(mask)
+    assert record["body"] == "label"
+
+
+def test_a_signal_breaks_a_volume_off_and_the_same_command_goes_on(
+    trained, tmp_path, small_case, write_nifti, monkeypatch
+):
+    for number in range(3):
+        case = small_case(number)
+        write_nifti(tmp_path / "masks" / f"m{number}.nii.gz", labels_like(case), case.affine)
+    drawn(trained, tmp_path / "masks", tmp_path / "whole")
+    generate, count = type(trained.method).generate, 0
+
+    def signaled(self, *words, **more):
+        nonlocal count
+        count += 1
+        if count == 2:
+            os.kill(os.getpid(), signal.SIGUSR1)
+        return generate(self, *words, **more)
+
+    monkeypatch.setattr(type(trained.method), "generate", signaled)
+    with pytest.raises(Interrupted, match="SIGUSR1: 1 of 3 volumes are whole"), Stop() as stop:
+        drawn(trained, tmp_path / "masks", tmp_path / "broken", stop=stop)
+    assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == [
+        "m0_synthetic.json", "m0_synthetic.nii.gz"
+    ]  # fmt: skip
+    drawn(trained, tmp_path / "masks", tmp_path / "broken")
+    assert content(tmp_path / "broken") == content(tmp_path / "whole")
+
+
+def as_totalsegmentator(labels):
+    own = {organ.name: organ.id for organ in label_set("totalsegmentator").classes}
+    return np.select([labels == 6, labels == 1], [own["liver"], own["spleen"]], 0).astype(np.uint8)
+
+
+def with_names(path, names):
+    image = nib.load(path)
+    rows = "".join(f'<Label Key="{number}" Red="1"><![CDATA[{name}]]></Label>' for number, name in names)
+    table = f"<VolumeInformation><LabelTable>{rows}</LabelTable></VolumeInformation>"
+    text = f'<?xml version="1.0"?><CaretExtension>{table}</CaretExtension>'
+    image.header.extensions.append(nib.nifti1.Nifti1Extension(0, text.encode()))
+    voxels = np.asarray(image.dataobj)
+    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), path)
+
+
+@pytest.mark.parametrize("how", ["header", "named"])
+def test_a_totalsegmentator_mask_draws_what_the_amos_mask_draws(
+    trained, tmp_path, small_case, write_nifti, caplog, how
+):
+    case = small_case(3)
+    amos = write_nifti(tmp_path / "amos" / "seg.nii.gz", case.labels, case.affine)
+    theirs = write_nifti(tmp_path / "ts" / "seg.nii.gz", as_totalsegmentator(case.labels), case.affine)
+    assert not np.array_equal(Volume.load(amos).voxels, Volume.load(theirs).voxels)
+    if how == "header":
+        classes = label_set("totalsegmentator").classes
+        with_names(theirs, [(organ.id, organ.name) for organ in classes])
+        (path,) = drawn(trained, theirs)
+    else:
+        (path,) = drawn(trained, theirs, labels="totalsegmentator")
+    (expected,) = drawn(trained, amos)
+    assert np.array_equal(Volume.load(path).voxels, Volume.load(expected).voxels)
+    assert json.loads(path.with_name("seg_synthetic.json").read_text())["body"] == "estimated"
+    assert "no body label" in caplog.text
+
+
+def test_naming_the_labels_later_draws_again(trained, tmp_path, small_case, write_nifti):
+    case = small_case(3)
+    theirs = write_nifti(tmp_path / "ts" / "seg.nii.gz", as_totalsegmentator(case.labels), case.affine)
+    mistaken = Volume.load(drawn(trained, theirs)[0]).voxels
+    meant = Volume.load(drawn(trained, theirs, labels="totalsegmentator")[0]).voxels
+    assert not np.array_equal(mistaken, meant)
+
+
+def test_a_body_can_come_from_the_ct(trained, tmp_path, small_case, write_nifti, caplog):
+    case = small_case(3)
+    file = write_nifti(tmp_path / "masks" / "seg.nii.gz", case.labels, case.affine, "LPS")
+    ct = write_nifti(tmp_path / "ct.nii.gz", case.hu, case.affine)  # other axes, same grid
+    (path,) = drawn(trained, file, body_from=ct)
+    assert json.loads(path.with_name("seg_synthetic.json").read_text())["body"] == "ct"
+    assert "no body label" not in caplog.text
+    moved = case.affine.copy()
+    moved[0, 3] += 1
+    with pytest.raises(DataError, match=r"elsewhere\.nii\.gz: not on the grid of .*seg\.nii\.gz"):
+        drawn(trained, file, body_from=write_nifti(tmp_path / "elsewhere.nii.gz", case.hu, moved))
+
+
+def test_whole_numbers_in_floats_are_labels(trained, mask, tmp_path, small_case, write_nifti):
+    case = small_case(3)
+    floats = write_nifti(tmp_path / "floats" / "seg.nii.gz", labels_like(case).astype(np.float64), case.affine)
+    assert np.array_equal(
+        Volume.load(drawn(trained, floats)[0]).voxels, Volume.load(drawn(trained, mask)[0]).voxels
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        (99, r"labels \[99\] are not of amos22 \(0\.\.15, 16 = body\)"),
+        (-3, "not a label volume"),
+        (2.5, "not a label volume"),
+        (np.nan, "not a label volume"),
+        (np.inf, "not a label volume"),
+        (None, "nothing but background"),
+    ],
+)
+def test_what_is_no_label_volume_is_refused_by_name_and_leaves_nothing(
+    trained, tmp_path, small_case, write_nifti, value, message
+):
+    case = small_case(3)
+    voxels = labels_like(case).astype(np.float32) * (value is not None)
+    if value is not None:
+        voxels[3, 4, 2] = value
+    file = write_nifti(tmp_path / "masks" / "seg.nii.gz", voxels, case.affine)
+    with pytest.raises(DataError, match=rf"seg\.nii\.gz: {message}"):
+        drawn(trained, file)
+    assert [path.name for path in file.parent.iterdir()] == ["seg.nii.gz"]
+
+
+def test_names_of_another_anatomy_are_refused_with_the_file(trained, mask):
+    with_names(mask, [(1, "cerebellum"), (2, "thalamus")])
+    with pytest.raises(DataError, match=r"seg\.nii\.gz"):
+        drawn(trained, mask)
+
+
+def test_where_volumes_go(trained, mask, tmp_path):
+    assert drawn(trained, mask, tmp_path / "some.nii.gz") == [tmp_path / "some.nii.gz"]
+    assert (tmp_path / "some.json").is_file()
+    assert drawn(trained, mask, tmp_path / "some.nii") == [tmp_path / "some.nii"]
+    assert nib.load(tmp_path / "some.nii").shape == (32, 24, 6)
+    assert drawn(trained, mask, tmp_path / "folder") == [tmp_path / "folder" / "seg_synthetic.nii.gz"]
+    drawn(trained, mask)
+    assert drawn(trained, mask.parent) == [mask.with_name("seg_synthetic.nii.gz")]  # no mask itself
+    shutil.copy(mask, mask.with_name("two.nii.gz"))
+    for refused in ({"out": tmp_path / "one.nii.gz"}, {"body_from": mask}):
+        with pytest.raises(UsageError, match="holds 2 masks"):
+            drawn(trained, mask.parent, **refused)
+    nib.save(nib.load(mask), mask.with_name("seg.nii"))
+    with pytest.raises(UsageError, match="two masks of one name"):
+        drawn(trained, mask.parent)
+
+
+def test_a_folder_without_masks_is_refused(trained, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UsageError, match="empty: no NIfTI label volumes"):
+        drawn(trained, tmp_path / "empty")
+    with pytest.raises(DataError, match=r"nowhere\.nii\.gz: no such file"):
+        drawn(trained, tmp_path / "nowhere.nii.gz")
+
+
+def test_a_store_is_drawn_on_the_grid_of_its_slices(trained, store, tmp_path):
+    cases = cases_of_store(store, "test", trained, tmp_path / "drawn")
+    (path,) = sample(trained, cases, Drawing(sampler=STEPS), stop=Stop())
+    volume = Volume.load(path)
+    (subject,) = store.subjects("test")
+    assert volume.voxels.shape == (16, 16, 6)
+    assert volume.geometry.spacing == pytest.approx((24, 24, 5))
+    center = np.append((np.array(subject.geometry.shape) - 1) / 2, 1)
+    np.testing.assert_allclose(
+        volume.geometry.affine @ [7.5, 7.5, 2.5, 1], subject.geometry.affine @ center, atol=1e-3
+    )
+
+
+def test_a_store_of_another_size_is_refused(trained, tmp_path, small_case):
+    other = both_splits(tmp_path / "larger", small_case, size=32)
+    with pytest.raises(DataError, match="slices of 32 pixels, the model draws 16"):
+        cases_of_store(other, "test", trained, tmp_path / "drawn")
+
+
+@pytest.mark.parametrize("sampler", [SamplerConfig(steps=1001), SamplerConfig(name="ddpm", steps=2000)])
+def test_more_steps_than_the_model_has_are_refused(trained, mask, sampler):
+    with pytest.raises(UsageError, match="more than the 1000"):
+        drawn(trained, mask, sampler=sampler)
+    assert [path.name for path in mask.parent.iterdir()] == ["seg.nii.gz"]
+
+
+def test_a_broken_mask_does_not_stop_the_others(trained, tmp_path, small_case, write_nifti):
+    folder = tmp_path / "masks"
+    for seed in (1, 3):
+        write_nifti(folder / f"case{seed}.nii.gz", small_case(seed).labels, small_case(seed).affine)
+    (folder / "case2.nii.gz").write_bytes(b"")
+    with pytest.raises(RunError, match=r"1 of 3 masks.*\n.*case2\.nii\.gz: the file is empty"):
+        drawn(trained, folder)
+    assert sorted(path.name for path in folder.glob("*_synthetic.nii.gz")) == [
+        "case1_synthetic.nii.gz",
+        "case3_synthetic.nii.gz",
+    ]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+"""Before torch is imported: small networks are slower on two threads, and the number of threads changes rounding."""
 
 SPACING = 12.0  # mm, of the small cases: a body of 300 x 220 mm on 32 x 24 voxels
 

@@ -1,44 +1,98 @@
+"""Files and folders are there as a whole or not at all."""
+
+import errno
+import hashlib
 import os
 
 import pytest
 
 from ctsynth.errors import DataError, RunError
-from ctsynth.files import atomic, read_json, write_json
+from ctsynth.files import atomic, read_json, sha256, write_json, write_text
 
 
-def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path):
-    path = tmp_path / "a.json"
-    write_json(path, {"old": 1})
-    with pytest.raises(ZeroDivisionError), atomic(path) as partial:
-        partial.write_text(str(1 / 0 if partial.write_text("half") else 0))
-    assert read_json(path) == {"old": 1}
-    assert os.listdir(tmp_path) == ["a.json"]  # noqa: PTH208  names are what matters
-
-
-def test_a_folder_appears_whole_and_replaces_the_one_before(tmp_path):
-    for content in ("one", "two"):
-        with atomic(tmp_path / "folder") as partial:
+def write_half(path, error, *, folder=False):
+    with atomic(path) as partial:
+        if folder:
             partial.mkdir()
-            (partial / content).write_text(content)
-            assert not (tmp_path / "folder" / content).exists()
-    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["two"]
+        (partial / "half" if folder else partial).write_text("half")
+        raise error
 
 
-def test_a_place_that_cannot_be_written_to_is_named(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(RunError, match="file/a"):
-        write_json(tmp_path / "file" / "a.json", {})
+def test_a_file_appears_under_its_name_on_success_only(tmp_path):
+    path = tmp_path / "new" / "scan.nii.gz"
+    with atomic(path) as partial:
+        partial.write_bytes(b"whole")
+        assert not path.exists()
+        assert partial.name.endswith(".nii.gz")  # writers choose the format by it
+    assert path.read_bytes() == b"whole"
+    assert list(path.parent.iterdir()) == [path]
 
 
-def test_nan_never_reaches_json(tmp_path):
-    with pytest.raises(ValueError, match="JSON"):
-        write_json(tmp_path / "a.json", {"psnr": float("nan")})
+@pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
+def test_nothing_is_left_behind_on_failure_and_the_old_file_stays(error, tmp_path):
+    path = tmp_path / "scores.json"
+    path.write_text("old")
+    with pytest.raises(error):
+        write_half(path, error)
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
+    path = tmp_path / "step_1"
+    path.mkdir()
+    (path / "old").touch()
+    with atomic(path) as partial:
+        (partial / "deep").mkdir(parents=True)
+        (partial / "deep" / "new").touch()
+    assert [file.name for file in path.rglob("*")] == ["deep", "new"]
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_half_written_is_removed_and_the_old_one_stays(tmp_path):
+    path = tmp_path / "step_1"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(ValueError):  # noqa: PT011  any of the writer's own
+        write_half(path, ValueError, folder=True)
+    assert [file.name for file in tmp_path.rglob("*")] == ["step_1", "old"]
+
+
+@pytest.mark.parametrize(("number", "hint"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "permissions")])
+def test_what_the_disk_says_is_a_run_error_that_names_the_file(number, hint, tmp_path):
+    with pytest.raises(RunError) as failed:
+        write_half(tmp_path / "ct.npy", OSError(number, os.strerror(number)))
+    assert str(failed.value) == f"{tmp_path / 'ct.npy'}: cannot write it: {os.strerror(number)}"
+    assert hint in failed.value.hint
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_no_json_is_named(tmp_path):
-    (tmp_path / "a.json").write_text("{")
-    with pytest.raises(DataError, match=r"a\.json: not a JSON"):
-        read_json(tmp_path / "a.json")
-    with pytest.raises(DataError, match="no such file"):
-        read_json(tmp_path / "b.json")
+def test_a_file_where_the_folder_should_be_is_a_run_error(tmp_path):
+    (tmp_path / "out").touch()
+    with pytest.raises(RunError, match="out"):
+        write_text(tmp_path / "out" / "a.txt", "a")
+
+
+def test_json_and_back_without_nan(tmp_path):
+    write_json(tmp_path / "a.json", {"a": [1, None, "ä"]})
+    assert read_json(tmp_path / "a.json") == {"a": [1, None, "ä"]}
+    with pytest.raises(ValueError, match="JSON"):
+        write_json(tmp_path / "b.json", float("nan"))
+    assert not (tmp_path / "b.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [(None, "no such file"), (b"{", "not a JSON"), (b"\xff", "not a JSON")]
+)
+def test_what_is_no_json_is_refused_by_name(content, said, tmp_path):
+    path = tmp_path / "manifest.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(DataError, match=r"manifest\.json") as refused:
+        read_json(path)
+    assert said in str(refused.value)
+
+
+def test_sha256_is_that_of_the_bytes(tmp_path):
+    (tmp_path / "a").write_bytes(b"abc" * 100_000)
+    assert sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()

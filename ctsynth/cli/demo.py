@@ -12,6 +12,8 @@ from ctsynth.cli import console
 
 SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
+NOTE = "The real slices are those of phantoms, not of patients: these scores compare to nothing published."
+
 
 def command(
     out: Annotated[Path, typer.Argument(metavar="[OUT]", help="Folder for all of it.")] = Path("demo"),
@@ -74,8 +76,8 @@ def command(
             list(sampling.sample(trained, cases, drawing, stop=stop, progress=progress))
         scores = score(out / "synthetic", store, "test")
         scores.save(out / "synthetic" / "scores.json")
-        page = build_report([run, out / "synthetic" / "scores.json"], out / "report")
+        page = build_report([run, out / "synthetic" / "scores.json"], out / "report", note=NOTE)
     console.echo(render({scores.name: scores}, "table"))
-    console.log.info("phantoms, not patients: these scores compare to nothing published")
+    console.log.info(NOTE)
     console.log.info("done in %.0f s; open the page:", time.monotonic() - started)
     console.echo(str(page))

@@ -20,12 +20,13 @@ from ctsynth.scores import Scores
 TABLES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 
 
-def build_report(inputs: Sequence[Path], out: Path) -> Path:
+def build_report(inputs: Sequence[Path], out: Path, *, note: str = "") -> Path:
     """Writes the page, the tables and the figures.
 
     Args:
         inputs: scores.json files, folders that hold one, training runs.
         out: Folder for index.html, scores.csv, scores.md, scores.tex and PNG files.
+        note: A warning for the top of the page, such as what the data are.
 
     Returns:
         The page.
@@ -44,7 +45,7 @@ def build_report(inputs: Sequence[Path], out: Path) -> Path:
         write_text(out / file, render(scores, form) + "\n")
     _write_figures(entries, pictures, out)
     page = out / "index.html"
-    write_text(page, _page(entries, pictures))
+    write_text(page, _page(entries, pictures, note))
     return page
 
 
@@ -66,7 +67,7 @@ def _write_figures(entries: Sequence[Entry], pictures: Pictures, out: Path) -> N
             figures.loss_curve(curve, out / f"loss-{stem}.png")
 
 
-def _page(entries: Sequence[Entry], pictures: Pictures) -> str:
+def _page(entries: Sequence[Entry], pictures: Pictures, note: str) -> str:
     names = ", ".join(entry.name for entry in entries)
     built = ((title, section(entries, pictures)) for title, section in SECTIONS)
     body = "\n".join(f"<section><h2>{title}</h2>\n{content}</section>" for title, content in built if content)
@@ -84,7 +85,7 @@ def _page(entries: Sequence[Entry], pictures: Pictures) -> str:
 <main>
 <h1>Synthetic abdominal CT: {escape(names)}</h1>
 <p>CT slices drawn from label maps by a generative model, beside the real ones that the label maps belong to.</p>
-<p class="warning">Synthetic research data: it shows no patient and is not for diagnosis.</p>
+<p class="warning">Synthetic research data: it shows no patient and is not for diagnosis. {escape(note)}</p>
 {body}
 <p class="faint">ctsynth {__version__}. This page needs no network; its tables and figures lie beside it as CSV,
 Markdown, LaTeX and PNG.</p>

@@ -148,7 +148,7 @@ def test_parts_of_a_batch_add_up_to_it(store, tmp_path):
 
 def start(words, folder):
     command = [sys.executable, "-m", "ctsynth", *map(str, words)]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    env = os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())}  # whose number changes rounding
     return subprocess.Popen(
         command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

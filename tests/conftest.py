@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-"""Before torch is imported: small networks are slower on two threads, and the number of threads changes rounding."""
+"""Before torch is imported: small networks are slower on two threads, and their number changes rounding."""
 
 SPACING = 12.0  # mm, of the small cases: a body of 300 x 220 mm on 32 x 24 voxels
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from torch import Tensor, device
+    from torch import Tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,11 +16,10 @@ class Batch:
     Shapes:
         image: (B, 1, H, W) float32 in [-1, 1], the window's range.
         labels: (B, H, W) int64 in [0, num_classes).
+        class_pixels: (num_classes,) float32, pixels of each class in the whole batch, of which these slices may be
+            a part: one rank's share, or one step's of accumulation. None where they are the whole.
     """
 
     image: Tensor
     labels: Tensor
-
-    def to(self, where: device) -> Batch:
-        """The same batch on a device."""
-        return Batch(self.image.to(where, non_blocking=True), self.labels.to(where, non_blocking=True))
+    class_pixels: Tensor | None = None

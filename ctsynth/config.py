@@ -29,6 +29,9 @@ class TrainingConfig:
     iterations: int = 150_000
     """Optimizer steps."""
 
+    epochs: int | None = None
+    """Passes over the data set; where given, ``iterations`` follows from it and the number of slices."""
+
     batch_size: int = 16
     """Slices a step."""
 
@@ -52,6 +55,9 @@ class TrainingConfig:
 
     ema: float = 0.9999
     """Decay a step of the averaged weights that are sampled from; min(ema, (1 + step) / (10 + step)) early on."""
+
+    norm_batches: int = 50
+    """Batches that the averaged weights take batch normalization's statistics from; 0 copies the raw weights'."""
 
     seed: int = 0
     """Of the initial weights, the order of the slices and every draw."""
@@ -83,21 +89,32 @@ class TrainingConfig:
             "keep_every",
             "sample_every",
             "log_every",
+            "epochs",
         ):
-            if getattr(self, name) < 1:
+            if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if self.batch_size % self.accumulate:
             raise UsageError(f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size})")
         if not 0 <= self.ema < 1:
             raise UsageError(f"ema must be within [0, 1), not {self.ema}")
-        if (self.lr is not None and self.lr <= 0) or self.warmup < 0 or self.clip_norm < 0:
-            raise UsageError("lr must be above 0; warmup and clip_norm must not be negative")
+        if (self.lr is not None and self.lr <= 0) or min(self.warmup, self.clip_norm, self.norm_batches) < 0:
+            raise UsageError("lr must be above 0; warmup, clip_norm and norm_batches must not be negative")
         if not 0 <= self.seed < 2**63:
             raise UsageError(f"seed must be within 0..2^63 - 1, not {self.seed}")
 
 
 MAY_CHANGE = frozenset(
-    {"iterations", "accumulate", "save_every", "keep_every", "sample_every", "log_every", "precision", "compile"}
+    {
+        "iterations",
+        "epochs",
+        "accumulate",
+        "save_every",
+        "keep_every",
+        "sample_every",
+        "log_every",
+        "precision",
+        "compile",
+    }
 )
 """Training settings that a resumed run may change; the others make another run."""
 

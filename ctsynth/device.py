@@ -38,10 +38,10 @@ def find_device(name: str) -> torch.device:
 
 
 def check_gpus(wanted: int) -> None:
-    """Refuses more GPUs than there are, and more than one, which this version does not train on.
+    """Refuses more GPUs than there are.
 
     Raises:
-        UsageError: There are fewer, or more than one is asked for.
+        UsageError: There are fewer.
     """
     import torch
 
@@ -56,10 +56,6 @@ def check_gpus(wanted: int) -> None:
             else "leave --gpus out to use the CPU"
         )
         raise UsageError(f"--gpus {wanted}: {found}", hint=hint)
-    if wanted > 1:
-        raise UsageError(
-            f"--gpus {wanted}: this version trains on one GPU", hint="say --gpus 1; --accumulate makes a batch fit"
-        )
 
 
 def find_precision(name: Precision, device: torch.device) -> Precision:

@@ -80,6 +80,7 @@ def sheet(
     rows: Sequence[Sequence[RGB]],
     *,
     headers: Sequence[str],
+    names: Sequence[str] = (),
     title: str = "",
     caption: str = "",
     scale: int | None = None,
@@ -89,6 +90,7 @@ def sheet(
     Args:
         rows: Of pictures of one size, as many in a row as there are headers.
         headers: Over the columns.
+        names: A line above each row; empty for none.
         title: A line above; empty for none.
         caption: Below, wrapped to the sheet's width; empty for none.
         scale: Whole factor of enlargement, pixel by pixel; None for the least that makes a cell 128 pixels wide.
@@ -102,19 +104,22 @@ def sheet(
     below = [(line, _FAINT, size - 1) for line in _wrap(caption, total, size - 1)]
     line_height = size + 6
     top = len(lines) * line_height + line_height
-    canvas = Image.new(
-        "RGB", (total, top + len(rows) * (height + _GAP) + len(below) * line_height + _GAP), _BACKGROUND
-    )
+    named = line_height if names else 0
+    bottom = top + len(rows) * (named + height + _GAP)
+    canvas = Image.new("RGB", (total, bottom + len(below) * line_height + _GAP), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     _write(draw, lines, 0, line_height)
     for column, header in enumerate(headers):
         middle = _GAP + column * (width + _GAP) + width // 2
         draw.text((middle, top - line_height // 2), header, _FAINT, ImageFont.load_default(size - 1), anchor="mm")
     for number, row in enumerate(rows):
+        y = top + number * (named + height + _GAP)
+        if names:
+            _write(draw, [(names[number], _INK, size)], y, line_height)
         for column, pixels in enumerate(row):
             picture = Image.fromarray(pixels).resize((width, height), Image.Resampling.NEAREST)
-            canvas.paste(picture, (_GAP + column * (width + _GAP), top + number * (height + _GAP)))
-    _write(draw, below, top + len(rows) * (height + _GAP), line_height)
+            canvas.paste(picture, (_GAP + column * (width + _GAP), y + named))
+    _write(draw, below, bottom, line_height)
     return canvas
 
 

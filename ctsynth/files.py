@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
+import logging
 import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from ctsynth.errors import DataError, RunError
+
+log = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -41,9 +46,54 @@ def atomic(path: Path) -> Iterator[Path]:
                 partial.unlink()
 
 
-def _write_hint(error: OSError) -> str:
-    import errno
+@contextmanager
+def sole(path: Path) -> Iterator[None]:
+    """Holds a lock file while the work is done: a second process on the same work is told, and writes nothing.
 
+    The lock is the file system's own (flock) and ends with its process, however that ends.
+
+    Raises:
+        RunError: Another process holds it, or the folder cannot be written to.
+    """
+    made = [folder for folder in path.parents if not folder.exists()]
+    handle = _locked(path)
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            path.unlink()
+        handle.close()
+        with suppress(OSError):  # they hold what the work has made, or nothing
+            for folder in made:
+                folder.rmdir()
+
+
+def _locked(path: Path) -> IO[bytes]:
+    while True:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle = path.open("ab")
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.close()
+            raise RunError(
+                f"{path.parent}: another process is at work on it",
+                hint="wait for it to end, or name another folder",
+            ) from None
+        except OSError as error:
+            if error.errno in (errno.ENOTSUP, errno.ENOLCK, errno.ENOSYS):
+                log.warning(
+                    "%s: this file system has no locks; see that only one process works on it", path.parent
+                )
+                return handle
+            raise RunError(f"{path.parent}: cannot write it: {error.strerror}", hint=_write_hint(error)) from error
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+                return handle
+        handle.close()  # the process before has just removed it
+
+
+def _write_hint(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space, then run the same command again: what is whole is kept"
     return "choose another output folder, or change its permissions"

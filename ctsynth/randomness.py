@@ -32,17 +32,21 @@ class Draws:
         items: For each item of the batch the keys that it is drawn from and their weights; normal draws are the
             weighted sums, which keep unit variance when the squared weights sum to 1.
         device: Where the numbers are drawn; another device draws other numbers.
+        group: Of all items together, if they belong together: a volume's slices, a training batch.
     """
 
-    def __init__(self, items: Sequence[Sequence[tuple[Key, float]]], device: torch.device) -> None:
+    def __init__(
+        self, items: Sequence[Sequence[tuple[Key, float]]], device: torch.device, group: Key | None = None
+    ) -> None:
         self.items = items
         self.device = device
+        self.group = group
         self._generator = torch.Generator(device)
 
     @classmethod
-    def at(cls, keys: Sequence[Key], device: torch.device) -> Draws:
+    def at(cls, keys: Sequence[Key], device: torch.device, group: Key | None = None) -> Draws:
         """Draws in which each item has one key."""
-        return cls([[(key, 1.0)] for key in keys], device)
+        return cls([[(key, 1.0)] for key in keys], device, group)
 
     @classmethod
     def smooth(
@@ -68,7 +72,7 @@ class Draws:
             weights = [math.exp(-0.5 * (position / spacing - k) ** 2) for k in lattice]
             norm = math.sqrt(sum(weight**2 for weight in weights))
             items.append([((*key, k), weight / norm) for k, weight in zip(lattice, weights, strict=True)])
-        return cls(items, device)
+        return cls(items, device, group=key)
 
     def normal(self, name: str | int, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers called ``name``: (B, *shape) float32."""
@@ -80,6 +84,20 @@ class Draws:
                     drawn[key] = torch.randn(*shape, generator=self._seeded(key, name), device=self.device)
                 row.add_(drawn[key], alpha=weight)
         return out
+
+    def shared(self, name: str | int, shape: Sequence[int]) -> Tensor:
+        """Standard normal numbers that are the same for all items of the group: (B, *shape) float32.
+
+        Items that belong to no group draw each its own.
+        """
+        if self.group is None:
+            return self.normal(name, shape)
+        drawn = torch.randn(*shape, generator=self._seeded(self.group, name), device=self.device)
+        return drawn.expand(len(self.items), *shape)
+
+    def uniform(self, name: str | int) -> Tensor:
+        """Numbers of [0, 1) called ``name``, each from its item's heaviest key: (B,) float32."""
+        return self.integers(name, 2**24) / 2**24
 
     def integers(self, name: str | int, high: int) -> Tensor:
         """Whole numbers of [0, high) called ``name``, each from its item's heaviest key: (B,) int64."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -16,16 +16,15 @@ import torch
 from numpy.typing import NDArray
 
 from ctsynth import __version__
-from ctsynth.data.body import body_mask, outline_from_organs
+from ctsynth.data.masks import complete_labels
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.store import Store, Subject
-from ctsynth.data.volume import Geometry, Volume, label_names
+from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.files import read_json, sha256, write_json
-from ctsynth.labels import BODY, LabelClass, LabelSet, label_set
 from ctsynth.randomness import Draws
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained, step_of
@@ -53,6 +52,7 @@ class Drawing:
         batch_size: Slices drawn at once; changes rounding only.
         device: Where.
         precision: ``bf16`` or ``fp32``.
+        choices: Of the method's own, such as ``pix2pix_test``.
     """
 
     sampler: SamplerConfig | None
@@ -61,6 +61,7 @@ class Drawing:
     batch_size: int = 16
     device: torch.device = CPU
     precision: Precision = "fp32"
+    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,72 +171,6 @@ def _label_volumes(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def complete_labels(
-    file: Path, volume: Volume, own: LabelSet, *, labels: str | None = None, body_from: Path | None = None
-) -> tuple[NDArray[np.uint8], str]:
-    """A label volume in the model's own label set, with a body, and where the body came from.
-
-    The volume's set is the one named, else that of the names in its header, else the model's own. Classes without
-    a partner by name, bones for instance, become body.
-
-    Returns:
-        (X, Y, Z) uint8 and ``label``, ``ct`` or ``estimated``.
-
-    Raises:
-        DataError: Values that are no whole numbers or not of the set; a CT on another grid; nothing but
-            background.
-    """
-    found = np.unique(volume.voxels)
-    if not (np.isfinite(found).all() and np.array_equal(found, np.round(found))) or found[0] < 0:
-        raise DataError(f"{file}: not a label volume: it holds {found[0]:g} to {found[-1]:g}, not whole numbers")
-    given = _set_of(file, own, labels)
-    mapping = (
-        own.mapping_from(given) if given.as_json() != own.as_json() else {n: n for n in range(own.num_classes)}
-    )
-    if unknown := [int(value) for value in found if int(value) not in mapping]:
-        raise DataError(
-            f"{file}: labels {unknown[:5]} are not of {given.name}"
-            f" (0..{given.body_id - 1}, {given.body_id} = body)",
-            hint="say which set it is: --labels totalsegmentator, or a .json file of yours",
-        )
-    if found[-1] == 0:
-        raise DataError(f"{file}: nothing but background")
-    table = np.zeros(int(found[-1]) + 1, np.uint8)
-    for value in map(int, found):
-        table[value] = mapping[value]
-    known = np.empty(volume.voxels.shape, np.uint8)
-    for z in range(volume.geometry.shape[2]):  # by slices: indices take eight times the memory of the labels
-        known[..., z] = table[volume.voxels[..., z].astype(np.intp)]
-    bodies = {given.body_id, *(organ.id for organ in given.classes if organ.name == BODY)}
-    if bodies & set(map(int, found)):
-        return known, "label"
-    organs = known != 0
-    if body_from:
-        ct = Volume.load(body_from)
-        if ct.voxels.shape != known.shape or not np.allclose(
-            ct.geometry.affine, volume.geometry.affine, atol=1e-3
-        ):
-            raise DataError(f"{body_from}: not on the grid of {file}")
-        body, origin = body_mask(ct.voxels, ct.geometry.spacing, organs), "ct"
-    else:
-        log.warning(
-            "%s has no body label: its outline is estimated from the organs (--body-from CT is better)", file
-        )
-        body, origin = outline_from_organs(known, volume.geometry.spacing), "estimated"
-    known[body & (known == 0)] = own.body_id
-    return known, origin
-
-
-def _set_of(file: Path, own: LabelSet, labels: str | None) -> LabelSet:
-    if labels is not None:
-        return own if labels == own.name else label_set(labels)
-    names = label_names(file)
-    if not names:
-        return own
-    classes = tuple(LabelClass(id=n, name=name, color="#000000") for n, name in sorted(names.items()) if n > 0)
-    return LabelSet(f"the header of {file}", classes)
-
-
 def draw(
     trained: Trained,
     masks: NDArray[np.uint8],
@@ -292,6 +227,7 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "size": config.size,
         "window": {"level": config.level, "width": config.width},
         "sampler": asdict(drawing.sampler) if drawing.sampler else None,
+        **drawing.choices,
         "seed": drawing.seed,
         "noise": drawing.noise,
         "correlation_length_mm": CORRELATION_LENGTH if drawing.noise == "volume" else None,
@@ -340,12 +276,13 @@ def sample(
         progress: Called with the number of cases done, and the name of the one at hand.
 
     Raises:
-        UsageError: The method does not take that sampler.
+        UsageError: The method does not take that sampler or that choice.
         DataError: The only mask cannot be used.
         RunError: Some of several masks cannot be used; the others are drawn.
         Interrupted: A signal came; the volumes so far are whole.
     """
     _check_sampler(trained, drawing)
+    _choose(trained, drawing)
     broken: list[DataError] = []
     for number, case in enumerate(cases):
         wanted = provenance(trained, case, drawing)
@@ -406,5 +343,13 @@ def _check_sampler(trained: Trained, drawing: Drawing) -> None:
             f"{trained.config.method} does not take the sampler {drawing.sampler.name!r}",
             hint=f"it takes: {', '.join(takes)}"
             if takes
-            else "it draws in one pass: leave --sampler and --steps out",
+            else "it draws in one pass: leave --sampler, --steps and --guidance out",
         )
+
+
+def _choose(trained: Trained, drawing: Drawing) -> None:
+    for name, value in drawing.choices.items():
+        if value not in trained.method.choices.get(name, ()):
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(f"{trained.config.method} does not take {flag} {value}", hint=f"leave {flag} out")
+        setattr(trained.method, name, value)

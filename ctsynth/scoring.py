@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import platform
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from ctsynth.files import read_json
 from ctsynth.metrics import base
 from ctsynth.metrics._pairs import read_pair
 from ctsynth.metrics.base import Metric
-from ctsynth.scores import Reference, Result, Scores, Sources
+from ctsynth.scores import Reference, Result, Scores, Sources, Value
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,22 @@ OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body")
 """Of the JSON beside a volume: what differs from volume to volume by nature."""
 
 
+@dataclass(frozen=True, slots=True)
+class Segmenting:
+    """What finds the organs whose Dice is scored.
+
+    Args:
+        segmenter: ``totalsegmentator``, ``totalsegmentator-fast`` or a folder of masks; None is TotalSegmentator
+            if it can be had.
+        device: Where it runs; ``auto`` is a GPU.
+        native: On the grid of the source CT, and not on that of the stacked slices.
+    """
+
+    segmenter: str | None = None
+    device: str = "auto"
+    native: bool = False
+
+
 def score(
     synthetic: Path,
     store: Store,
@@ -33,6 +50,7 @@ def score(
     *,
     metrics: Sequence[str] | None = None,
     partial: bool = False,
+    segmenting: Segmenting = Segmenting(),
     progress: Callable[..., None] = lambda done, note="": None,
 ) -> Scores:
     """Scores synthetic volumes against the real ones of a split, one subject in memory at a time.
@@ -43,16 +61,20 @@ def score(
         split: ``train`` or ``test``.
         metrics: By name; all that there are if None. What cannot be computed here is left out, with the reason.
         partial: Score the subjects that have a volume even if others have none.
+        segmenting: For the Dice.
         progress: Called with the number of subjects done and the name of the last.
 
     Raises:
         DataError: A subject has no volume, or a volume is on another grid or not in HU.
         UsageError: No such metric or split, or none of the metrics can be computed here.
     """
-    chosen, left_out = choose(metrics)
     subjects = store.subjects(split)
     files, missing = match(synthetic, subjects, split, partial=partial)
     scored = [subject for subject in subjects if subject.name in files]
+    wants_dice = metrics is None or "dice" in metrics
+    chosen, left_out = choose(metrics, _dice(segmenting, store, scored, files) if wants_dice else None)
+    for metric in chosen.values():
+        metric.begin(store, split)
     progress(0)
     for done, subject in enumerate(scored, start=1):
         _feed(chosen.values(), subject, files[subject.name], store)
@@ -67,14 +89,8 @@ def score(
         labels=store.labels,
         metrics=_columns(chosen),
         left_out=left_out,
-        floor=Reference(
-            values=None,
-            reason="FID of real train against real test: this version of ctsynth does not compute it yet",
-        ),
-        ceiling=Reference(
-            values=None,
-            reason="Dice of a segmenter on the real volumes: this version of ctsynth does not compute it yet",
-        ),
+        floor=_floor(chosen),
+        ceiling=_ceiling(chosen),
         provenance=origin,
         settings={
             "size": store.size,
@@ -95,11 +111,36 @@ def _feed(metrics: Iterable[Metric], subject: Subject, path: Path, store: Store)
         metric.add(pair)
 
 
-def choose(names: Sequence[str] | None) -> tuple[dict[str, Metric], dict[str, str]]:
+def _dice(
+    segmenting: Segmenting, store: Store, scored: Sequence[Subject], files: Mapping[str, Path]
+) -> Metric | None:
+    """Dice with its segmenter; None where TotalSegmentator, unless another is named, cannot be had."""
+    from ctsynth.metrics.dice import Dice, Original
+    from ctsynth.metrics.segmenters.base import find
+    from ctsynth.metrics.segmenters.kept import Kept
+    from ctsynth.metrics.segmenters.masks import MaskFolder
+    from ctsynth.metrics.segmenters.totalsegmentator import TotalSegmentator
+
+    if segmenting.segmenter is None and TotalSegmentator.unavailable(device=segmenting.device):
+        return None
+    segmenter = find(segmenting.segmenter or "totalsegmentator", device=segmenting.device)
+    native = None
+    if segmenting.native:
+        source = Path(read_json(store.root / "manifest.json")["source"])
+        native = {s.name: Original(s.geometry, source / s.record["label"], files[s.name]) for s in scored}
+    if isinstance(segmenter, MaskFolder):  # of the synthetic volumes: it has seen no real ones
+        return Dice(segmenter, None, native)
+    beside = next(iter(files.values())).parent
+    real = Kept(segmenter, store.root / "segmentations")
+    return Dice(Kept(segmenter, beside / "segmentations"), real, native)
+
+
+def choose(names: Sequence[str] | None, dice: Metric | None = None) -> tuple[dict[str, Metric], dict[str, str]]:
     """The metrics that can be computed here, ready to take pairs in, and why the others cannot.
 
     Args:
         names: Of metrics; all that there are if None.
+        dice: With the segmenter that was asked for.
 
     Raises:
         UsageError: No such metric, or none of them can be computed here.
@@ -108,6 +149,9 @@ def choose(names: Sequence[str] | None) -> tuple[dict[str, Metric], dict[str, st
     left_out: dict[str, str] = {}
     found = {name: base.find(name) for name in (base.names() if names is None else names)}
     for name, metric in sorted(found.items(), key=lambda item: item[1].rank):
+        if name == "dice" and dice is not None:
+            chosen[name] = dice
+            continue
         reason = metric.available()
         if reason is None:
             chosen[name] = metric()
@@ -216,7 +260,29 @@ def provenance(files: Iterable[Path]) -> dict[str, Any]:
 def _columns(metrics: Mapping[str, Metric]) -> dict[str, Result]:
     columns: dict[str, Result] = {}
     for name, metric in metrics.items():
-        result = metric.result()
-        columns[name] = result
-        columns |= {f"{name}_{suffix}": variant for suffix, variant in result.variants.items()}
+        columns |= _named(metric.key or name, metric.result())
     return columns
+
+
+def _named(name: str, result: Result) -> dict[str, Result]:
+    return {name: result} | {f"{name}_{suffix}": variant for suffix, variant in result.variants.items()}
+
+
+def _floor(metrics: Mapping[str, Metric]) -> Reference:
+    found = {name: metric.floor() for name, metric in metrics.items()}
+    return _reference(metrics, found, "it takes FID, and slices of the other split")
+
+
+def _ceiling(metrics: Mapping[str, Metric]) -> Reference:
+    found = {name: metric.ceiling() for name, metric in metrics.items()}
+    return _reference(metrics, found, "it takes Dice, and a segmenter that has seen the real volumes")
+
+
+def _reference(metrics: Mapping[str, Metric], found: Mapping[str, Result | None], reason: str) -> Reference:
+    values: dict[str, Value] = {}
+    for name, result in found.items():
+        if result is not None:
+            for key, one in _named(metrics[name].key or name, result).items():
+                values[key] = one.total
+                values |= {f"{key}/{organ}": value for organ, value in one.per_organ.items()}
+    return Reference(values=values, reason="") if values else Reference(values=None, reason=reason)

@@ -2,29 +2,57 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 from ctsynth.errors import UsageError
 
 T = TypeVar("T")
 
+SLURM = "slurm"
+"""As a shard: the one that the variables of a SLURM job array say."""
 
-def parse(shard: str) -> tuple[int, int]:
-    """(I, N) of ``I/N``, I from 1 to N.
+
+def parse(shard: str, env: Mapping[str, str] = os.environ) -> tuple[int, int]:
+    """(I, N) of ``I/N``, I from 1 to N, or of ``slurm`` within a job array.
 
     Raises:
-        UsageError: It is of another form.
+        UsageError: It is of another form, or this is no task of a job array.
     """
+    if shard == SLURM:
+        return _of_array(env)
     found = re.fullmatch(r"(\d+)/(\d+)", shard)
     index, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= index <= count:
-        raise UsageError(f"--shard {shard}: wanted I/N with I from 1 to N, such as 1/8")
+        raise UsageError(f"--shard {shard}: wanted I/N with I from 1 to N, such as 1/8, or slurm")
     return index, count
+
+
+def _of_array(env: Mapping[str, str]) -> tuple[int, int]:
+    names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "COUNT", "STEP")]
+    if names[0] not in env:
+        raise UsageError(
+            f"--shard slurm: there is no {names[0]} here", hint="sbatch --array=1-8, or say --shard 1/8"
+        )
+    task, first, last, count, step = (
+        int(env.get(name) or default) for name, default in zip(names, "11111", strict=True)
+    )
+    if (last - first) // step + 1 != count or (task - first) % step:
+        raise UsageError(
+            f"--shard slurm: the array {first}-{last}:{step} has gaps ({count} tasks)", hint="sbatch --array=1-8"
+        )
+    return (task - first) // step + 1, count
 
 
 def take(items: Sequence[T], shard: str) -> list[T]:
     """Every N-th of the items, beginning with the I-th."""
     index, count = parse(shard)
     return list(items[index - 1 :: count])
+
+
+def lock_name(command: str, shard: str) -> str:
+    """The name of the lock file that keeps two processes off one shard."""
+    index, count = parse(shard)
+    return f".{command}-{index}-of-{count}.lock"

@@ -16,6 +16,15 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 SPACING = 12.0  # mm, of the small cases: a body of 300 x 220 mm on 32 x 24 voxels
 
 
+@pytest.fixture(autouse=True)
+def no_weights_of_ones_own(tmp_path_factory, monkeypatch):
+    """What lies in a developer's caches changes no result."""
+    nowhere = str(tmp_path_factory.getbasetemp() / "nowhere")
+    for name in ("CTSYNTH_WEIGHTS", "XDG_DATA_HOME", "TORCH_HOME", "TOTALSEG_HOME_DIR"):
+        monkeypatch.setenv(name, nowhere)
+    monkeypatch.delenv("CTSYNTH_FD_WEIGHTS", raising=False)
+
+
 @pytest.fixture(scope="session")
 def real_ct() -> Path:
     """Two real CT in AMOS22's layout; they lie beside the checkout and are no part of it."""
@@ -33,25 +42,26 @@ class SmallCase(NamedTuple):
     affine: np.ndarray
 
 
+def make_small_case(seed: int = 0) -> SmallCase:
+    """Makes a small case; each seed is another patient."""
+    rng = np.random.default_rng(seed)
+    x, y, _ = np.meshgrid(np.arange(32) - 15.5, np.arange(24) - 11.5, np.arange(6), indexing="ij")
+    body = (x / 12.5) ** 2 + (y / 9.2) ** 2 <= 1
+    hu = np.where(body, 40, -1000) + rng.integers(-15, 16, body.shape)
+    labels = np.zeros(body.shape, np.uint8)
+    labels[(x - 5) ** 2 + y**2 <= 16] = 6
+    labels[(x + 6) ** 2 + (y + 2) ** 2 <= 6] = 1
+    hu[labels == 6] += 60
+    hu[(x + 2) ** 2 + (y - 4) ** 2 <= 2] = -950
+    affine = np.diag([SPACING, SPACING, 5.0, 1.0])
+    affine[:3, 3] = rng.uniform(-200, 0, 3).astype(np.float32)
+    return SmallCase(hu.astype(np.int16), labels, affine)
+
+
 @pytest.fixture
 def small_case():
-    """Makes a small case; each seed is another patient."""
-
-    def make(seed: int = 0) -> SmallCase:
-        rng = np.random.default_rng(seed)
-        x, y, _ = np.meshgrid(np.arange(32) - 15.5, np.arange(24) - 11.5, np.arange(6), indexing="ij")
-        body = (x / 12.5) ** 2 + (y / 9.2) ** 2 <= 1
-        hu = np.where(body, 40, -1000) + rng.integers(-15, 16, body.shape)
-        labels = np.zeros(body.shape, np.uint8)
-        labels[(x - 5) ** 2 + y**2 <= 16] = 6
-        labels[(x + 6) ** 2 + (y + 2) ** 2 <= 6] = 1
-        hu[labels == 6] += 60
-        hu[(x + 2) ** 2 + (y - 4) ** 2 <= 2] = -950
-        affine = np.diag([SPACING, SPACING, 5.0, 1.0])
-        affine[:3, 3] = rng.uniform(-200, 0, 3).astype(np.float32)
-        return SmallCase(hu.astype(np.int16), labels, affine)
-
-    return make
+    """``make_small_case``."""
+    return make_small_case
 
 
 @pytest.fixture

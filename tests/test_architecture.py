@@ -15,7 +15,7 @@ DOCS = PACKAGE.parent / "docs"
 LAYERS = (
     {"errors"},
     {"files", "device", "plugins", "shards", "stop", "batch", "randomness"},
-    {"labels", "config"},
+    {"labels", "config", "weights"},
     {"figures", "scores"},
     {"data", "networks"},
     {"diffusion"},

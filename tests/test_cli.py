@@ -140,7 +140,7 @@ def test_verbose_keeps_the_traceback(tmp_path, monkeypatch):
 
 
 def test_our_own_bug_keeps_its_traceback_always(monkeypatch):
-    def broken():
+    def broken(_size):
         raise ZeroDivisionError
 
     monkeypatch.setattr("ctsynth.cli.info._found", broken)

@@ -35,7 +35,7 @@ def test_the_shortest_command_takes_the_newest_run_and_says_so(folder):
     assert done.stdout == "seg_synthetic.nii.gz\n"
     assert "model: runs/one/checkpoints/step_000000006" in done.stderr
     record = json.loads((folder / "seg_synthetic.json").read_text())
-    assert record["sampler"] == {"name": "dpm++", "steps": 20, "eta": 0.0}
+    assert record["sampler"] == {"name": "dpm++", "steps": 20, "eta": 0.0, "guidance": 1.0}
     assert nib.load("seg_synthetic.nii.gz").shape == (32, 24, 6)
 
 
@@ -141,7 +141,7 @@ def test_a_folder_that_cannot_be_written_ends_with_1(folder):
     (folder / "file").write_text("")
     done = sampled("--mask", "seg.nii.gz", "--out", "file/folder")
     assert done.exit_code == 1
-    assert "file/folder/seg_synthetic.nii.gz: cannot write it" in done.stderr
+    assert "file/folder: cannot write it: Not a directory" in done.stderr
     assert "Traceback" not in done.stderr
 
 

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from scored import PLUGIN, make_store, write_synthetic
+from trained import both_splits, ctsynth, fit
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
@@ -122,3 +123,19 @@ def test_a_report_on_nothing_ends_with_2(folder):
     assert "nowhere: no such file or folder" in done.stderr
     (folder / "empty").mkdir()
     assert "neither a training run nor scored" in run("report", "empty").stderr
+
+
+def test_the_checkpoints_of_a_run_are_the_rows_of_its_iteration_study(tmp_path, small_case):
+    store = both_splits(tmp_path / "out", small_case)
+    run = fit(store, tmp_path / "run", keep_every=2)
+    words = ["--data", store.root, "--metrics", "psnr", "--device", "cpu"]
+    done = ctsynth("score", run, "--checkpoint", "all", *words)
+    assert done.exit_code == 0, done.stderr
+    assert [done.stdout.count(f"step {step}") for step in (2, 4, 6)] == [1, 1, 1]
+    scored = sorted((run / "scored").glob("*/scores.json"))
+    assert [json.loads(path.read_text())["provenance"]["iterations"] for path in scored] == [2, 4, 6]
+    again = json.loads(ctsynth("score", run, "--checkpoint", "4", *words, "--json").stdout)
+    assert again["step 4"]["metrics"]["psnr"] == json.loads(scored[1].read_text())["metrics"]["psnr"]
+    refused = ctsynth("score", run, "--checkpoint", "5", "--data", store.root)
+    assert refused.exit_code == 2
+    assert "there are: 2, 4, 6" in refused.stderr

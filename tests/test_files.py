@@ -3,11 +3,13 @@
 import errno
 import hashlib
 import os
+import subprocess
+import sys
 
 import pytest
 
 from ctsynth.errors import DataError, RunError
-from ctsynth.files import atomic, read_json, sha256, write_json, write_text
+from ctsynth.files import atomic, read_json, sha256, sole, write_json, write_text
 
 
 def write_half(path, error, *, folder=False):
@@ -96,3 +98,24 @@ def test_what_is_no_json_is_refused_by_name(content, said, tmp_path):
 def test_sha256_is_that_of_the_bytes(tmp_path):
     (tmp_path / "a").write_bytes(b"abc" * 100_000)
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
+
+
+def test_a_second_process_is_told_and_a_dead_one_leaves_no_lock(tmp_path):
+    lock = tmp_path / "run" / ".lock"
+    code = f"""
+import sys, time
+from pathlib import Path
+from ctsynth.files import sole
+with sole(Path({str(lock)!r})):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+    other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout.readline() == "held\n"
+    with pytest.raises(RunError, match="another process is at work on it"), sole(lock):
+        pass
+    other.kill()
+    other.communicate()
+    with sole(lock):
+        assert lock.exists()
+    assert not lock.exists()

@@ -72,3 +72,30 @@ def test_other_subjects_and_seeds_have_other_noise():
     for other in (smooth([0.0, 5.0], seed=1), smooth([0.0, 5.0], name="another")):
         assert abs(correlation(a[0], other[0])) < ERROR
         assert abs(correlation(a[1], other[1])) < ERROR
+
+
+def test_a_group_shares_its_draws_and_lone_items_do_not():
+    keys = [("train", 0, n) for n in range(3)]
+    batch = Draws.at(keys, CPU, group=("train", 0, "step", 5))
+    z = batch.shared("z", (8,))
+    assert z.shape == (3, 8)
+    assert torch.equal(z, z[:1].expand(3, 8))
+    part = Draws.at(keys[2:], CPU, group=("train", 0, "step", 5))  # of an accumulated batch, or of another rank
+    assert torch.equal(part.shared("z", (8,)), z[:1])
+    assert not torch.equal(Draws.at(keys, CPU, group=("train", 0, "step", 6)).shared("z", (8,)), z)
+    alone = Draws.at(keys, CPU)
+    assert torch.equal(alone.shared("z", (8,)), alone.normal("z", (8,)))
+
+
+def test_the_slices_of_a_volume_are_a_group():
+    a, b = (Draws.smooth(("sample", 0, name), [0.0, 300.0], 12.0, CPU).shared("z", (8,)) for name in "ab")
+    assert torch.equal(a[0], a[1])
+    assert not torch.equal(a[0], b[0])
+
+
+def test_uniform_numbers_are_uniform():
+    drawn = Draws.at([("u", n) for n in range(4000)], CPU).uniform("keep")
+    assert drawn.min() >= 0
+    assert drawn.max() < 1
+    counts = np.histogram(drawn.numpy(), bins=8, range=(0, 1))[0]
+    assert ((counts - 500) ** 2 / 500).sum() < 26  # chi squared, 7 degrees, p = 5e-4

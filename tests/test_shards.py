@@ -22,3 +22,28 @@ def test_the_one_shard_of_one_is_all():
 def test_anything_else_is_refused(shard):
     with pytest.raises(UsageError, match="wanted I/N"):
         parse(shard)
+
+
+@pytest.mark.parametrize(
+    ("task", "first", "last", "count", "step", "shard"),
+    [
+        (1, 1, 8, 8, 1, (1, 8)),
+        (0, 0, 3, 4, 1, (1, 4)),
+        (7, 1, 9, 3, 4, None),
+        (9, 1, 9, 3, 4, (3, 3)),
+        (5, 1, 5, 2, 1, None),
+    ],
+)
+def test_a_task_of_a_job_array_is_a_shard(task, first, last, count, step, shard):
+    values = {"ID": task, "MIN": first, "MAX": last, "COUNT": count, "STEP": step}
+    env = {f"SLURM_ARRAY_TASK_{name}": str(value) for name, value in values.items()}
+    if shard is None:
+        with pytest.raises(UsageError, match="has gaps"):
+            parse("slurm", env)
+    else:
+        assert parse("slurm", env) == shard
+
+
+def test_outside_an_array_there_is_no_shard_to_take():
+    with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID"):
+        parse("slurm", {})

@@ -14,6 +14,7 @@ from ctsynth.cli.app import app
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.stop import Stop
+from ctsynth.training.distributed import ALONE
 from ctsynth.training.loop import Trainer
 from ctsynth.training.run import configure, train
 
@@ -22,7 +23,18 @@ CPU = torch.device("cpu")
 OPTIONS = {"channels": 8, "multipliers": [1, 2], "res_blocks": 1, "attention": [], "patch": 2}
 """Of ddpm-concat; the guided methods also take encoder_channels."""
 
-TRAINING = {"iterations": 6, "batch_size": 4, "save_every": 2, "sample_every": 1000, "log_every": 2, "lr": 1e-3}
+SMALL = {
+    "sdm": OPTIONS | {"head_channels": 4},
+    "pix2pix": {"channels": 4, "discriminator_channels": 4},
+    "spade": {"channels": 4, "multipliers": [4, 2, 1], "discriminator_channels": 4, "vgg": "no"},
+    "oasis": {"channels": 4, "multipliers": [4, 2, 1], "discriminator_channels": 8},
+}
+"""Of the other methods; their generators want slices of 32 x 32 and more."""
+
+TRAINING = {
+    "iterations": 6, "batch_size": 4, "save_every": 2, "sample_every": 1000, "log_every": 2, "lr": 1e-3,
+    "norm_batches": 2,
+}  # fmt: skip
 
 
 def both_splits(root: Path, make_case, *, size: int = 16) -> Store:
@@ -48,14 +60,14 @@ def _merged(root: Path, manifest: str) -> Store:
 
 def fit(
     store: Store, run: Path, method: str = "ddpm-concat", *, stop: Stop | None = None, options=(), pictures=False,
-    **training,
+    world=ALONE, **training,
 ):  # fmt: skip
     """Trains a run in this process and returns its folder; sample sheets and loss.png only if asked for."""
     config = configure(
         store,
         method,
         preset="paper",
-        options=OPTIONS | dict(options) if method.startswith("ddpm") else dict(options),
+        options=SMALL.get(method, OPTIONS if method.startswith("ddpm") else {}) | dict(options),
         training=TRAINING | training,
         device=CPU,
     )
@@ -63,7 +75,8 @@ def fit(
         train(store, run, config, device=CPU, stop=stop or Stop())
     else:
         with mock.patch("ctsynth.figures.loss_curve"):
-            trainer = Trainer(run, config, SliceDataset(store, "train"), None, device=CPU, precision="fp32")
+            dataset = SliceDataset(store, "train")
+            trainer = Trainer(run, config, dataset, None, device=CPU, precision="fp32", world=world)
             trainer.train(stop or Stop())
     return run
 

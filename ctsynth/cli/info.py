@@ -24,26 +24,53 @@ PACKAGES = (
 
 
 def command(
+    size: Annotated[
+        int, typer.Option(min=1, help="Side of a slice, pixels, at which the methods are counted.")
+    ] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say what is here: versions, devices, methods, samplers, metrics.
+
+    A method's parameters and FLOPs are those of its preset paper for 17
+    classes; FLOPs are of one slice: a GAN's one pass, a diffusion model's one
+    denoising step.
 
     What to paste into a bug report:
 
         ctsynth info
         ctsynth info --json | jq .methods
     """
-    found = _found()
+    found = _found(size)
     if as_json:
         console.echo(json.dumps(found, indent=2))
         return
     for topic, entries in found.items():
         console.echo(f"{topic}:")
         for name, what in entries.items():
-            console.echo(f"  {name:<14} {what}")
+            console.echo(f"  {name:<14} {_told(what) if isinstance(what, dict) else what}")
 
 
-def _found() -> dict[str, dict[str, Any]]:
+def _told(method: dict[str, Any]) -> str:
+    counted = ", ".join(f"{phase} {count / 1e6:.1f} M" for phase, count in method["parameters"].items())
+    flops = "" if method["flops"] is None else f", {method['flops'] / 1e9:.0f} GFLOP"
+    return f"{method['title']:<18} {counted}{flops}" if counted else f"{method['title']:<18} {method['reason']}"
+
+
+def _cost(name: str, size: int) -> dict[str, Any]:
+    from ctsynth.errors import UsageError
+    from ctsynth.labels import label_set
+    from ctsynth.methods import base
+    from ctsynth.training.cost import cost
+
+    title = base.find(name).title
+    try:
+        counted = cost(name, num_classes=label_set("amos22").num_classes, size=size)
+    except UsageError as error:  # not at this size
+        return {"title": title, "parameters": {}, "flops": None, "reason": error.message}
+    return {"title": title, "parameters": counted.parameters, "flops": counted.flops}
+
+
+def _found(size: int) -> dict[str, dict[str, Any]]:
     import os
     import platform
     from importlib.metadata import PackageNotFoundError, version
@@ -74,7 +101,7 @@ def _found() -> dict[str, dict[str, Any]]:
             **{package: of(package) for package in PACKAGES},
         },
         "devices": gpus | {"cpu": f"{cores} cores"},
-        "methods": {name: methods.find(name).title for name in methods.names()},
+        "methods": {name: _cost(name, size) for name in methods.names()},
         "samplers": {name: sampler.title for name, sampler in SAMPLERS.items()},
         "metrics": {name: metrics.find(name)().available() or "ready" for name in metrics.names()},
     }

@@ -82,7 +82,11 @@ def command(
     ] = None,
     shard: Annotated[
         str,
-        typer.Option(metavar="I/N", help="Make the I-th of N shares only, I from 1 to N.", rich_help_panel=_RUN),
+        typer.Option(
+            metavar="I/N",
+            help="Make the I-th of N shares only, or slurm: as the array says.",
+            rich_help_panel=_RUN,
+        ),
     ] = "1/1",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make all again, also what is whole.", rich_help_panel=_RUN)
@@ -109,8 +113,9 @@ def command(
     """
     from ctsynth.data.layouts import SplitRule
     from ctsynth.data.preprocess import BrokenSubjectsError, Settings, find_cases, preprocess
+    from ctsynth.files import sole
     from ctsynth.labels import label_set as named
-    from ctsynth.shards import parse
+    from ctsynth.shards import lock_name, parse
     from ctsynth.stop import stoppable
 
     rule = SplitRule(test_subjects=test_subjects, file=split, test_fraction=test_fraction, seed=seed)
@@ -126,7 +131,8 @@ def command(
     share = parse(shard)
     total = len(find_cases(source, settings, share)[1])
     try:
-        with stoppable(), console.progress("preprocess", total) as progress:
+        lock = sole(out / lock_name("preprocess", shard))
+        with lock, stoppable(), console.progress("preprocess", total) as progress:
             summary = preprocess(
                 source,
                 out,

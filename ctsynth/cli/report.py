@@ -14,23 +14,33 @@ def command(
     inputs: Annotated[
         list[Path],
         typer.Argument(
-            help="Scores (scores.json, or a folder that holds one), training runs, or both.",
+            help="Scores (scores.json, or a folder with some, such as one a checkpoint), training runs, or both.",
             metavar="RUN|SCORES...",
             show_default=False,
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the tables and the figures.")] = Path("report"),
+    paper: Annotated[
+        Path | None,
+        typer.Option(
+            help="Your copy of ctsynth/report/paper_numbers.json, with more of the paper's tables filled in.",
+            show_default="those at hand",
+        ),
+    ] = None,
 ) -> None:
-    """Show scores, pictures and loss curves on one page.
+    """Show scores beside the paper's, pictures and loss curves on one page.
 
-    Writes OUT/index.html, which needs neither network nor any other file,
-    beside it the tables as scores.csv, .md and .tex and the figures as PNG, and
-    prints where the page is:
+    Writes OUT/index.html, which needs neither network nor any other file, and
+    beside it scores, table-1 and table-2 as .csv, .md and .tex and the figures as
+    PNG; prints where the page is:
 
         ctsynth report samples/scores.json --out report
 
         ctsynth report runs/mask samples-mask samples-concat
+
+    Table 1 is by iterations (score several checkpoints of a run for it), Table 2
+    has each method at its last checkpoint.
     """
     from ctsynth.report.page import build_report
 
-    console.echo(str(build_report(inputs, out)))
+    console.echo(str(build_report(inputs, out, paper_numbers=paper)))

@@ -60,7 +60,9 @@ def command(
     ] = None,
     preset: Annotated[
         Literal["fast", "paper"],
-        typer.Option(help="fast: dpm++ in 20 steps; paper: ancestral in 1000.", rich_help_panel=HOW),
+        typer.Option(
+            help="fast: dpm++ in 20 steps; paper: ancestral in 1000. GANs draw in one pass.", rich_help_panel=HOW
+        ),
     ] = "fast",
     sampler: Annotated[
         Literal["dpm++", "ddim", "ddpm"] | None,
@@ -71,6 +73,22 @@ def command(
     steps: Annotated[
         int | None,
         typer.Option(min=1, help="Network evaluations a slice.", show_default="the preset's", rich_help_panel=HOW),
+    ] = None,
+    guidance: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Scale of classifier-free guidance, 1 for none; the model must have seen label dropout.",
+            rich_help_panel=HOW,
+        ),
+    ] = 1.0,
+    pix2pix_test: Annotated[
+        Literal["eval", "original"] | None,
+        typer.Option(
+            help="original: Pix2Pix as published, with dropout and each slice's own statistics.",
+            show_default="eval",
+            rich_help_panel=HOW,
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Same seed, same volume.", rich_help_panel=HOW)] = 0,
     noise: Annotated[
@@ -101,7 +119,11 @@ def command(
     ] = "auto",
     shard: Annotated[
         str,
-        typer.Option(metavar="I/N", help="Draw the I-th of N shares only, I from 1.", rich_help_panel=MACHINE),
+        typer.Option(
+            metavar="I/N",
+            help="Draw the I-th of N shares only, or slurm: as the array says.",
+            rich_help_panel=MACHINE,
+        ),
     ] = "1/1",
 ) -> None:
     """Draw a synthetic CT volume for each label volume.
@@ -125,7 +147,8 @@ def command(
         raise UsageError("--labels and --body-from are for --mask: a store knows its labels and has a body")
     with Stop() as stop:
         from ctsynth.device import find_device, find_precision
-        from ctsynth.shards import take
+        from ctsynth.files import sole
+        from ctsynth.shards import lock_name, take
         from ctsynth.training import checkpoint
 
         path = checkpoint.find(model)
@@ -142,25 +165,30 @@ def command(
             assert data is not None
             cases = sampling.cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
         drawing = sampling.Drawing(
-            sampler=_sampler(preset, sampler, steps, draws_in_one_pass=not trained.method.samplers),
+            sampler=pick_sampler(preset, sampler, steps, guidance, draws_in_one_pass=not trained.method.samplers),
             seed=seed,
             noise=noise,
             batch_size=batch_size or (4 if where.type == "cpu" else 16),
             device=where,
             precision=find_precision(precision, where),
+            choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
         )
         cases = take(cases, shard)
-        with console.progress("sample", len(cases)) as progress:
+        folder = cases[0].out.parent if cases else Path()
+        with sole(folder / lock_name("sample", shard)), console.progress("sample", len(cases)) as progress:
             for volume in sampling.sample(
                 trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress
             ):
                 console.echo(str(volume))
 
 
-def _sampler(preset: str, name: str | None, steps: int | None, *, draws_in_one_pass: bool) -> SamplerConfig | None:
+def pick_sampler(
+    preset: str, name: str | None, steps: int | None, guidance: float, *, draws_in_one_pass: bool
+) -> SamplerConfig | None:
+    """What was asked for, on top of the preset; None for a method that draws in one pass."""
     from ctsynth.diffusion.samplers import SamplerConfig
 
-    if draws_in_one_pass and name is None and steps is None:
+    if draws_in_one_pass and name is None and steps is None and guidance == 1:
         return None
     default = ("ddpm", 1000) if preset == "paper" else ("dpm++", 20)
-    return SamplerConfig(name=name or default[0], steps=steps or default[1])
+    return SamplerConfig(name=name or default[0], steps=steps or default[1], guidance=guidance)

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ctsynth.cli import console
+from ctsynth.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctsynth.data.store import Store
+    from ctsynth.scores import Scores
+    from ctsynth.stop import Stop
 
 WHAT, RESULT = "What to compare", "Result"
 
@@ -16,7 +22,8 @@ def command(
     synthetic: Annotated[
         Path,
         typer.Argument(
-            help="Folder of synthetic volumes in HU, SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz; or one of them.",
+            help="Folder of synthetic volumes in HU, SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz; or one of them;"
+            " with --checkpoint a training run.",
             show_default=False,
         ),
     ],
@@ -29,21 +36,57 @@ def command(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: psnr, ssim, gradient, hu, or files of your own.",
+            help="Comma-separated: fid, psnr, ssim, dice, gradient, hu, or files of your own.",
             show_default="all that can be had",
             rich_help_panel=WHAT,
         ),
     ] = None,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option(
+            metavar="all|STEP,...",
+            help="Draw and score the volumes of a run's checkpoints, one after the other: the rows of Table 1.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    preset: Annotated[
+        Literal["fast", "paper"],
+        typer.Option(help="With --checkpoint, how to draw, as for ctsynth sample.", rich_help_panel=WHAT),
+    ] = "fast",
     partial: Annotated[
         bool,
         typer.Option(
             "--partial", help="Score what is there if some subjects have no volume.", rich_help_panel=WHAT
         ),
     ] = False,
+    segmenter: Annotated[
+        str | None,
+        typer.Option(
+            help="For dice: totalsegmentator, totalsegmentator-fast, or a folder of masks SUBJECT.nii.gz.",
+            show_default="totalsegmentator, if it can be had",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    native: Annotated[
+        bool,
+        typer.Option(
+            "--native", help="Dice on the source CT's grid, not the stacked slices'.", rich_help_panel=WHAT
+        ),
+    ] = False,
+    device: Annotated[
+        Literal["auto", "cuda", "mps", "cpu"],
+        typer.Option(
+            help="Where to draw, and where the segmenter runs, which takes a CPU only if asked.",
+            rich_help_panel=WHAT,
+        ),
+    ] = "auto",
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to write the scores.", show_default="SYNTHETIC/scores.json", rich_help_panel=RESULT
+            help="Where to write the scores; with --checkpoint, the folder for volumes and scores.",
+            show_default="SYNTHETIC/scores.json; RUN/scored",
+            rich_help_panel=RESULT,
         ),
     ] = None,
     form: Annotated[
@@ -56,15 +99,19 @@ def command(
 ) -> None:
     """Measure how close synthetic volumes are to the real ones.
 
-    Pairs volumes with subjects by name, computes PSNR (dB), SSIM, gradient
-    ratio and the organs' HU, of the whole slice and inside the body, writes
-    scores.json and prints the table:
+    Pairs volumes with subjects by name, computes FID and KID, PSNR (dB) and
+    SSIM, the Dice of TotalSegmentator's organs, gradient ratio and the organs'
+    HU, writes scores.json and prints the table:
 
         ctsynth sample --data out --split test --model runs/mask --out samples
 
         ctsynth score samples --data out
 
         ctsynth score samples --metrics psnr,ssim --format latex > table.tex
+
+        ctsynth score samples --metrics dice --segmenter masks/
+
+        ctsynth score runs/mask --checkpoint all --data out
 
     A volume may lie on its source's own grid, in any orientation, or be the
     re-stacked slices. A metric that cannot be computed here is left out, with
@@ -74,20 +121,86 @@ def command(
 
     from ctsynth.data.store import Store
     from ctsynth.report.tables import render
-    from ctsynth.scoring import base_name, score
-    from ctsynth.stop import stoppable
+    from ctsynth.scoring import Segmenting, score
+    from ctsynth.stop import Stop, stoppable
 
     store = Store.open(data)
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
-    total = 1 if synthetic.is_file() else len(store.subjects(split))
-    with stoppable(), console.progress("scoring", total) as progress:
-        scores = score(synthetic, store, split, metrics=names, partial=partial, progress=progress)
-    folder = synthetic.parent if synthetic.is_file() else synthetic
-    default = f"{base_name(synthetic)}_scores.json" if synthetic.is_file() else "scores.json"
-    target = out or folder / default
-    scores.save(target)
-    console.echo(dumps(scores.as_json(), indent=2) if json else render({scores.name: scores}, form))
-    for name, result in scores.metrics.items():
-        for note in result.notes:
-            console.log.info("%s: %s", name, note)
-    console.log.info("written: %s", target)
+    segmenting = Segmenting(segmenter, device, native)
+    found: dict[str, Scores] = {}
+
+    def one(volumes: Path, target: Path, name: str | None = None) -> None:
+        total = 1 if volumes.is_file() else len(store.subjects(split))
+        with stoppable(), console.progress("scoring", total) as progress:
+            scores = score(
+                volumes, store, split, metrics=names, partial=partial, segmenting=segmenting, progress=progress
+            )
+        scores.save(target)
+        found[name or scores.name] = scores
+        for column, result in scores.metrics.items():
+            for note in result.notes:
+                console.log.info("%s: %s", column, note)
+        console.log.info("written: %s", target)
+
+    if checkpoint is None:
+        one(synthetic, out or _target(synthetic))
+    else:
+        with Stop() as stop:
+            for step in _steps(synthetic, checkpoint):
+                folder = (out or synthetic / "scored") / step.name
+                _draw(step, store, split, folder, preset=preset, device=device, stop=stop)
+                one(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
+    if json:
+        several = {name: scores.as_json() for name, scores in found.items()}
+        console.echo(dumps(several if checkpoint else next(iter(several.values())), indent=2))
+    else:
+        console.echo(render(found, form))
+
+
+def _target(synthetic: Path) -> Path:
+    from ctsynth.scoring import base_name
+
+    if synthetic.is_file():
+        return synthetic.parent / f"{base_name(synthetic)}_scores.json"
+    return synthetic / "scores.json"
+
+
+def _steps(run: Path, wanted: str) -> list[Path]:
+    """A run's checkpoints of these steps.
+
+    Raises:
+        UsageError: It has none, or not these.
+    """
+    from ctsynth.training.checkpoint import saved, step_of
+
+    there = {str(step_of(path)): path for path in saved(run)}
+    asked = list(there) if wanted == "all" else [step.strip() for step in wanted.split(",")]
+    if missing := [step for step in asked if step not in there]:
+        raise UsageError(
+            f"{run}: no checkpoint of step {missing[0]}", hint=f"there are: {', '.join(there) or 'none'}"
+        )
+    if not asked:
+        raise UsageError(
+            f"{run}: no checkpoints", hint="--checkpoint wants a training run, such as runs/ddpm-mask"
+        )
+    return [there[step] for step in asked]
+
+
+def _draw(path: Path, store: Store, split: str, folder: Path, *, preset: str, device: str, stop: Stop) -> None:
+    from ctsynth import sampling
+    from ctsynth.cli.sample import pick_sampler
+    from ctsynth.device import find_device, find_precision
+    from ctsynth.training import checkpoint
+
+    where = find_device(device)
+    trained = checkpoint.load(path, where)
+    drawing = sampling.Drawing(
+        sampler=pick_sampler(preset, None, None, 1.0, draws_in_one_pass=not trained.method.samplers),
+        batch_size=4 if where.type == "cpu" else 16,
+        device=where,
+        precision=find_precision("auto", where),
+    )
+    cases = sampling.cases_of_store(store, split, trained, folder)
+    with console.progress(f"sample {path.name}", len(cases)) as progress:
+        for _ in sampling.sample(trained, cases, drawing, stop=stop, progress=progress):
+            pass

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+import sys
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ctsynth.cli import console
-from ctsynth.errors import UsageError
+from ctsynth.errors import Interrupted, RunError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ctsynth.config import RunConfig
+    from ctsynth.training.distributed import World
 
 DATA, NET, COST, RUN = "Data and run", "Method", "Optimization", "Machine"
 
@@ -27,7 +36,7 @@ def command(
     preset: Annotated[
         str | None,
         typer.Option(
-            help="paper, small or tiny: settings that belong together; small and tiny suit a CPU.",
+            help="paper, small, tiny; for sdm also sdm-official and guided. small and tiny suit a CPU.",
             show_default="paper on a GPU, else small",
             rich_help_panel=NET,
         ),
@@ -45,6 +54,31 @@ def command(
     schedule: Annotated[
         Literal["linear", "cosine"] | None,
         typer.Option(help="How the noise grows over T.", show_default="the preset's", rich_help_panel=NET),
+    ] = None,
+    label_dropout: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of slices whose mask a diffusion model does not see, for sample --guidance.",
+            show_default="0",
+            rich_help_panel=NET,
+        ),
+    ] = None,
+    ttur: Annotated[
+        bool | None,
+        typer.Option(
+            "--ttur/--no-ttur",
+            help="SPADE: half the rate for the generator, twice for the discriminator.",
+            show_default="yes",
+            rich_help_panel=NET,
+        ),
+    ] = None,
+    vgg: Annotated[
+        Literal["auto", "yes", "no"] | None,
+        typer.Option(
+            help="SPADE: VGG19's perceptual loss; auto where its weights are.",
+            show_default="auto",
+            rich_help_panel=NET,
+        ),
     ] = None,
     set_: Annotated[
         list[str] | None,
@@ -84,7 +118,16 @@ def command(
         bool, typer.Option("--overwrite", help="Delete a run that is there and begin again.", rich_help_panel=DATA)
     ] = False,
     iterations: Annotated[
-        int | None, typer.Option(help="Optimizer steps.", show_default="150000; tiny 1000", rich_help_panel=COST)
+        int | None,
+        typer.Option(
+            help="Optimizer steps.", show_default="150000; GANs 300 epochs; tiny 1000", rich_help_panel=COST
+        ),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(
+            help="Instead of --iterations: passes over the data set.", show_default=False, rich_help_panel=COST
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(help="Slices a step.", show_default="16; tiny 8", rich_help_panel=COST)
@@ -119,6 +162,15 @@ def command(
         int | None,
         typer.Option(help="GPUs of this machine.", show_default="1 where there is one", rich_help_panel=RUN),
     ] = None,
+    ranks: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="With --device cpu: processes that share each batch.",
+            show_default="1",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     device: Annotated[
         Literal["auto", "cuda", "mps", "cpu"], typer.Option(help="Where to train.", rich_help_panel=RUN)
     ] = "auto",
@@ -139,7 +191,8 @@ def command(
 
     Reads ./out and writes runs/METHOD: config.json, metrics.jsonl, loss.png,
     samples/step_*.png and checkpoints/. The same command continues a run that
-    was broken off, bit for bit. SIGTERM and SIGUSR1 save and exit with 75:
+    was broken off, bit for bit. SIGTERM and SIGUSR1 save and exit with 75.
+    Under torchrun or srun it takes its ranks from there:
 
         ctsynth train --cond mask
         ctsynth train --cond concat --preset tiny --iterations 500
@@ -152,16 +205,14 @@ def command(
     with Stop() as stop:
         from ctsynth.config import read_toml
         from ctsynth.data.store import Store
-        from ctsynth.device import check_gpus, find_device
-        from ctsynth.training.run import configure, train
+        from ctsynth.files import sole
+        from ctsynth.training.distributed import find_world, joined
+        from ctsynth.training.run import configure, settled, train
 
         if cond and method and method != f"ddpm-{cond}":
             raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
-        if gpus is not None:
-            check_gpus(gpus)
-            if device in ("cpu", "mps"):
-                raise UsageError(f"--gpus {gpus} with --device {device}: name one of the two")
-        where = find_device(device)
+        world = find_world()
+        where, wanted = _place(device, gpus, ranks, world)
         file = read_toml(config) if config else {}
         chosen = f"ddpm-{cond}" if cond else method or file.get("method", "ddpm-mask")
         store = Store.open(data)
@@ -169,32 +220,78 @@ def command(
             raise UsageError(
                 f"--size {size}: the slices of {data} are {store.size}", hint=f"ctsynth preprocess --size {size}"
             )
-        said = {"mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule}
+        said = {
+            "mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule,
+            "label_dropout": label_dropout, "ttur": ttur, "vgg": vgg,
+        }  # fmt: skip
+        run = out or Path("runs") / chosen
+        before = {} if overwrite else settled(run, chosen)
         optimization = {
-            "iterations": iterations, "batch_size": batch_size, "accumulate": accumulate, "lr": lr, "ema": ema,
-            "seed": seed, "save_every": save_every, "sample_every": sample_every, "precision": precision,
-            "compile": compile_,
+            "iterations": iterations, "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate,
+            "lr": lr, "ema": ema, "seed": seed, "save_every": save_every, "sample_every": sample_every,
+            "precision": precision, "compile": compile_,
         }  # fmt: skip
         resolved = configure(
             store,
             chosen,
             preset=preset or file.get("preset", "auto"),
-            options={**file.get("options", {}), **_given(said), **_parse(set_ or [])},
+            options={**before, **file.get("options", {}), **_given(said), **_parse(set_ or [])},
             training={**file.get("training", {}), **_given(optimization)},
             device=where,
         )
-        run = out or Path("runs") / chosen
-        _make_way(run, resume=resume, overwrite=overwrite)
-        console.log.info(
-            "%s, preset %s, %s, %s: %d slices of %d subjects -> %s",
-            chosen, resolved.preset, where, resolved.training.precision, resolved.data["slices"],
-            resolved.data["subjects"], run,
-        )  # fmt: skip
-        if resolved.preset != "paper":
-            console.log.info("--preset paper is the paper's network and schedule; it wants a GPU")
-        with console.progress("train", resolved.training.iterations) as progress:
-            train(store, run, resolved, device=where, stop=stop, progress=progress)
-    console.echo(str(run))
+        if wanted > 1 and world.size == 1:
+            from ctsynth.training.launch import launch
+
+            console.log.info("%d ranks on this machine", wanted)
+            raise typer.Exit(launch(sys.argv[1:], wanted))
+        if not world.is_first:
+            console.log.setLevel(logging.WARNING)
+        lock = sole(run / ".train.lock") if world.is_first else nullcontext()
+        try:
+            with lock, joined(world, where):
+                if world.is_first:
+                    _make_way(run, resume=resume, overwrite=overwrite)
+                    _say(chosen, resolved, where, run)
+                resolved = world.of_first(resolved)  # one node may have VGG's weights, and another not
+                with console.progress("train", resolved.training.iterations) as progress:
+                    train(store, run, resolved, device=where, stop=stop, progress=progress, world=world)
+        except (Interrupted, RunError) as error:  # on all ranks at once: the first tells it
+            if world.is_first:
+                raise
+            raise typer.Exit(error.exit_code) from None
+    if world.is_first:
+        console.echo(str(run))
+
+
+def _place(device: str, gpus: int | None, ranks: int | None, world: World) -> tuple[torch.device, int]:
+    """Where this process trains, and how many ranks there should be."""
+    import torch
+
+    from ctsynth.device import check_gpus, find_device
+
+    if gpus is not None and world.size == 1:
+        check_gpus(gpus)
+    if gpus is not None and device in ("cpu", "mps"):
+        raise UsageError(f"--gpus {gpus} with --device {device}: name one of the two")
+    where = find_device(device)
+    if ranks is not None and where.type != "cpu":
+        raise UsageError(f"--ranks {ranks} is for --device cpu", hint=f"say --gpus {ranks}")
+    if where.type == "cuda" and world.size > 1:
+        check_gpus(world.local_rank + 1)
+        where = torch.device("cuda", world.local_rank)
+    return where, gpus or ranks or 1
+
+
+def _say(method: str, config: RunConfig, where: torch.device, run: Path) -> None:
+    settings = config.training
+    if settings.epochs:
+        console.log.info("%d epochs are %s iterations", settings.epochs, f"{settings.iterations:,}")
+    console.log.info(
+        "%s, preset %s, %s, %s: %d slices of %d subjects -> %s",
+        method, config.preset, where, settings.precision, config.data["slices"], config.data["subjects"], run,
+    )  # fmt: skip
+    if config.preset not in ("paper", "sdm-official", "guided"):
+        console.log.info("--preset paper is the paper's network and schedule; it wants a GPU")
 
 
 def _given(settings: dict[str, Any]) -> dict[str, Any]:

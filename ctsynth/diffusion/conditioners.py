@@ -21,26 +21,38 @@ class Conditioning:
     Shapes:
         concat: (B, K, H, W), channels beside the noisy slice.
         features: of an encoder of its own, one a level that is downsampled, finest first.
+        segmap: (B, C, H, W), for SPADE.
     """
 
     concat: Tensor | None = None
     features: tuple[Tensor, ...] = ()
+    segmap: Tensor | None = None
 
 
 class Conditioner(nn.Module, ABC):
     """Turns labels (B, H, W) int64 into a ``Conditioning``.
 
+    Classifier-free guidance (Ho & Salimans 2022) needs what a model says without a label map. Then it reads the
+    null map: no channel of the one-hot encoding is 1, not even the background's, and there are no edges.
+
     Attributes:
         concat_channels: Channels of ``Conditioning.concat``, 0 without.
         feature_channels: Channels of each of ``Conditioning.features``.
+        segmap_channels: Channels of ``Conditioning.segmap``, 0 without.
     """
 
     concat_channels: int = 0
     feature_channels: tuple[int, ...] = ()
+    segmap_channels: int = 0
 
     @abstractmethod
-    def forward(self, labels: Tensor) -> Conditioning:
-        """The conditioning of a batch of label maps."""
+    def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
+        """The conditioning of a batch of label maps.
+
+        Args:
+            labels: (B, H, W) int64.
+            kept: (B,) bool, False where the null map stands in for the label map; None keeps all.
+        """
 
 
 class _Encoded(nn.Module):
@@ -51,9 +63,13 @@ class _Encoded(nn.Module):
         self.num_classes, self.encoding, self.patch = num_classes, encoding, patch
         self.channels = (num_classes if encoding == "onehot" else 1) * patch**2
 
-    def forward(self, labels: Tensor) -> Tensor:
+    def forward(self, labels: Tensor, kept: Tensor | None) -> Tensor:
         encode = one_hot if self.encoding == "onehot" else scaled_index
-        return to_patches(encode(labels, self.num_classes), self.patch)
+        return to_patches(_kept(encode(labels, self.num_classes), kept), self.patch)
+
+
+def _kept(channels: Tensor, kept: Tensor | None) -> Tensor:
+    return channels if kept is None else channels * kept[:, None, None, None]
 
 
 class ConcatConditioner(Conditioner):
@@ -64,9 +80,9 @@ class ConcatConditioner(Conditioner):
         self.encoded = _Encoded(num_classes, encoding, patch)
         self.concat_channels = self.encoded.channels
 
-    def forward(self, labels: Tensor) -> Conditioning:
+    def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
         """The encoded mask, to concatenate."""
-        return Conditioning(concat=self.encoded(labels))
+        return Conditioning(concat=self.encoded(labels, kept))
 
 
 class MaskConditioner(Conditioner):
@@ -86,9 +102,9 @@ class MaskConditioner(Conditioner):
         self.encoder = MaskEncoder(self.encoded.channels, channels, multipliers, res_blocks)
         self.feature_channels = self.encoder.out_channels
 
-    def forward(self, labels: Tensor) -> Conditioning:
+    def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
         """The mask's features at every level that is downsampled."""
-        return Conditioning(features=self.encoder(self.encoded(labels)))
+        return Conditioning(features=self.encoder(self.encoded(labels, kept)))
 
 
 class EdgeConditioner(Conditioner):
@@ -110,7 +126,20 @@ class EdgeConditioner(Conditioner):
         self.concat_channels = self.encoded.channels
         self.feature_channels = self.encoder.out_channels
 
-    def forward(self, labels: Tensor) -> Conditioning:
+    def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
         """The encoded mask, to concatenate, and the features of its edge map."""
-        features = self.encoder(to_patches(edges(labels), self.patch))
-        return Conditioning(concat=self.encoded(labels), features=features)
+        features = self.encoder(to_patches(_kept(edges(labels), kept), self.patch))
+        return Conditioning(concat=self.encoded(labels, kept), features=features)
+
+
+class SegmapConditioner(Conditioner):
+    """SDM: the mask itself, for SPADE in the decoder (Wang et al. 2022); without its edge channel."""
+
+    def __init__(self, num_classes: int, encoding: MaskEncoding = "onehot", patch: int = 1) -> None:
+        super().__init__()
+        self.encoded = _Encoded(num_classes, encoding, patch)
+        self.segmap_channels = self.encoded.channels
+
+    def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
+        """The encoded mask, as the map that SPADE reads."""
+        return Conditioning(segmap=self.encoded(labels, kept))

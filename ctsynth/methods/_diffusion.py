@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,13 +20,15 @@ from ctsynth.diffusion.conditioners import (
     MaskEncoding,
 )
 from ctsynth.diffusion.process import GaussianDiffusion, Prediction
-from ctsynth.diffusion.samplers import SAMPLERS, SamplerConfig
+from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, SamplerConfig
 from ctsynth.diffusion.schedule import SCHEDULES
 from ctsynth.errors import UsageError
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.conditioning import from_patches, to_patches
 from ctsynth.networks.unet import UNet
 from ctsynth.randomness import Draws
+
+log = logging.getLogger(__name__)
 
 LR = 1e-4
 """The paper's, for every diffusion model."""
@@ -51,7 +54,13 @@ class DiffusionOptions:
     """Sides of the feature maps that have self-attention."""
 
     heads: int = 4
-    """Attention heads."""
+    """Attention heads; 0 where ``head_channels`` says how many."""
+
+    head_channels: int = 0
+    """Channels of an attention head; 0 where ``heads`` says how many."""
+
+    resblock_updown: bool = False
+    """Change the resolution in residual blocks, as guided-diffusion does, and not with a convolution."""
 
     dropout: float = 0.0
     """Rate in the residual blocks."""
@@ -71,18 +80,33 @@ class DiffusionOptions:
     mask_encoding: MaskEncoding = "onehot"
     """One channel a class, or the class id in one channel."""
 
+    label_dropout: float = 0.0
+    """Share of training slices whose label map is the null map, which ``--guidance`` needs; SDM's is 0.2."""
+
     def __post_init__(self) -> None:
         if self.timesteps <= 20:  # a linear schedule's last beta is 20 / T
             raise UsageError(f"timesteps must be above 20, not {self.timesteps}")
-        for name in ("res_blocks", "heads", "patch"):
+        for name in ("res_blocks", "patch"):
             if getattr(self, name) < 1:
                 raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
         if not self.multipliers or min(self.multipliers) < 1:
             raise UsageError(f"multipliers must be one or more numbers of at least 1, not {self.multipliers}")
-        if self.channels < 4 or self.channels % 4 or self.channels % self.heads:
-            raise UsageError(f"channels must divide by 4 and by heads ({self.heads}), not be {self.channels}")
-        if not 0 <= self.dropout < 1:
-            raise UsageError(f"dropout must be within [0, 1), not {self.dropout}")
+        if min(self.heads, self.head_channels) != 0 or max(self.heads, self.head_channels) < 1:
+            raise UsageError(
+                f"of heads ({self.heads}) and head_channels ({self.head_channels}) one must be 0, the other above"
+            )
+        by = "heads" if self.heads else "head_channels"
+        if self.channels < 4 or self.channels % 4 or self.channels % getattr(self, by):
+            raise UsageError(
+                f"channels must divide by 4 and by {by} ({getattr(self, by)}), not be {self.channels}"
+            )
+        for name in ("dropout", "label_dropout"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UsageError(f"{name} must be within [0, 1), not {getattr(self, name)}")
+        if self.label_dropout and self.mask_encoding == "index":
+            raise UsageError(
+                "label_dropout goes with mask_encoding onehot only: in index, zeros are a class and no null map"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -134,6 +158,17 @@ GUIDED_PRESETS = {
 }
 
 
+def _attention_levels(options: DiffusionOptions, size: int) -> list[int]:
+    """The levels whose feature maps have a side of ``attention``; the log says which sides none has."""
+    sides = [size // options.patch // 2**level for level in range(len(options.multipliers))]
+    if missing := [side for side in options.attention if side not in sides]:
+        log.warning(
+            "attention: no feature map has a side of %s; at slices of %d x %d theirs are %s",
+            " or ".join(map(str, missing)), size, size, ", ".join(map(str, sides)),
+        )  # fmt: skip
+    return [level for level, side in enumerate(sides) if side in options.attention]
+
+
 class DiffusionMethod(Method):
     """A denoising diffusion model on label maps; a subclass says how it reads them, in ``conditioner``."""
 
@@ -144,8 +179,7 @@ class DiffusionMethod(Method):
     def __init__(self, options: DiffusionOptions, *, num_classes: int, size: int) -> None:
         super().__init__(options, num_classes=num_classes, size=size)
         self.options = options
-        levels = len(options.multipliers)
-        factor = options.patch * 2 ** (levels - 1)
+        factor = options.patch * 2 ** (len(options.multipliers) - 1)
         if size % factor:
             raise UsageError(
                 f"slices of {size} x {size} do not suit this network: the side must divide by {factor}"
@@ -159,10 +193,13 @@ class DiffusionMethod(Method):
             channels=options.channels,
             multipliers=options.multipliers,
             res_blocks=options.res_blocks,
-            attention_levels=[n for n in range(levels) if size // options.patch // 2**n in options.attention],
+            attention_levels=_attention_levels(options, size),
             heads=options.heads,
+            head_channels=options.head_channels,
             dropout=options.dropout,
+            resblock_updown=options.resblock_updown,
             feature_channels=self.conditioner.feature_channels,
+            segmap_channels=self.conditioner.segmap_channels,
         )
 
     @abstractmethod
@@ -175,27 +212,59 @@ class DiffusionMethod(Method):
 
     def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The hybrid loss at uniformly drawn timesteps, and its two terms."""
+        rate = self.options.label_dropout
+        kept = rng.uniform("label dropout") >= rate if rate else None
         timesteps = rng.integers("timestep", self.process.schedule.num_timesteps)
         noise = rng.normal("noise", batch.image.shape[1:])
         x_t = self.process.q_sample(batch.image, timesteps, noise)
-        output = self._output(x_t, timesteps, self.conditioner(batch.labels))
+        output = self._output(x_t, timesteps, self.conditioner(batch.labels, kept))
         terms = self.process.training_losses(output, batch.image, x_t, timesteps, noise)
         return {name: term.mean() for name, term in terms.items()}
 
     def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
-        """Denoises from pure noise; the label map is encoded once for all steps."""
-        shape = (1, *labels.shape[1:])
-        conditioning = self.conditioner(labels)
+        """Denoises from pure noise; the label map is encoded once for all steps.
 
-        def denoise(x_t: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
-            predicted, v = self._output(x_t, timesteps, conditioning).chunk(2, dim=1)
-            return self.process.predict_x0(predicted, x_t, timesteps), v
-
+        Raises:
+            UsageError: Guidance of a model that was never trained without label maps.
+        """
         run = sampler or SamplerConfig()
+        denoise = self.denoiser(labels, run.guidance)
+        shape = (1, *labels.shape[1:])
         noise = rng.normal("start", shape)
         return run(denoise, self.process.schedule, noise, lambda timestep: rng.normal(timestep, shape)).clamp(
             -1, 1
         )
+
+    def denoiser(self, labels: Tensor, guidance: float = 1.0) -> Denoiser:
+        """Estimates x_0 and v for these label maps, with classifier-free guidance of that scale.
+
+        Where it is not 1, the label maps and the null map are denoised in one batch of twice the size, and the
+        prediction is null + guidance (prediction - null) (Ho & Salimans 2022, Eq. 6, with w = guidance - 1). At a
+        given x_t both ``epsilon`` and ``v`` are affine in the score, so it is the same guidance for either. The
+        variance is that of the label maps: it is no score to extrapolate.
+
+        Raises:
+            UsageError: Guidance of a model that was never trained without label maps.
+        """
+        guided = guidance != 1
+        if guided and not self.options.label_dropout:
+            raise UsageError(
+                f"--guidance {guidance:g} needs a model trained with label dropout; this one was not",
+                hint="train one with --set label_dropout=0.2 or, for sdm, --preset guided",
+            )
+        count, copies = len(labels), 2 if guided else 1
+        kept = torch.arange(copies * count, device=labels.device) < count if guided else None
+        conditioning = self.conditioner(labels.repeat(copies, 1, 1), kept)
+
+        def denoise(x_t: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+            output = self._output(x_t.repeat(copies, 1, 1, 1), timesteps.repeat(copies), conditioning)
+            predicted, v = output[:count].chunk(2, dim=1)
+            if guided:
+                null = output[count:, :1]
+                predicted = null + guidance * (predicted - null)
+            return self.process.predict_x0(predicted, x_t, timesteps), v
+
+        return denoise
 
     def caution(self, step: int) -> str:
         """Early samples of an epsilon model are noise: errors are multiplied by up to 1 / sqrt(alphas_cumprod)."""
@@ -212,7 +281,8 @@ class DiffusionMethod(Method):
         folded = to_patches(x_t, patch)
         if conditioning.concat is not None:
             folded = torch.cat([folded, conditioning.concat], dim=1)
-        predicted, v = self.unet(folded, timesteps, conditioning.features).float().chunk(2, dim=1)
+        output = self.unet(folded, timesteps, conditioning.features, conditioning.segmap)
+        predicted, v = output.float().chunk(2, dim=1)
         return torch.cat([from_patches(predicted, patch), from_patches(v, patch)], dim=1)
 
 

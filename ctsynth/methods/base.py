@@ -52,7 +52,10 @@ class Method(nn.Module, ABC):
         title: Its name in the paper's tables.
         Options: A frozen dataclass of its settings, whose defaults are the paper's.
         presets: ``paper``, ``small`` and ``tiny``, by name.
+        lr: Its base learning rate, which ``--lr`` replaces; the rates of the phases keep their ratio to it.
         samplers: Names of the samplers it takes; empty for a method that draws in one pass.
+        choices: What else may be chosen when it draws: by name the values, the default first. ``generate`` reads
+            the attribute of that name.
 
     Args:
         options: An instance of ``Options``.
@@ -64,6 +67,8 @@ class Method(nn.Module, ABC):
     Options: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Preset]] = {"paper": Preset()}
     samplers: ClassVar[tuple[str, ...]] = ()
+    choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    lr: ClassVar[float] = 1e-4
 
     @abstractmethod
     def __init__(self, options: Any, *, num_classes: int, size: int) -> None:  # noqa: ANN401  its own Options
@@ -80,6 +85,15 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
         """Draws a slice for each label map: (B, H, W) int64 to (B, 1, H, W) in [-1, 1]."""
+
+    @classmethod
+    def settle(cls, options: Any) -> Any:  # noqa: ANN401  its own Options
+        """Decides, before a run begins, what the options leave to this machine, such as ``auto``; the log says it.
+
+        Raises:
+            UsageError: What the options ask for is not here.
+        """
+        return options
 
     def caution(self, step: int) -> str:
         """What someone who looks at a sample of this step should know; empty where there is nothing."""

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth import plugins
+from ctsynth.data.store import Store
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.labels import LabelSet
@@ -89,6 +90,14 @@ class Metric(ABC):
         """None if it can be computed here; else why not, and what would mend that."""
         return None
 
+    @property
+    def key(self) -> str:
+        """Its name in scores.json where that is not its file's."""
+        return ""
+
+    def begin(self, store: Store, split: str) -> None:  # noqa: B027  most have no need of it
+        """Sees where the real slices come from, before the first pair."""
+
     @abstractmethod
     def add(self, pair: Pair) -> None:
         """Takes a subject in."""
@@ -96,6 +105,14 @@ class Metric(ABC):
     @abstractmethod
     def result(self) -> Result:
         """What was found over all subjects so far."""
+
+    def floor(self) -> Result | None:
+        """The same of real slices against other real ones; None where that says nothing."""
+        return None
+
+    def ceiling(self) -> Result | None:
+        """The same for the real volumes in the synthetic ones' place; None where that says nothing."""
+        return None
 
 
 class SliceMean:

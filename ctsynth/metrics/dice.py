@@ -1,29 +1,247 @@
-"""Dice of organs that a segmenter finds in the synthetic volumes: its place. This version does not compute it."""
+"""Dice and Hausdorff distance of the organs that a segmenter finds in the synthetic volumes."""
 
 from __future__ import annotations
 
-from ctsynth.metrics.base import Metric, Pair
-from ctsynth.scores import Result
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.slices import from_slices, stack
+from ctsynth.data.volume import Geometry, Volume
+from ctsynth.errors import DataError
+from ctsynth.metrics.base import Array, Metric, Pair, Unit, interval, ratio, resample
+from ctsynth.metrics.segmenters.base import Segmenter, translate
+from ctsynth.metrics.segmenters.overlap import boxes, hd95, overlaps
+from ctsynth.metrics.segmenters.totalsegmentator import TotalSegmentator
+from ctsynth.scores import Result, Value
+
+TOLERANCE = 1e-3
+"""Largest difference between two affines of one grid, mm."""
+
+
+APART = {
+    "absent": "neither in the label map nor found, left out (subjects)",
+    "spurious": "found where the label map has none, left out (subjects)",
+    "missed": "in the label map but not found, Dice 0 and no Hausdorff distance (subjects)",
+    "unknown": "not among the segmenter's classes, left out (subjects)",
+}
+"""What does not go into the means as it is, and how the notes say so."""
+
+
+class Original(NamedTuple):
+    """What a subject's slices were cut from.
+
+    Args:
+        geometry: Of the source CT.
+        labels: Its label volume, on that grid.
+        synthetic: The synthetic volume's file, on that grid or on that of the stacked slices.
+    """
+
+    geometry: Geometry
+    labels: Path
+    synthetic: Path
 
 
 class Dice(Metric):
-    """Overlap of TotalSegmentator's organs in a synthetic volume with the label map that it was drawn for."""
+    """Overlap of the organs that a segmenter finds in a synthetic volume with the label map it was drawn for.
+
+    The volume is the slices stacked again, in HU, on the grid that they have in the patient; the reference is the
+    store's own label map. An organ that a subject's label map does not show is left out of the mean, found or not;
+    one that the segmenter misses has a Dice of 0. The number of the set is the mean over subjects, then over the
+    organs of the paper's Table 2.
+
+    Args:
+        segmenter: What finds the organs; TotalSegmentator if None.
+        ceiling: What finds them in the real volumes, for the ceiling; None leaves that out.
+        native: Of each subject, what its slices were cut from: score on that grid instead.
+    """
 
     title = "DSC"
     unit = "%"
     digits = 1
     higher_is_better = True
     rank = 4
+    settings: ClassVar[dict[str, Any]] = {
+        "dice": "3-D, a subject and organ at a time",
+        "mean": "over the subjects whose label map shows the organ, then over the organs of the paper's Table 2",
+        "organ not in the label map": "left out, counted; found by the segmenter or not",
+        "organ not found": "Dice 0; left out of the Hausdorff distance, counted",
+        "hd95": "larger of the two 95th percentiles of the distances between surface voxels, mm",
+    }
+
+    def __init__(
+        self,
+        segmenter: Segmenter | None = None,
+        ceiling: Segmenter | None = None,
+        native: Mapping[str, Original] | None = None,
+    ) -> None:
+        self._segmenter = segmenter or TotalSegmentator()
+        self._ceiling = ceiling
+        self._native = native
+        self._synthetic, self._real = _Table(), _Table()
 
     @classmethod
     def available(cls) -> str | None:
-        """Why not: it is not written yet."""
-        return "this version of ctsynth does not compute it yet; run TotalSegmentator on the synthetic volumes"
+        """Why TotalSegmentator cannot run here, if so."""
+        return TotalSegmentator.unavailable()
 
     def add(self, pair: Pair) -> None:
-        """Not written yet."""
-        raise NotImplementedError
+        """Takes a subject in: segments its synthetic volume, and the real one for the ceiling.
+
+        Raises:
+            DataError: A volume cannot be segmented, or the source's files are gone or on another grid.
+        """
+        original = self._native[pair.subject] if self._native is not None else None
+        reference = _reference(pair, original)
+        self._synthetic.add(pair, _synthetic(pair, original), reference, self._segmenter)
+        if self._ceiling:
+            self._real.add(pair, _volume(pair.real, pair, original), reference, self._ceiling)
 
     def result(self) -> Result:
-        """Not written yet."""
-        raise NotImplementedError
+        """Dice in %, over the set, by subject and by organ; the Hausdorff distance as variant ``hd95``."""
+        return self._result(self._synthetic, self._segmenter, "")
+
+    def ceiling(self) -> Result | None:
+        """The same for the segmenter on the real volumes, which no synthetic volume should pass."""
+        return self._result(self._real, self._ceiling, " of the real CT") if self._ceiling else None
+
+    def _result(self, table: _Table, segmenter: Segmenter, of: str) -> Result:
+        grid = "of the source CT" if self._native is not None else "of the stacked slices"
+        known = {"segmenter": segmenter.name, "version": segmenter.version, **segmenter.settings, "grid": grid}
+        settings = {**self.settings, **known}
+        distance = table.column(1, f"HD95{of}", "mm", settings)
+        dice = table.column(0, f"{self.title}{of}", self.unit, settings)
+        return replace(dice, notes=table.notes(), variants={"hd95": distance})
+
+
+class _Table:
+    """Dice (%) and HD95 (mm) of every subject and organ."""
+
+    def __init__(self) -> None:
+        self._organs: dict[str, bool] = {}  # by name: part of the mean?
+        self._rows: dict[str, dict[str, tuple[float, float]]] = {}
+        self._apart: dict[str, Counter[str]] = {kind: Counter() for kind in APART}
+
+    def add(self, pair: Pair, volume: Volume, reference: NDArray[np.uint8], segmenter: Segmenter) -> None:
+        found = segmenter.segment(volume, pair.labels, pair.subject)
+        partners = [organ for organ in pair.labels.classes if organ.dice]
+        in_paper = {organ.name for organ in partners if organ.column}
+        self._organs = {organ.name: organ.name in in_paper or not in_paper for organ in partners}
+        sizes, places = overlaps(reference, found.voxels), boxes(reference, found.voxels)
+        row: dict[str, tuple[float, float]] = {}
+        for organ in partners:
+            both, wanted, got = map(int, sizes[:, organ.id])
+            if organ.id not in found.classes:
+                self._apart["unknown"][organ.name] += 1
+            elif wanted:
+                box = places[organ.id]
+                masks = reference[box] == organ.id, found.voxels[box] == organ.id
+                row[organ.name] = 200 * both / (wanted + got), hd95(*masks, volume.geometry.spacing)
+                self._apart["missed"][organ.name] += not got
+            else:
+                self._apart["spurious" if got else "absent"][organ.name] += 1
+        self._rows[pair.subject] = row
+
+    def column(self, place: int, title: str, unit: str, settings: Mapping[str, Any]) -> Result:
+        """The first or second number: over the set, by subject, by organ."""
+        organs = [organ for organ in self._organs if any(organ in row for row in self._rows.values())]
+        nothing = (np.nan, np.nan)
+        values = [[row.get(organ, nothing)[place] for organ in organs] for row in self._rows.values()]
+        table = np.array(values, np.float64).reshape(len(self._rows), len(organs))
+        averaged = table[:, np.array([self._organs[organ] for organ in organs], bool)]
+        return Result(
+            title=title,
+            total=mean_over_organs(averaged, unit),
+            digits=1,
+            higher_is_better=place == 0,
+            counted="organs",
+            per_subject={
+                subject: float(np.nanmean(row)) if np.isfinite(row).any() else None
+                for subject, row in zip(self._rows, averaged, strict=True)
+            },
+            per_organ={organ: _mean(table[:, n], unit) for n, organ in enumerate(organs)},
+            settings=settings,
+        )
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left out, and of how many subjects."""
+        known = {kind: {organ: n for organ, n in counts.items() if n} for kind, counts in self._apart.items()}
+        listed = [
+            f"{what}: {', '.join(f'{organ} {n}' for organ, n in known[kind].items())}"
+            for kind, what in APART.items()
+            if known[kind]
+        ]
+        scored = {organ for row in self._rows.values() for organ in row}
+        beside = [organ for organ in self._organs if organ in scored and not self._organs[organ]]
+        return (*listed, *(f"{organ}: not part of the mean, as in the paper's Table 2" for organ in beside))
+
+
+def mean_over_organs(values: Array, unit: str) -> Value:
+    """The mean over organs of the means over subjects.
+
+    Args:
+        values: (subjects, organs); NaN where there is none.
+        unit: Of the values.
+    """
+    has = np.isfinite(values)
+    sums, counts = resample(np.where(has, values, 0)), resample(has.astype(np.float64))
+    draws = np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
+    known = np.isfinite(draws)
+    means = np.divide(
+        np.where(known, draws, 0).sum(axis=1),
+        known.sum(axis=1),
+        out=np.full(len(draws), np.nan),
+        where=known.any(axis=1),
+    )
+    low, high = interval(means, len(values))
+    organs = [float(column[kept].mean()) for column, kept in zip(values.T, has.T, strict=True) if kept.any()]
+    value = float(np.mean(organs)) if organs else None
+    return Value(value=value, low=low, high=high, n=len(organs), unit=unit)
+
+
+def _mean(values: Array, unit: str) -> Value:
+    """Of an organ over the subjects that have it."""
+    known = values[np.isfinite(values)]
+    return ratio(known, np.ones(len(known)), n=len(known), unit=unit)
+
+
+def _volume(unit: Unit, pair: Pair, original: Original | None) -> Volume:
+    """Slices in [0, 1] as a volume in HU: stacked, or on the source's grid."""
+    hu = np.empty(unit.shape, np.int16)
+    for pixels, target in zip(unit, hu, strict=True):
+        target[:] = np.rint(pair.window.denormalize(pixels))
+    if original is None:
+        return Volume(stack(hu), pair.geometry)
+    return Volume(from_slices(hu, original.geometry, "ct"), original.geometry)
+
+
+def _synthetic(pair: Pair, original: Original | None) -> Volume:
+    """The synthetic volume in HU within the window; its own voxels where they lie on the source's grid."""
+    if original is not None:
+        volume = Volume.load(original.synthetic)
+        if _same_grid(volume.geometry, original.geometry):
+            hu = volume.voxels if volume.voxels.dtype.kind in "if" else volume.voxels.astype(np.float32)
+            return Volume(np.rint(pair.window.clip(hu)).astype(np.int16), volume.geometry)
+    return _volume(pair.synthetic, pair, original)
+
+
+def _reference(pair: Pair, original: Original | None) -> NDArray[np.uint8]:
+    """The label map on the grid that is scored."""
+    if original is None:
+        return stack(pair.mask)
+    volume = Volume.load(original.labels)
+    if not _same_grid(volume.geometry, original.geometry):
+        raise DataError(
+            f"{original.labels}: not on the grid that the slices of {pair.subject} were cut from",
+            hint="it was changed since: run ctsynth preprocess again, or score without --native",
+        )
+    return translate(volume.voxels, pair.labels, pair.labels, str(original.labels)).voxels
+
+
+def _same_grid(one: Geometry, other: Geometry) -> bool:
+    return one.shape == other.shape and bool(np.allclose(one.affine, other.affine, rtol=0, atol=TOLERANCE))

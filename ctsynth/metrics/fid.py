@@ -1,28 +1,212 @@
-"""Fréchet Inception distance: its place among the metrics. This version does not compute it."""
+"""Fréchet and kernel Inception distance between real and synthetic slices."""
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
+import logging
+import os
+import time
+from dataclasses import replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth import weights
+from ctsynth.data.store import Store, Subject
+from ctsynth.errors import DataError, RunError
+from ctsynth.files import atomic
+from ctsynth.metrics._frechet import BLOCKS, frechet_distance, kernel_distance
+from ctsynth.metrics._inception import DIMENSIONS, Inception, absent
 from ctsynth.metrics.base import Metric, Pair
-from ctsynth.scores import Result
+from ctsynth.scores import Result, Value
+
+log = logging.getLogger(__name__)
+
+OTHER_WEIGHTS = "CTSYNTH_FD_WEIGHTS"
+"""Names a file of other weights for the same network, random ones for a test: the result is not called FID."""
+
+CACHE = "features"
+"""Folder of the store that keeps the features of its slices."""
+
+_TELL_EVERY = 30.0  # seconds
+
+Features = NDArray[np.float32]
 
 
 class FID(Metric):
-    """The TensorFlow-Inception one of pytorch-fid (Heusel et al. 2017), and nothing else is ever called FID."""
+    """The TensorFlow-Inception one of pytorch-fid (Heusel et al. 2017), and nothing else is ever called FID.
+
+    All synthetic slices against the real slices of the same subjects, as 8-bit gray. Beside it the kernel distance
+    of the same features (KID, Binkowski et al. 2018), which fewer slices do not bias. The features of real slices
+    are kept in the store, so each is computed once.
+    """
 
     title = "FID"
     digits = 2
     higher_is_better = False
     rank = 1
 
+    def __init__(self) -> None:
+        self._store: Store | None = None
+        self._split = ""
+        self._real: list[Features] = []
+        self._synthetic: list[Features] = []
+
     @classmethod
     def available(cls) -> str | None:
-        """Why not: it is not written yet."""
-        return "this version of ctsynth does not compute it yet; write the slices as 8-bit PNG and use pytorch-fid"
+        """Why not: pytorch-fid or its weights are missing, or the weights are not the published ones."""
+        if reason := absent():
+            return reason
+        if other := _other_weights():
+            return None if other.is_file() else f"${OTHER_WEIGHTS} is {other}: no such file"
+        reason = weights.missing("inception")
+        return f"{reason}; {weights.remedy('inception')}" if reason else None
+
+    @property
+    def key(self) -> str:
+        """Its name in scores.json: ``fid``, or another where the weights are not those of FID."""
+        return "fid" if self._is_fid else "fd_smoke"
+
+    def begin(self, store: Store, split: str) -> None:
+        """Sees where the real slices come from, before the first pair."""
+        self._store, self._split = store, split
 
     def add(self, pair: Pair) -> None:
-        """Not written yet."""
-        raise NotImplementedError
+        """Takes a subject in."""
+        known = self._store.subjects_by_name.get(pair.subject) if self._store else None
+        real = self._of(known) if known else self._net(pair.real)
+        self._real.append(real)
+        self._synthetic.append(self._net(pair.synthetic))
 
     def result(self) -> Result:
-        """Not written yet."""
-        raise NotImplementedError
+        """The distance of the synthetic slices to the real ones, and KID as variant ``kid``."""
+        return self._compare(_joined(self._real), _joined(self._synthetic))
+
+    def floor(self) -> Result | None:
+        """The same of real slices: those of the other split against those that were scored.
+
+        Returns:
+            None if the store has no other slices.
+        """
+        if self._store is None:
+            return None
+        subjects = self._store.subjects("test" if self._split == "train" else "train")
+        if not subjects:
+            return None
+        log.info("FID of real against real: features of %d slices", sum(subject.slices for subject in subjects))
+        features, last = [], time.monotonic()
+        for done, subject in enumerate(subjects, start=1):
+            features.append(self._of(subject))
+            if time.monotonic() - last > _TELL_EVERY:
+                last = time.monotonic()
+                log.info("features: %d/%d subjects", done, len(subjects))
+        return self._compare(_joined(self._real), _joined(features))
+
+    def _compare(self, real: Features, other: Features) -> Result:
+        n = min(len(real), len(other))
+        found = Result(
+            title="FID" if self._is_fid else "FD, other weights",
+            total=Value(value=frechet_distance(real, other) if n > 1 else None, n=n),
+            digits=self.digits,
+            higher_is_better=False,
+            settings=self._settings,
+            notes=tuple(self._notes(n)),
+        )
+        return replace(found, variants={"kid": self._kernel(real, other, found)})
+
+    def _kernel(self, real: Features, other: Features, found: Result) -> Result:
+        n = found.total.n
+        mean, deviation, size = kernel_distance(real, other) if n > 3 else (None, 0.0, 0)
+        note = f"mean over {BLOCKS} subsets of {size} slices each, whose standard deviation is {deviation:.2g}"
+        return replace(
+            found,
+            title="KID" if self._is_fid else "KD, other weights",
+            total=Value(value=mean, n=n, parts={"standard deviation": deviation}),
+            digits=4,
+            settings=self._settings | {"kernel": "(x.y / d + 1)^3", "subsets": BLOCKS, "subset_size": size},
+            notes=(note,) if size else (),
+        )
+
+    def _notes(self, n: int) -> list[str]:
+        notes = []
+        if not self._is_fid:
+            notes.append(f"its weights ({self._digest[:16]}...) are not those of FID: it compares to nothing else")
+        if n <= DIMENSIONS:
+            notes.append(
+                f"of {n:,} slices, no more than its {DIMENSIONS:,} features: the covariance is rank deficient and "
+                "the distance too large; compare it only between sets of as many slices, or see KID"
+            )
+        return notes
+
+    def _of(self, subject: Subject) -> Features:
+        """The features of a subject's real slices, from the store's cache if they are there."""
+        assert self._store is not None
+        window = self._store.window
+        known = {"ct": subject.record["ct_sha256"], "window": [window.low, window.high], "weights": self._digest}
+        name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        path = self._store.root / CACHE / f"{name[:32]}.npy"
+        features = _read(path, subject.slices)
+        if features is None:
+            features = self._net(window.normalize(subject.ct()))
+            _write(path, features)
+        return features
+
+    @functools.cached_property
+    def _net(self) -> Inception:
+        other = _other_weights()
+        if other is None:
+            return Inception(weights.load("inception"))
+        try:
+            return Inception(weights.read(other))
+        except RuntimeError as error:
+            raise DataError(f"${OTHER_WEIGHTS} is {other}: no weights of pytorch-fid's Inception") from error
+
+    @functools.cached_property
+    def _digest(self) -> str:
+        other = _other_weights()
+        return weights.digest_of(other) if other else weights.TABLE["inception"].sha256
+
+    @property
+    def _is_fid(self) -> bool:
+        return self._digest == weights.TABLE["inception"].sha256
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {
+            "weights_sha256": self._digest,
+            "features": f"{DIMENSIONS}, the last average pool's",
+            "slices": "8-bit gray in three channels, the window's ends 0 and 255",
+            "resize": "bilinear to 299 x 299",
+            "code": {package: version(package) for package in ("pytorch-fid", "torch", "torchvision")},
+        }
+
+
+def _other_weights() -> Path | None:
+    named = os.environ.get(OTHER_WEIGHTS)
+    return Path(named) if named else None
+
+
+def _joined(features: list[Features]) -> Features:
+    return np.concatenate(features) if features else np.empty((0, DIMENSIONS), np.float32)
+
+
+def _read(path: Path, slices: int) -> Features | None:
+    """Features kept earlier; None if there are none, or they are not whole."""
+    try:
+        features: Features = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError):
+        return None
+    return features if features.shape == (slices, DIMENSIONS) and features.dtype == np.float32 else None
+
+
+def _write(path: Path, features: Features) -> None:
+    try:
+        with atomic(path) as partial:
+            np.save(partial, features, allow_pickle=False)
+    except RunError as error:  # a store that others own: computed again next time
+        log.debug("%s", error.message)

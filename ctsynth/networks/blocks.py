@@ -1,24 +1,28 @@
 """The building blocks of improved-diffusion's U-Net (Nichol & Dhariwal 2021), for any encoder or decoder here.
 
-A block that takes no time embedding is the same block with ``time_channels=0``.
+A block that takes no time embedding is the same block with ``time_channels=0``; one whose norms read the label map
+has ``segmap_channels`` (SDM, Wang et al. 2022).
 """
 
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
+from ctsynth.networks.spade import SPADE
 
-def group_norm(channels: int) -> nn.GroupNorm:
+
+def group_norm(channels: int, *, affine: bool = True) -> nn.GroupNorm:
     """GroupNorm with improved-diffusion's 32 groups, but never fewer than four channels a group.
 
     The two differ below 128 channels only. Few channels a group make an instance norm of it, which forgets how
     bright a feature is.
     """
-    return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels)
+    return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels, affine=affine)
 
 
 def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
@@ -47,27 +51,56 @@ class ResBlock(nn.Module):
     Shapes:
         x: (B, in_channels, H, W).
         time: (B, time_channels), or None where ``time_channels`` is 0.
-        returns: (B, out_channels, H, W).
+        segmap: (B, segmap_channels, k H, k W), or None where ``segmap_channels`` is 0.
+        returns: (B, out_channels, H, W); sides halved for ``down``, doubled for ``up``.
+
+    Args:
+        in_channels: Of ``x``.
+        out_channels: Of what it returns.
+        time_channels: Of the time embedding; 0 without.
+        dropout: Rate before the second convolution.
+        segmap_channels: Of the label map that both norms read, as SPADE; 0 for plain norms. SPADE's hidden layer
+            has SDM's 128 channels, but never more than ``out_channels``, or it would be most of a narrow network.
+        resample: Averages 2 x 2 pixels, or repeats each, on both paths: after the first SiLU, and of ``x``.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, time_channels: int = 0, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        time_channels: int = 0,
+        dropout: float = 0.0,
+        *,
+        segmap_channels: int = 0,
+        resample: Literal["down", "up"] | None = None,
+    ) -> None:
         super().__init__()
-        self.norm_in = group_norm(in_channels)
+
+        def norm(channels: int) -> nn.Module:
+            if segmap_channels:
+                hidden = min(128, out_channels)
+                return SPADE(group_norm(channels, affine=False), channels, segmap_channels, hidden)
+            return group_norm(channels)
+
+        self.norm_in = norm(in_channels)
+        self.resample = {"down": nn.AvgPool2d(2), "up": nn.Upsample(scale_factor=2), None: nn.Identity()}[resample]
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
-        self.norm_out = group_norm(out_channels)
+        self.norm_out = norm(out_channels)
         self.dropout = nn.Dropout(dropout)
         self.conv_out = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 
-    def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
-        """Adds the block's output to its (possibly projected) input."""
-        h = self.norm_out(self.conv_in(F.silu(self.norm_in(x))))
+    def forward(self, x: Tensor, time: Tensor | None = None, segmap: Tensor | None = None) -> Tensor:
+        """Adds the block's output to its (possibly resampled and projected) input."""
+        read = () if segmap is None else (segmap,)
+        h = self.resample(F.silu(self.norm_in(x, *read)))
+        h = self.norm_out(self.conv_in(h), *read)
         if self.time is not None:
             assert time is not None
             scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
             h = torch.addcmul(shift, h, 1 + scale)
-        return self.skip(x) + self.conv_out(self.dropout(F.silu(h)))
+        return self.skip(self.resample(x)) + self.conv_out(self.dropout(F.silu(h)))
 
 
 class AttentionBlock(nn.Module):
@@ -107,8 +140,8 @@ class Downsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Convolves with stride 2."""
+    def forward(self, x: Tensor, *_: Tensor | None) -> Tensor:
+        """Convolves with stride 2; what else a residual block would read, it does not."""
         return self.conv(x)
 
 
@@ -124,6 +157,6 @@ class Upsample(nn.Module):
         super().__init__()
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Repeats each pixel, then convolves."""
+    def forward(self, x: Tensor, *_: Tensor | None) -> Tensor:
+        """Repeats each pixel, then convolves; what else a residual block would read, it does not."""
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

@@ -1,8 +1,9 @@
-"""The denoising U-Net of improved-diffusion, with room for a second encoder's features."""
+"""The denoising U-Net of improved-diffusion, with room for a second encoder's features and for SDM's label map."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
@@ -25,11 +26,15 @@ class UNet(nn.Module):
     Features of a second encoder join it twice (paper, Fig. 2b): those of a level are concatenated to the main
     encoder's before that level's downsampling, and to the first decoder block of that level.
 
+    A label map is read by SPADE in both norms of each residual block of the middle and the decoder, and nowhere
+    else (SDM, Wang et al. 2022).
+
     Shapes:
         x: (B, in_channels, H, W), sides multiples of ``2 ** (len(multipliers) - 1)``.
         timesteps: (B,).
         features: one tensor a level that is downsampled, finest first; number l is
             (B, feature_channels[l], H / 2**l, W / 2**l).
+        segmap: (B, segmap_channels, H, W), or None where ``segmap_channels`` is 0.
         returns: (B, out_channels, H, W).
 
     Args:
@@ -38,10 +43,14 @@ class UNet(nn.Module):
         channels: Channels of the first level.
         multipliers: Channels of each level, as multiples of ``channels``, finest first.
         res_blocks: Residual blocks a level in the encoder; the decoder has one more.
-        attention_levels: Levels with self-attention, counted from the finest, 0.
+        attention_levels: Levels with self-attention, counted from the finest, 0; the middle always has it.
         heads: Attention heads.
+        head_channels: Channels of a head, instead of their number; 0 for ``heads``.
         dropout: Rate in each residual block.
+        resblock_updown: Change the resolution in residual blocks, as guided-diffusion and SDM, and not with a
+            convolution of stride 2 or after repeating pixels.
         feature_channels: Channels of a second encoder's features at each level; empty without one.
+        segmap_channels: Channels of the label map; 0 without.
     """
 
     def __init__(
@@ -54,46 +63,59 @@ class UNet(nn.Module):
         res_blocks: int = 2,
         attention_levels: Sequence[int] = (4, 5),
         heads: int = 4,
+        head_channels: int = 0,
         dropout: float = 0.0,
+        resblock_updown: bool = False,
         feature_channels: Sequence[int] = (),
+        segmap_channels: int = 0,
     ) -> None:
         super().__init__()
         self.channels, self.levels, self.res_blocks = channels, len(multipliers), res_blocks
-        last = len(multipliers) - 1
-        extra = [*feature_channels, *[0] * (last + 1 - len(feature_channels))]
+        widths = [channels * multiplier for multiplier in multipliers]
+        extra = [*feature_channels, *[0] * (len(widths) - len(feature_channels))]
         time_channels = 4 * channels
+        block = partial(ResBlock, time_channels=time_channels, dropout=dropout)
+        told = partial(block, segmap_channels=segmap_channels)
+
+        def attention(width: int) -> AttentionBlock:
+            return AttentionBlock(width, width // head_channels if head_channels else heads)
+
+        def stage(level: int, resblock: ResBlock) -> Stage:
+            return Stage(resblock, attention(widths[level]) if level in attention_levels else None)
+
         self.time = nn.Sequential(
             nn.Linear(channels, time_channels), nn.SiLU(), nn.Linear(time_channels, time_channels)
         )
-
-        def stage(level: int, into: int, out: int) -> Stage:
-            return Stage(into, out, time_channels, dropout, heads if level in attention_levels else 0)
-
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.encoder, self.down = nn.ModuleList(), nn.ModuleList()
         width, skips = channels, [channels]
-        for level, multiplier in enumerate(multipliers):
+        for level, out in enumerate(widths):
             for _ in range(res_blocks):
-                self.encoder.append(stage(level, width, multiplier * channels))
-                width = multiplier * channels
+                self.encoder.append(stage(level, block(width, out)))
+                width = out
                 skips.append(width)
-            if level < last:
-                self.down.append(Downsample(width + extra[level], width))
+            if level + 1 < len(widths):
+                into = width + extra[level]
+                self.down.append(
+                    block(into, width, resample="down") if resblock_updown else Downsample(into, width)
+                )
                 skips.append(width)
-        self.middle_in = Stage(width, width, time_channels, dropout, heads)
-        self.middle_out = Stage(width, width, time_channels, dropout)
+        self.middle_in = Stage(told(width, width), attention(width))
+        self.middle_out = Stage(told(width, width))
         self.decoder, self.up = nn.ModuleList(), nn.ModuleList()
-        for level in reversed(range(last + 1)):
+        for level, out in reversed(list(enumerate(widths))):
             for i in range(res_blocks + 1):
-                joined = extra[level] if i == 0 else 0
-                self.decoder.append(stage(level, width + skips.pop() + joined, multipliers[level] * channels))
-                width = multipliers[level] * channels
+                into = width + skips.pop() + (extra[level] if i == 0 else 0)
+                self.decoder.append(stage(level, told(into, out)))
+                width = out
             if level:
-                self.up.append(Upsample(width))
+                self.up.append(told(width, width, resample="up") if resblock_updown else Upsample(width))
         self.norm_out = group_norm(width)
         self.conv_out = zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
 
-    def forward(self, x: Tensor, timesteps: Tensor, features: Sequence[Tensor] = ()) -> Tensor:
+    def forward(
+        self, x: Tensor, timesteps: Tensor, features: Sequence[Tensor] = (), segmap: Tensor | None = None
+    ) -> Tensor:
         """The network's output for noisy slices at their timesteps."""
         time = self.time(timestep_embedding(timesteps, self.channels))
         joined = dict(enumerate(features))
@@ -104,36 +126,28 @@ class UNet(nn.Module):
                 h = stage(h, time)
                 skips.append(h)
             if level < len(self.down):
-                h = self.down[level](torch.cat([h, joined[level]], dim=1) if level in joined else h)
+                h = self.down[level](torch.cat([h, joined[level]], dim=1) if level in joined else h, time)
                 skips.append(h)
-        h = self.middle_out(self.middle_in(h, time), time)
+        h = self.middle_out(self.middle_in(h, time, segmap), time, segmap)
         for place in range(self.levels):
             level = self.levels - 1 - place
             first = place * (self.res_blocks + 1)
             for i, stage in enumerate(self.decoder[first : first + self.res_blocks + 1]):
                 parts = [h, skips.pop(), *([joined[level]] if i == 0 and level in joined else [])]
-                h = stage(torch.cat(parts, dim=1), time)
+                h = stage(torch.cat(parts, dim=1), time, segmap)
             if level:
-                h = self.up[place](h)
+                h = self.up[place](h, time, segmap)
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
 class Stage(nn.Module):
-    """A residual block, then self-attention where ``heads`` is not 0.
+    """A residual block, then self-attention where there is any; takes and returns what the block does."""
 
-    Shapes:
-        x: (B, in_channels, H, W).
-        time: (B, time_channels).
-        returns: (B, out_channels, H, W).
-    """
-
-    def __init__(
-        self, in_channels: int, out_channels: int, time_channels: int, dropout: float, heads: int = 0
-    ) -> None:
+    def __init__(self, block: ResBlock, attention: AttentionBlock | None = None) -> None:
         super().__init__()
-        self.block = ResBlock(in_channels, out_channels, time_channels, dropout)
-        self.attention = AttentionBlock(out_channels, heads) if heads else nn.Identity()
+        self.block = block
+        self.attention = attention or nn.Identity()
 
-    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+    def forward(self, x: Tensor, time: Tensor, segmap: Tensor | None = None) -> Tensor:
         """The block, then the attention."""
-        return self.attention(self.block(x, time))
+        return self.attention(self.block(x, time, segmap))

@@ -1,13 +1,15 @@
-"""The pictures of a report: rows of mask, real, synthetic and difference, and loss curves as SVG."""
+"""The pictures of a report: rows of mask, real, synthetic and difference, and how they get onto the page."""
 
 from __future__ import annotations
 
 import base64
+import html
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +24,21 @@ from ctsynth.metrics._pairs import read_pair
 from ctsynth.metrics.base import Pair
 from ctsynth.scores import Scores
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 HEADERS = ("mask", "real", "synthetic", "synthetic - real")
 
 SUBJECTS = 3
 SLICES_EACH = 2
 
-_INK = "#010203"
+LARGEST = 320
+"""Width of a picture on the page, pixels: a screen shows no more of several side by side."""
+
+MOST_LABELS = 64
+"""A picture of more colors than this is no label map."""
+
+INK = "#010203"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +58,11 @@ class Row:
     slices: int
     cells: tuple[RGB, ...]
     classes: frozenset[int]
+
+    @property
+    def place(self) -> str:
+        """Which slice it is, in words."""
+        return f"{self.subject}, slice {self.index + 1} of {self.slices}"
 
 
 def slice_rows(scores: Scores) -> list[Row]:
@@ -98,9 +114,16 @@ def legend(rows: Sequence[Row], labels: LabelSet) -> dict[str, str]:
 
 
 def data_uri(pixels: RGB) -> str:
-    """A picture as PNG within its address."""
+    """A picture as PNG within its address, at most ``LARGEST`` pixels wide."""
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, format="PNG", optimize=True)
+    picture = Image.fromarray(pixels)
+    if picture.width > LARGEST:
+        is_map = picture.getcolors(MOST_LABELS) is not None
+        resample = Image.Resampling.NEAREST if is_map else Image.Resampling.BOX
+        picture = picture.resize((LARGEST, round(picture.height * LARGEST / picture.width)), resample)
+    if (pixels == pixels[..., :1]).all():
+        picture = picture.convert("L")
+    picture.save(buffer, format="PNG", optimize=True)
     return png_uri(buffer.getvalue())
 
 
@@ -109,25 +132,51 @@ def png_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def loss_svg(rows: Sequence[Mapping[str, float]], salt: str) -> str:
-    """The loss curve for a page, in the page's own text color.
+def picture_grid(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[RGB], str]]) -> str:
+    """Pictures in columns, in a box that scrolls on its own.
 
     Args:
-        rows: Of metrics.jsonl.
-        salt: Keeps the ids of several curves on one page apart.
+        headers: Over the columns.
+        rows: Of each the name, a picture for each header, and a line below them.
+    """
+    cells = [f"<span>{html.escape(header)}</span>" for header in headers]
+    for name, pictures, below in rows:
+        cells += [
+            f'<img src="{data_uri(pixels)}" alt="{html.escape(f"{header}: {name}")}">'
+            for header, pixels in zip(headers, pictures, strict=True)
+        ]
+        cells.append(f'<span class="of">{html.escape(below)}</span>')
+    grid = f'<div class="slices" style="--columns: {len(headers)}">{"".join(cells)}</div>'
+    return f'<div class="scroll" tabindex="0">{grid}</div>'
+
+
+def figure_svg(figure: Figure, label: str) -> str:
+    """A matplotlib figure for a page, in the page's own text color.
+
+    Args:
+        figure: Drawn with ``INK`` for texts and lines.
+        label: What it shows; keeps the ids of several figures on one page apart, too.
     """
     import matplotlib as mpl
 
-    settings: dict[Any, Any] = {"svg.fonttype": "none", "svg.hashsalt": salt}
-    settings |= dict.fromkeys(
-        ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK
-    )
-    with mpl.rc_context(settings):
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figures.loss_figure(rows).savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    buffer = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": label}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
-    return svg.replace(_INK, "currentColor").replace("<svg ", '<svg role="img" aria-label="loss over steps" ', 1)
+    svg = svg.replace(INK, "currentColor")
+    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
+
+
+@contextmanager
+def page_ink() -> Iterator[None]:
+    """Figures made within are drawn in ``INK``, which a page replaces by its own color."""
+    import matplotlib as mpl
+
+    names = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    settings: dict[Any, Any] = dict.fromkeys(names, INK)
+    with mpl.rc_context(settings):
+        yield

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ctsynth.errors import DataError
 from ctsynth.files import read_json
+from ctsynth.report.table import NOTHING
 from ctsynth.scores import Scores
 
 
@@ -22,11 +23,45 @@ class Entry:
         name: What to call it; no other entry is called so.
         scores: None for a run that was not scored.
         run: Its training run; None where it is not here.
+        file: What the scores were read from.
     """
 
     name: str
     scores: Scores | None
     run: Path | None
+    file: Path | None = None
+
+    @property
+    def method(self) -> str:
+        """Its method's name; its own if the volumes do not say what drew them."""
+        method = self.scores.provenance.get("method") if self.scores else None
+        return method if isinstance(method, str) else self.name
+
+    @property
+    def iterations(self) -> int | None:
+        """Of the checkpoint that drew the volumes."""
+        iterations = self.scores.provenance.get("iterations") if self.scores else None
+        return iterations if isinstance(iterations, int) else None
+
+    @property
+    def sampler(self) -> str:
+        """What drew the volumes: ``dpm++ 20``; a dash for a method that draws in one pass."""
+        sampler = self.scores.provenance.get("sampler") if self.scores else None
+        if not isinstance(sampler, Mapping):
+            return NOTHING
+        guidance = sampler.get("guidance", 1)
+        return f"{sampler.get('name')} {sampler.get('steps')}" + (
+            f", guidance {guidance:g}" if guidance != 1 else ""
+        )
+
+
+def latest(entries: Sequence[Entry]) -> list[Entry]:
+    """Of each method what was scored of its last checkpoint, in the order of the entries."""
+    scored = [entry for entry in entries if entry.scores]
+    last: dict[str, int] = {}
+    for entry in scored:
+        last[entry.method] = max(last.get(entry.method, 0), entry.iterations or 0)
+    return [entry for entry in scored if (entry.iterations or 0) == last[entry.method]]
 
 
 def find(inputs: Sequence[Path]) -> list[Entry]:
@@ -35,21 +70,24 @@ def find(inputs: Sequence[Path]) -> list[Entry]:
     Raises:
         DataError: A path is neither scores nor a run.
     """
-    entries = [_entry(path) for path in inputs]
+    every = [entry for path in inputs for entry in _entries(path)]
+    entries = list({entry.file or entry.run: entry for entry in every}.values())
     scored = {entry.run.resolve() for entry in entries if entry.run and entry.scores}
     entries = [entry for entry in entries if entry.scores or not entry.run or entry.run.resolve() not in scored]
     return _told_apart(entries)
 
 
-def _entry(path: Path) -> Entry:
+def _entries(path: Path) -> list[Entry]:
+    """The scores in a file, or in a folder and all below it (a folder a checkpoint); else the run itself."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    file = path / "scores.json" if path.is_dir() else path
-    if file.is_file():
-        scores = Scores.load(file)
-        return Entry(scores.name, scores, path if _is_run(path) else _run_of(scores))
-    if _is_run(path):
-        return Entry(path.absolute().name, None, path)
+    files = sorted(path.rglob("scores.json")) if path.is_dir() else [path]
+    own = path if _is_run(path) else None
+    if files:
+        found = {file.resolve(): Scores.load(file) for file in files}
+        return [Entry(scores.name, scores, own or _run_of(scores), file) for file, scores in found.items()]
+    if own:
+        return [Entry(path.absolute().name, None, path)]
     raise DataError(
         f"{path}: neither a training run nor scored: no metrics.jsonl, no scores.json",
         hint=f"score the volumes first: ctsynth score {path}",

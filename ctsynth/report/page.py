@@ -7,26 +7,31 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from PIL import Image
+
 from ctsynth import __version__, figures
-from ctsynth.errors import CTSynthError, UsageError
+from ctsynth.errors import UsageError
 from ctsynth.files import atomic, write_text
-from ctsynth.report.figures import Row, slice_rows, slice_sheet
-from ctsynth.report.inputs import Entry, find, metrics_rows
-from ctsynth.report.sections import SECTIONS, Pictures, scored
+from ctsynth.report import paper
+from ctsynth.report.content import Content
+from ctsynth.report.figures import slice_sheet
+from ctsynth.report.inputs import find, metrics_rows
+from ctsynth.report.plots import organ_bars
+from ctsynth.report.sections import SECTIONS
 from ctsynth.report.style import CSS
 from ctsynth.report.tables import render
-from ctsynth.scores import Scores
 
-TABLES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
+SCORE_FILES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 
 
-def build_report(inputs: Sequence[Path], out: Path, *, note: str = "") -> Path:
+def build_report(inputs: Sequence[Path], out: Path, *, note: str = "", paper_numbers: Path | None = None) -> Path:
     """Writes the page, the tables and the figures.
 
     Args:
-        inputs: scores.json files, folders that hold one, training runs.
-        out: Folder for index.html, scores.csv, scores.md, scores.tex and PNG files.
+        inputs: scores.json files, folders that hold some, training runs.
+        out: Folder for index.html, the tables as CSV, Markdown and LaTeX, and PNG files.
         note: A warning for the top of the page, such as what the data are.
+        paper_numbers: The user's own copy of paper_numbers.json.
 
     Returns:
         The page.
@@ -38,39 +43,51 @@ def build_report(inputs: Sequence[Path], out: Path, *, note: str = "") -> Path:
     """
     if not inputs:
         raise UsageError("nothing to report on", hint="name scores.json files, sample folders or runs")
-    entries = find(inputs)
-    pictures = {name: _pictures(one) for name, one in scored(entries).items()}
-    scores = scored(entries)
-    for file, form in TABLES.items() if scores else ():
-        write_text(out / file, render(scores, form) + "\n")
-    _write_figures(entries, pictures, out)
+    content = Content(find(inputs), paper.load(paper_numbers))
+    _write_tables(content, out)
+    _write_figures(content, out)
     page = out / "index.html"
-    write_text(page, _page(entries, pictures, note))
+    write_text(page, _page(content, note))
     return page
 
 
-def _pictures(scores: Scores) -> list[Row] | CTSynthError:
-    try:
-        return slice_rows(scores)
-    except CTSynthError as error:  # the numbers stand without the volumes
-        return error
+def _write_tables(content: Content, out: Path) -> None:
+    for file, form in SCORE_FILES.items() if content.scores else ():
+        write_text(out / file, render(content.scores, form) + "\n")
+    for name, table in content.tables.items():
+        notes, stem = content.notes(table), _stem(name)
+        write_text(out / f"{stem}.csv", table.as_csv() + "\n")
+        write_text(out / f"{stem}.md", "\n".join([table.as_markdown(), "", *(f"- {note}" for note in notes), ""]))
+        write_text(out / f"{stem}.tex", "\n".join([*(f"% {note}" for note in notes), table.as_latex(), ""]))
 
 
-def _write_figures(entries: Sequence[Entry], pictures: Pictures, out: Path) -> None:
-    for entry in entries:
-        stem = re.sub(r"[^a-z0-9]+", "-", entry.name.lower()).strip("-")
-        rows = pictures.get(entry.name)
-        if isinstance(rows, list) and rows:
-            with atomic(out / f"slices-{stem}.png") as partial:
-                slice_sheet(rows, entry.name).save(partial, format="PNG")
-        if entry.run and (curve := metrics_rows(entry.run)):
-            figures.loss_curve(curve, out / f"loss-{stem}.png")
+def _write_figures(content: Content, out: Path) -> None:
+    for name, grid in content.grids.items():
+        _save(grid.sheet(name), out / f"{_stem(name)}.png")
+    for name, rows in content.pictures.items():
+        if isinstance(rows, list) and rows and name in content.latest:
+            _save(slice_sheet(rows, name), out / f"slices-{_stem(name)}.png")
+    for name, bars in content.bars.items():
+        with atomic(out / f"organs-{_stem(name)}.png") as partial:
+            organ_bars(bars).savefig(partial, dpi=110)
+    for name, run in content.runs.items():
+        if curve := metrics_rows(run):
+            figures.loss_curve(curve, out / f"loss-{_stem(name)}.png")
 
 
-def _page(entries: Sequence[Entry], pictures: Pictures, note: str) -> str:
-    names = ", ".join(entry.name for entry in entries)
-    built = ((title, section(entries, pictures)) for title, section in SECTIONS)
-    body = "\n".join(f"<section><h2>{title}</h2>\n{content}</section>" for title, content in built if content)
+def _save(picture: Image.Image, path: Path) -> None:
+    with atomic(path) as partial:
+        picture.save(partial, format="PNG")
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+def _page(content: Content, note: str) -> str:
+    names = ", ".join(dict.fromkeys(content.paper.method(entry.method) for entry in content.entries))
+    built = ((title, section(content)) for title, section in SECTIONS)
+    body = "\n".join(f"<section><h2>{title}</h2>\n{text}</section>" for title, text in built if text)
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -83,7 +100,8 @@ def _page(entries: Sequence[Entry], pictures: Pictures, note: str) -> str:
 </head>
 <body>
 <main>
-<h1>Synthetic abdominal CT: {escape(names)}</h1>
+<h1>Synthetic abdominal CT</h1>
+<p>{escape(names)}</p>
 <p>CT slices drawn from label maps by a generative model, beside the real ones that the label maps belong to.</p>
 <p class="warning">Synthetic research data: it shows no patient and is not for diagnosis. {escape(note)}</p>
 {body}

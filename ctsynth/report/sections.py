@@ -1,45 +1,39 @@
-"""The sections of the page, each a function from the entries to HTML; an empty text is a section left out."""
+"""The sections of the page, each a function of the content to HTML; an empty text is a section left out."""
 
 from __future__ import annotations
 
 import html
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from ctsynth import figures
 from ctsynth.errors import CTSynthError
-from ctsynth.report.figures import HEADERS, Row, data_uri, legend, loss_svg, png_uri
-from ctsynth.report.inputs import Entry, metrics_rows, run_config
+from ctsynth.report.content import Content
+from ctsynth.report.figures import HEADERS, Row, data_uri, figure_svg, legend, page_ink, picture_grid
+from ctsynth.report.plots import organ_bars
+from ctsynth.report.runs import how, training
 from ctsynth.report.tables import count, organ_table, score_table, subject_table
 from ctsynth.scores import Scores
 
-Pictures = Mapping[str, list[Row] | CTSynthError]
-"""Of each scored entry: its rows, or why there are none."""
-
 escape = html.escape
 
-
-def scored(entries: Sequence[Entry]) -> dict[str, Scores]:
-    """The scores there are, by entry."""
-    return {entry.name: entry.scores for entry in entries if entry.scores}
+NAMED = 3
+"""More systems than these are counted, not listed."""
 
 
-def _scores(entries: Sequence[Entry], _: Pictures) -> str:
+def _scores(content: Content) -> str:
     """The score table, and what a reader of it must know."""
-    scores = scored(entries)
-    if not scores:
+    if not content.scores:
         return (
             "<p>Nothing here has been scored yet: draw volumes with <code>ctsynth sample</code> and compare them "
             "with <code>ctsynth score</code>.</p>"
         )
-    parts = [score_table(scores).as_html()]
-    for name, one in scores.items():
-        counts = f"{count(one.subjects, f'{one.split} subjects')}, {count(one.slices, 'slices')}"
-        if one.missing:
-            counts += f"; without a volume, and in no number: {', '.join(one.missing)}"
-        parts.append(f'<p class="faint">{escape(name)}: {escape(counts)}.</p>')
-        notes = [f"{result.title}: {note}" for result in one.metrics.values() for note in result.notes]
-        parts.append(_list(notes))
+    parts = [score_table(content.scores).as_html()]
+    said: dict[str, list[str]] = {}
+    for name, one in content.scores.items():
+        for words in _said(one):
+            said.setdefault(words, []).append(name)
+    lines = [words + _whose(names, len(content.scores)) for words, names in said.items()]
+    parts.append(f'<div class="faint">{listed(lines)}</div>')
     parts.append(
         '<p class="faint">Intervals are 95 % bootstrap intervals over subjects. Slices are mostly air, which '
         "flatters PSNR and SSIM: the values in the body leave it out.</p>"
@@ -47,60 +41,96 @@ def _scores(entries: Sequence[Entry], _: Pictures) -> str:
     return "\n".join(parts)
 
 
-def _left_out(entries: Sequence[Entry], _: Pictures) -> str:
+def _said(scores: Scores) -> list[str]:
+    """What was scored, and the notes of its metrics."""
+    words = f"{count(scores.subjects, f'{scores.split} subjects')}, {count(scores.slices, 'slices')}"
+    if scores.missing:
+        words += f"; without a volume, and in no number: {', '.join(scores.missing)}"
+    return [words, *(f"{result.title}: {note}" for result in scores.metrics.values() for note in result.notes)]
+
+
+def _whose(names: Sequence[str], everyone: int) -> str:
+    """Which systems a line is about, where it is not all of them."""
+    if len(names) == everyone:
+        return ""
+    return f" ({', '.join(names) if len(names) <= NAMED else f'{len(names)} of {everyone} systems'})"
+
+
+def _left_out(content: Content) -> str:
     """The metrics that were not computed, and why."""
-    reasons = [
-        f"{name}: {reason}"
-        for name, reason in dict(item for one in scored(entries).values() for item in one.left_out.items()).items()
-    ]
-    reasons += dict.fromkeys(
+    scores = content.scores.values()
+    reasons = [f"{name}: {reason}" for one in scores for name, reason in one.left_out.items()]
+    reasons += [
         f"{kind}: {reference.reason}"
-        for one in scored(entries).values()
+        for one in scores
         for kind, reference in (("floor", one.floor), ("ceiling", one.ceiling))
         if reference.values is None
-    )
-    return _list(reasons)
+    ]
+    return listed(list(dict.fromkeys(reasons)))
 
 
-def _slices(entries: Sequence[Entry], pictures: Pictures) -> str:
-    """Mask, real, synthetic and their difference, for a few slices of each entry."""
+def _paper(content: Content) -> str:
+    """Tables 1 and 2: the paper's rows beside ours."""
+    titles = {
+        "Table 1": "Iterations and conditioners",
+        "Table 2": "Methods, each at its last checkpoint",
+    }
     parts = []
-    for name, one in scored(entries).items():
-        rows = pictures[name]
-        parts.append(f"<h3>{escape(name)}</h3>")
-        if isinstance(rows, CTSynthError):
-            parts.append(f"<p>No pictures: {escape(rows.message)}.</p>")
-            continue
-        parts += [_grid(rows, one), _legend(rows, one), _scale()]
+    for name, table in content.tables.items():
+        parts += [f"<h3>{name}. {titles[name]}</h3>", table.as_html()]
+    notes = dict.fromkeys(note for table in content.tables.values() for note in content.notes(table))
+    if parts:
+        parts.insert(
+            0, f'<p class="faint">The paper: {escape(content.paper.title)}. Its rows are set in gray.</p>'
+        )
+        parts.append(f'<div class="faint">{listed(list(notes))}</div>')
     return "\n".join(parts)
 
 
-def _grid(rows: Sequence[Row], scores: Scores) -> str:
-    cells = [f"<span>{header}</span>" for header in HEADERS]
-    for row in rows:
-        place = f"{row.subject}, slice {row.index + 1} of {row.slices}"
-        cells += [
-            f'<img src="{data_uri(pixels)}" alt="{escape(f"{header}: {place}")}">'
-            for header, pixels in zip(HEADERS, row.cells, strict=True)
-        ]
-        values = [
-            f"{result.title} {value:.{result.digits}f} {result.total.unit}".rstrip()
-            for result in scores.metrics.values()
-            if (value := _of_slice(result.per_slice, row)) is not None
-        ]
-        cells.append(f'<span class="of">{escape(" · ".join([place, *values]))}</span>')
-    return f'<div class="scroll" tabindex="0"><div class="slices">{"".join(cells)}</div></div>'
+def _figures(content: Content) -> str:
+    """Figures 3 and 4: our pictures in the paper's order and colors."""
+    titles = {
+        "Figure 3": "Mask, slices drawn after more and more iterations, real",
+        "Figure 4": "Mask, the slice of each method, real",
+    }
+    parts = []
+    for name, grid in content.grids.items():
+        rows = [(row, cells, row) for row, cells in zip(grid.names, grid.cells, strict=True)]
+        labels = next(one.labels for one in content.scores.values())
+        parts += [f"<h3>{name}. {titles[name]}</h3>", picture_grid(grid.headers, rows)]
+        parts.append(_legend(legend(grid.rows, labels)))
+    return "\n".join(parts)
 
 
-def _of_slice(per_slice: Mapping[str, list[float | None]], row: Row) -> float | None:
-    values = per_slice.get(row.subject, [])
-    return values[row.index] if row.index < len(values) else None
+def _slices(content: Content) -> str:
+    """Mask, real, synthetic and their difference, for a few slices of each method's last checkpoint."""
+    parts = []
+    for name, one in content.latest.items():
+        rows = content.pictures[name]
+        if isinstance(rows, CTSynthError):
+            body = f"<p>No pictures: {escape(rows.message)}.</p>"
+        else:
+            lines = [(row.place, row.cells, " · ".join([row.place, *_values(row, one)])) for row in rows]
+            body = "\n".join([picture_grid(HEADERS, lines), _legend(legend(rows, one.labels)), _scale()])
+        parts.append(_folded(name, body, is_open=len(content.latest) == 1))
+    return "\n".join(parts)
 
 
-def _legend(rows: Sequence[Row], scores: Scores) -> str:
+def _values(row: Row, scores: Scores) -> list[str]:
+    """The scores of one slice, for the metrics that have such."""
+    found = []
+    for result in scores.metrics.values():
+        values = result.per_slice.get(row.subject, [])
+        value = values[row.index] if row.index < len(values) else None
+        if value is not None:
+            found.append(f"{result.title} {value:.{result.digits}f} {result.total.unit}".rstrip())
+    return found
+
+
+def _legend(colors: Mapping[str, str]) -> str:
     items = [
         f'<li><i class="swatch" style="background:{color}"></i>{escape(name)}</li>'
-        for name, color in legend(rows, scores.labels).items()
+        for name, color in colors.items()
     ]
     return f'<ul class="legend">{"".join(items)}</ul>'
 
@@ -114,105 +144,57 @@ def _scale() -> str:
     )
 
 
-def _organs(entries: Sequence[Entry], _: Pictures) -> str:
-    """Each metric that has values by organ."""
+def _organs(content: Content) -> str:
+    """Each metric that has values by organ: bars where they are in %, and tables."""
     parts = []
-    for name, one in scored(entries).items():
+    for bars in content.bars.values():
+        title = next(iter(bars.results.values())).title
+        with page_ink():
+            svg = figure_svg(organ_bars(bars), f"{title} by organ")
+        caption = "Thin lines: 95 % intervals."
+        if any(value is not None for value in bars.ceiling.values()):
+            caption += " Upright lines: the segmenter on the real CT, the ceiling."
+        if any(organ in bars.organs for system in bars.results for organ in bars.printed.get(system, ())):
+            caption += " Diamonds: the paper's numbers, as far as they are at hand."
+        parts.append(
+            f'<figure><div class="scroll" tabindex="0">{svg}</div><figcaption>{caption}</figcaption></figure>'
+        )
+    for name, one in content.latest.items():
         marks = {organ.replace("_", " "): one.labels.colors[n] for n, organ in one.labels.names.items()}
         for result in one.metrics.values():
             if result.per_organ:
                 unit = f", {result.total.unit}" if result.total.unit else ""
-                parts.append(f"<h3>{escape(f'{name}: {result.title}{unit}')}</h3>")
-                parts.append(organ_table(result, one.subjects).as_html(marks))
+                table = organ_table(result, one.subjects).as_html(marks)
+                parts.append(_folded(f"{name}: {result.title}{unit}", table, is_open=len(content.latest) == 1))
     return "\n".join(parts)
 
 
-def _subjects(entries: Sequence[Entry], _: Pictures) -> str:
+def _subjects(content: Content) -> str:
     """Every subject's scores, folded away."""
-    parts = []
-    for name, one in scored(entries).items():
-        summary = f"<summary>{escape(name)}: {count(one.subjects, 'subjects')}</summary>"
-        parts.append(f"<details>{summary}{subject_table(one).as_html()}</details>")
-    return "\n".join(parts)
-
-
-def _training(entries: Sequence[Entry], _: Pictures) -> str:
-    """Loss curve and newest sample sheet of each run."""
-    parts = []
-    for number, entry in enumerate(entries):
-        if entry.run is None:
-            continue
-        rows = metrics_rows(entry.run)
-        parts.append(f"<h3>{escape(entry.name)}</h3>")
-        if rows:
-            parts.append(f'<figure><div class="scroll" tabindex="0">{loss_svg(rows, str(number))}</div>')
-            parts.append(f"<figcaption>{escape(_progress(rows))}</figcaption></figure>")
-        if sheets := sorted((entry.run / "samples").glob("step_*.png")):
-            sheet = f'<img class="sheet" src="{png_uri(sheets[-1].read_bytes())}" alt="newest sample sheet">'
-            parts.append(f'<figure><div class="scroll" tabindex="0">{sheet}</div>')
-            parts.append("<figcaption>The run's newest sample sheet.</figcaption></figure>")
-    return "\n".join(parts)
-
-
-def _progress(rows: Sequence[Mapping[str, float]]) -> str:
-    last = rows[-1]
-    words = [f"Thin: as logged; thick: running mean. Step {last['step']:,}"]
-    if "loss" in last:
-        words.append(f"loss {last['loss']:.4g}")
-    if "images_per_s" in last:
-        words.append(f"{last['images_per_s']:.3g} images/s")
-    return ", ".join(words) + "."
-
-
-def _how(entries: Sequence[Entry], _: Pictures) -> str:
-    """Settings, provenance and versions."""
-    parts = []
-    for entry in entries:
-        parts.append(f"<h3>{escape(entry.name)}</h3>")
-        config = run_config(entry.run) if entry.run else {}
-        if config:
-            kept = {key: value for key, value in config.items() if key not in ("labels", "phases")}
-            parts.append(f"<details><summary>training settings</summary>{_definitions(kept)}</details>")
-        if entry.scores:
-            one = entry.scores
-            drawn = {"volumes": "no record beside them"} if not one.provenance else one.provenance
-            metrics = {result.title: result.settings for result in one.metrics.values() if result.settings}
-            for title, content in (
-                ("how the volumes were drawn", drawn),
-                ("how they were scored", {"label set": one.labels.name, **one.settings, **metrics}),
-                ("versions", one.versions),
-            ):
-                parts.append(f"<details><summary>{title}</summary>{_definitions(content)}</details>")
-    return "\n".join(parts)
-
-
-def _definitions(content: Mapping[str, Any]) -> str:
-    return (
-        "<dl>"
-        + "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(_flat(v))}</dd>" for k, v in content.items())
-        + "</dl>"
+    return "\n".join(
+        _folded(f"{name}: {count(one.subjects, 'subjects')}", subject_table(one).as_html())
+        for name, one in content.scores.items()
     )
 
 
-def _flat(value: Any) -> str:  # noqa: ANN401  parsed JSON
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_flat, value))
-    return "none" if value is None else str(value)
+def _folded(summary: str, body: str, *, is_open: bool = False) -> str:
+    return f"<details{' open' if is_open else ''}><summary>{escape(summary)}</summary>{body}</details>"
 
 
-def _list(items: Sequence[str]) -> str:
+def listed(items: Sequence[str]) -> str:
+    """A list of lines of text; nothing if there are none."""
     return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>" if items else ""
 
 
-SECTIONS: tuple[tuple[str, Callable[[Sequence[Entry], Pictures], str]], ...] = (
+SECTIONS: tuple[tuple[str, Callable[[Content], str]], ...] = (
     ("Scores", _scores),
     ("Left out", _left_out),
+    ("Beside the paper", _paper),
+    ("By iterations and method", _figures),
     ("Slices", _slices),
     ("Organs", _organs),
-    ("Training", _training),
+    ("Training", training),
     ("Subjects", _subjects),
-    ("Settings and versions", _how),
+    ("Settings and versions", how),
 )
 """In the order of the page."""

@@ -8,11 +8,11 @@ CSS = """
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--ground); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-main { max-width: 1080px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
+main { max-width: 1200px; margin: 0 auto; padding: 2rem 1.25rem 4rem; }
 h1 { font-size: 1.75rem; line-height: 1.2; margin: 0 0 .5rem; }
 h2 { font-size: 1.2rem; margin: 2.75rem 0 .75rem; padding-top: .75rem; border-top: 1px solid var(--line); }
 h3 { font-size: 1rem; margin: 1.5rem 0 .5rem; }
-p, ul { max-width: 46rem; margin: .5rem 0; }
+p, ul { max-width: 46rem; margin: .5rem 0; overflow-wrap: anywhere; }
 .faint, figcaption { color: var(--faint); font-size: .875rem; }
 .warning { background: var(--warn-ground); color: var(--warn-ink); border-radius: 6px; padding: .6rem .9rem;
   max-width: none; }
@@ -26,25 +26,31 @@ thead th { color: var(--faint); font-size: .8125rem; border-bottom: 1px solid va
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 td small { display: block; color: var(--faint); font-weight: 400; }
 .best { font-weight: 700; }
+.name { text-align: left; } .quoted > * { color: var(--faint); } abbr { text-decoration: none; }
+.unknown { text-align: left; font-style: italic; }
+th:first-child { position: sticky; left: 0; background: var(--panel); }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em;
   outline: 1px solid rgb(128 128 128 / .5); }
 .legend { display: flex; flex-wrap: wrap; gap: .2rem 1rem; list-style: none; padding: 0; max-width: none;
   font-size: .875rem; }
-.slices { display: grid; grid-template-columns: repeat(4, minmax(132px, 1fr)); gap: 4px; padding: 10px;
-  min-width: 560px; background: #14171c; color: #d5dae2; }
+.slices { display: grid; grid-template-columns: repeat(var(--columns), minmax(112px, 320px)); gap: 4px;
+  padding: 10px; width: fit-content; min-width: 100%; background: #14171c; color: #d5dae2; }
 .slices img { width: 100%; display: block; image-rendering: pixelated; background: #000; }
 .slices span { text-align: center; font-size: .8125rem; }
 .slices .of { grid-column: 1 / -1; text-align: left; color: #a9b1bf; padding: 2px 0 10px; }
 .scale { display: flex; align-items: center; gap: .5rem; font-size: .875rem; margin: .5rem 0; flex-wrap: wrap; }
 .scale img { width: 200px; height: 12px; image-rendering: auto; border-radius: 2px; }
 figure { margin: .75rem 0; }
-figure svg { width: 100%; min-width: 460px; height: auto; display: block; padding: .5rem; font-family: inherit; }
+figure svg { width: 100%; max-width: 800px; min-width: 460px; height: auto; display: block; padding: .5rem;
+  font-family: inherit; }
 figure .sheet { display: block; max-width: 100%; min-width: 400px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .9rem; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 details { margin: .75rem 0; } summary { cursor: pointer; color: var(--accent); }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em; }
-@media (max-width: 520px) { main { padding: 1.25rem .9rem 3rem; } h1 { font-size: 1.4rem; }
+@media (max-width: 520px) { th, td { padding: .4rem .5rem; } ul { padding-left: 1.2rem; }
+  th:first-child { white-space: normal; min-width: 7.5rem; font-size: .875rem; line-height: 1.35; }
+  main { padding: 1.25rem .9rem 3rem; } h1 { font-size: 1.4rem; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media print { .scroll { overflow: visible; } body { background: #fff; } }
 """

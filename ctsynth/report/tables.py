@@ -1,90 +1,14 @@
-"""Tables of scores as text, CSV, Markdown, LaTeX and HTML."""
+"""Tables of scores: systems, organs, subjects."""
 
 from __future__ import annotations
 
 import csv
-import html
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 
 from ctsynth.errors import UsageError
+from ctsynth.report.table import NOTHING, Table, best_rows
 from ctsynth.scores import Result, Scores, Value
-
-NOTHING = "-"
-
-
-@dataclass(frozen=True, slots=True)
-class Table:
-    """Rows of ready-made text; the first column names the row.
-
-    Args:
-        headers: Over the columns.
-        rows: As many cells in each as there are headers.
-        best: (row, column) of cells to set in bold.
-    """
-
-    headers: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    best: frozenset[tuple[int, int]] = frozenset()
-
-    def as_text(self) -> str:
-        """Aligned columns, two blanks apart."""
-        lines = [self.headers, *self.rows]
-        widths = [max(len(line[column]) for line in lines) for column in range(len(self.headers))]
-
-        def line(cells: Sequence[str]) -> str:
-            padded = [cells[0].ljust(widths[0])]
-            padded += [cell.rjust(width) for cell, width in zip(cells[1:], widths[1:], strict=True)]
-            return "  ".join(padded).rstrip()
-
-        return "\n".join([line(self.headers), "  ".join("-" * width for width in widths), *map(line, self.rows)])
-
-    def as_markdown(self) -> str:
-        """A pipe table."""
-        rule = [":--", *("--:" for _ in self.headers[1:])]
-        rows = [
-            [f"**{cell}**" if (r, c) in self.best else cell for c, cell in enumerate(row)]
-            for r, row in enumerate(self.rows)
-        ]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in [self.headers, rule, *rows])
-
-    def as_latex(self) -> str:
-        """A tabular of the package booktabs."""
-
-        def line(cells: Sequence[str], number: int = -1) -> str:
-            marked = [
-                rf"\textbf{{{_latex(cell)}}}" if (number, c) in self.best else _latex(cell)
-                for c, cell in enumerate(cells)
-            ]
-            return " & ".join(marked) + r" \\"
-
-        head = [rf"\begin{{tabular}}{{l{'r' * (len(self.headers) - 1)}}}", r"\toprule", line(self.headers)]
-        rows = [line(row, number) for number, row in enumerate(self.rows)]
-        return "\n".join([*head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"])
-
-    def as_html(self, marks: Mapping[str, str] | None = None) -> str:
-        """A table in a box that scrolls on its own.
-
-        Args:
-            marks: A color to show before the row of this name.
-        """
-
-        def row(number: int, cells: Sequence[str]) -> str:
-            color = (marks or {}).get(cells[0])
-            swatch = f'<i class="swatch" style="background:{color}"></i>' if color else ""
-            rest = [
-                f'<td class="best">{_html(cell)}</td>'
-                if (number, column) in self.best
-                else f"<td>{_html(cell)}</td>"
-                for column, cell in enumerate(cells[1:], start=1)
-            ]
-            return f'<tr><th scope="row">{swatch}{html.escape(cells[0])}</th>{"".join(rest)}</tr>'
-
-        head = "".join(f'<th scope="col">{html.escape(header)}</th>' for header in self.headers)
-        body = "\n".join(row(number, cells) for number, cells in enumerate(self.rows))
-        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-        return f'<div class="scroll" tabindex="0">{table}</div>'
 
 
 def number(value: float | None, digits: int) -> str:
@@ -149,16 +73,12 @@ def _cell(result: Result | None, subjects: int) -> str:
 
 
 def _best(column: Sequence[Result | None]) -> list[int]:
-    """The rows of the best value as shown; none for a metric without a direction, or where all are equal."""
+    """The rows of a metric's best value."""
     known = [result for result in column if result and result.total.value is not None]
-    if not known or known[0].higher_is_better is None:
+    if not known:
         return []
-    choose = max if known[0].higher_is_better else min
-    shown = [round(r.total.value, r.digits) if r and r.total.value is not None else None for r in column]
-    wanted = choose(value for value in shown if value is not None)
-    if all(value == wanted for value in shown):
-        return []
-    return [row for row, value in enumerate(shown) if value == wanted]
+    values = [result.total.value if result else None for result in column]
+    return best_rows(values, known[0].digits, higher_is_better=known[0].higher_is_better)
 
 
 def organ_table(result: Result, subjects: int) -> Table:
@@ -220,15 +140,3 @@ def render(scores: Mapping[str, Scores], form: str) -> str:
     if form not in FORMATS:
         raise UsageError(f"no format is called {form!r}", hint=f"there are: {', '.join(FORMATS)}")
     return FORMATS[form](scores)
-
-
-def _html(cell: str) -> str:
-    """A cell with its interval on a line of its own."""
-    value, bracket, rest = html.escape(cell).partition(" [")
-    return f"{value}<small>[{rest}</small>" if bracket else value
-
-
-def _latex(text: str) -> str:
-    for special in "&%$#_{}":
-        text = text.replace(special, "\\" + special)
-    return text

@@ -37,7 +37,7 @@ def save(
     Raises:
         RunError: It cannot be written; what was there before stays.
     """
-    path = run / "checkpoints" / f"step_{step:09d}"
+    path = path_of(run, step)
     try:
         with atomic(path) as partial:
             partial.mkdir()
@@ -53,6 +53,11 @@ def save(
         ) from error
     write_text(run / "latest", path.name + "\n")
     return path
+
+
+def path_of(run: Path, step: int) -> Path:
+    """Where a run's checkpoint of a step lies."""
+    return run / "checkpoints" / f"step_{step:09d}"
 
 
 def step_of(checkpoint: Path) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import copy
-from typing import Generic, TypeVar
+from collections.abc import Iterable
 
 import torch
-from torch import nn
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # of any dimension, synchronized or not
 
-M = TypeVar("M", bound=nn.Module)
+from ctsynth.methods.base import Method
+from ctsynth.randomness import Draws
 
 
-class EMA(Generic[M]):
-    """An exponential moving average of a model's weights, with warm-up.
+class EMA:
+    """An exponential moving average of a method's weights, with warm-up.
 
     The decay at a step is min(decay, (1 + step) / (10 + step)). Without the warm-up, a decay of 0.9999 keeps 37 %
     of the random start at 10,000 steps, and samples are noise.
@@ -22,14 +24,41 @@ class EMA(Generic[M]):
         decay: Of a step.
     """
 
-    def __init__(self, model: M, decay: float) -> None:
+    def __init__(self, model: Method, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
-    def update(self, model: M, step: int) -> None:
+    def update(self, model: Method, step: int) -> None:
         """Moves the average toward the model after step ``step`` (the first is 1); buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
         for average, value in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(value)
+
+    @property
+    def has_statistics(self) -> bool:
+        """Whether there is batch normalization; its statistics are those of the raw weights until taken anew."""
+        return any(isinstance(module, BatchNorm) for module in self.model.modules())
+
+    @torch.no_grad()
+    def take_statistics(self, batches: Iterable[tuple[Tensor, Draws]]) -> None:
+        """Takes batch normalization's statistics of the averaged weights: their mean over these batches.
+
+        As OASIS does (its update_EMA), and as torch.optim.swa_utils.update_bn. Spectral norms iterate along.
+
+        Args:
+            batches: Label maps (B, H, W) int64, and what to draw them with.
+        """
+        keepers = [module for module in self.model.modules() if list(module.buffers(recurse=False))]
+        momentum = {module: module.momentum for module in keepers if isinstance(module, BatchNorm)}
+        for module in keepers:  # and no others: dropout stays off
+            module.train()
+        for norm in momentum:
+            norm.momentum = None  # a plain mean
+            norm.reset_running_stats()
+        for labels, rng in batches:
+            self.model.generate(labels, rng=rng)
+        for norm, before in momentum.items():
+            norm.momentum = before
+        self.model.eval()

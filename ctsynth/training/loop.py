@@ -1,32 +1,44 @@
-"""One loop for every method: step, log, save, show; broken and resumed it equals the unbroken one, bit for bit."""
+"""One loop for every method: step, log, save, show; broken and resumed it equals the unbroken one, bit for bit.
+
+On several ranks each does its share of every batch, and the first alone writes.
+"""
 
 from __future__ import annotations
 
-import json
 import logging
 import math
-import time
-from collections import defaultdict
-from collections.abc import Callable
+import signal
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import torch
 from torch import Tensor, nn
 
 from ctsynth import figures
 from ctsynth.batch import Batch
-from ctsynth.config import MAY_CHANGE, RunConfig
+from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.device import Precision, autocast
-from ctsynth.errors import DataError, Interrupted, RunError, UsageError
-from ctsynth.files import write_json, write_text
+from ctsynth.errors import DataError, Interrupted, UsageError
+from ctsynth.files import write_json
+from ctsynth.labels import LabelSet
 from ctsynth.methods.base import Phase
 from ctsynth.randomness import Draws, seed_of
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training import checkpoint
+from ctsynth.training.distributed import (
+    ALONE,
+    World,
+    freeze_others,
+    losses,
+    synchronize_norms,
+    unsynchronized,
+)
 from ctsynth.training.ema import EMA
+from ctsynth.training.log import MetricsLog
+from ctsynth.training.same import refuse_other_settings
 from ctsynth.training.sheet import SampleSheet
 
 log = logging.getLogger(__name__)
@@ -42,9 +54,10 @@ class Trainer:
         sheet: Draws the sample sheets; None draws none.
         device: Where.
         precision: ``bf16`` or ``fp32``.
+        world: The ranks that train it together.
 
     Raises:
-        UsageError: The run there was made with other settings.
+        UsageError: The run there was made with other settings, or the batch cannot be shared out.
     """
 
     def __init__(
@@ -56,9 +69,15 @@ class Trainer:
         *,
         device: torch.device,
         precision: Precision,
+        world: World = ALONE,
     ) -> None:
         self.run, self.settings, self.dataset, self.sheet = run, config.training, dataset, sheet
-        self.device, self.precision = device, precision
+        self.device, self.precision, self.world = device, precision, world
+        if self.settings.batch_size % (self.settings.accumulate * world.size):
+            raise UsageError(
+                f"batch_size ({self.settings.batch_size}) must divide by accumulate ({self.settings.accumulate})"
+                f" times the ranks ({world.size})"
+            )
         if len(dataset) == 0:
             raise UsageError(
                 "the store has no training slices", hint="see its manifest.json; is there an imagesTr?"
@@ -66,9 +85,11 @@ class Trainer:
         self.model = checkpoint.make_method(config).to(device).train()
         if device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = EMA(self.model, self.settings.ema)
+        self.ema = EMA(self.model, self.settings.ema) if world.is_first else None
+        synchronize_norms(self.model, world, device)
+        scale = self.settings.lr / self.model.lr if self.settings.lr else 1.0
         self.phases = [
-            replace(phase, lr=self.settings.lr or phase.lr, betas=self.settings.betas or phase.betas)
+            replace(phase, lr=phase.lr * scale, betas=self.settings.betas or phase.betas)
             for phase in self.model.phases()
         ]
         rates = {phase.name: {"lr": phase.lr, "betas": phase.betas} for phase in self.phases}
@@ -77,10 +98,12 @@ class Trainer:
             phase.name: torch.optim.Adam(phase.parameters, lr=phase.lr, betas=phase.betas, fused=True)
             for phase in self.phases
         }
-        self.log = _Log(run / "metrics.jsonl", device)
+        self.losses = losses(self.model, self.phases, world)
+        self.num_classes = LabelSet.from_json(config.labels).num_classes
+        self.log = MetricsLog(run / "metrics.jsonl", device, world)
         self.step = 0
-        self._saved_step = -1
-        if (run / "config.json").exists() or checkpoint.saved(run):
+        self._saved_step = self._statistics_step = -1
+        if world.agree(world.is_first and ((run / "config.json").exists() or bool(checkpoint.saved(run)))):
             self._resume()
         if self.settings.compile:
             for child in self.model.children():
@@ -93,15 +116,17 @@ class Trainer:
             Interrupted: A signal came and the run was saved.
             RunError: A loss is not finite, or a checkpoint cannot be written.
         """
-        checkpoint.clear_leftovers(self.run)
-        write_json(self.run / "config.json", self.config.as_json())
+        if self.world.is_first:
+            checkpoint.clear_leftovers(self.run)
+            write_json(self.run / "config.json", self.config.as_json())
         progress(self.step, "")
         self._show(stop)
         while self.step < self.settings.iterations:
-            if stop.requested or not self._optimize(stop):
+            if self._stopping(stop) or not self._optimize(stop):
                 self._halt(stop)
             self.step += 1
-            self.ema.update(self.model, self.step)
+            if self.ema is not None:
+                self.ema.update(self.model, self.step)
             last = self.step == self.settings.iterations
             due = last or self.step % self.settings.log_every == 0
             if due or self.device.type == "cpu":  # reading a GPU's numbers at each step would make it wait
@@ -114,44 +139,80 @@ class Trainer:
             self._show(stop)
         if self._saved_step != self.step:
             self._save()
-        figures.loss_curve(self.log.rows(), self.run / "loss.png")
+        if self._stopping(stop) and self.world.agree(self._due() is not None):
+            self._halt(stop)
+        if self.world.is_first:
+            figures.loss_curve(self.log.rows(), self.run / "loss.png")
+
+    def _stopping(self, stop: Stop) -> bool:
+        """Whether a signal has come to any rank; all agree."""
+        if number := self.world.agree(stop.requested or 0):
+            stop.requested = signal.Signals(number)
+        return bool(number)
 
     def _optimize(self, stop: Stop) -> bool:
         """One optimizer step of every phase; False if a signal came while parts of the batch were still to do."""
-        size = self.settings.batch_size
-        positions = list(range(self.step * size, (self.step + 1) * size))
-        batch = self.dataset.batch(
-            shuffled(len(self.dataset), self.settings.seed, positions[0], size), self.device
-        )
-        part = size // self.settings.accumulate
-        buffers = [b.clone() for b in self.model.buffers()] if self.settings.accumulate > 1 else []
+        parts = self._parts()
+        batch = self.dataset.batch([index for part in parts for index in self._slices(part)], self.device)
+        batch = replace(batch, class_pixels=self._class_pixels(batch.labels))
+        before = [b.clone() for b in self.model.buffers()] if len(parts) > 1 else []
         for phase in self.phases:
-            if len(self.phases) > 1:
-                self.model.requires_grad_(False)
-                for parameter in phase.parameters:
-                    parameter.requires_grad_(True)
             optimizer = self.optimizers[phase.name]
             optimizer.zero_grad(set_to_none=True)
-            for first in range(0, size, part):
-                if stop.requested and phase is self.phases[0]:
-                    for buffer, before in zip(self.model.buffers(), buffers, strict=False):
-                        buffer.copy_(before)  # the parts done have moved running statistics
-                    return False
-                rows = slice(first, first + part)
-                keys = [("train", self.settings.seed, phase.name, at) for at in positions[rows]]
-                torch.manual_seed(seed_of(*keys[0]))  # for layers that draw for themselves, such as dropout
-                with autocast(self.device, self.precision):
-                    some = Batch(batch.image[rows], batch.labels[rows])
-                    terms = self.model.loss(phase.name, some, Draws.at(keys, self.device))
-                (terms["loss"] / self.settings.accumulate).backward()
-                prefix = f"{phase.name}_" if len(self.phases) > 1 else ""
-                self.log.add(self.step + 1, {prefix + name: term for name, term in terms.items()}, part / size)
+            may_leave = phase is self.phases[0] and self.world.size == 1
+            if not self._backward(phase, parts, batch, stop if may_leave else None):
+                for buffer, value in zip(self.model.buffers(), before, strict=False):
+                    buffer.copy_(value)  # the parts done have moved running statistics
+                return False
             for group in optimizer.param_groups:
                 group["lr"] = phase.lr * self._factor(self.step)
-            self.log.add(self.step + 1, {f"{prefix}grad_norm": _clip(phase, self.settings.clip_norm)})
+            self._log(phase, {"grad_norm": _clip(phase, self.settings.clip_norm)})
             optimizer.step()
         self.log.steps += 1
         return True
+
+    def _backward(self, phase: Phase, parts: list[range], batch: Batch, stop: Stop | None) -> bool:
+        """The gradient of a phase, part by part; False if a signal came before the last."""
+        if len(self.phases) > 1:
+            freeze_others(self.model, phase)
+        loss, share = self.losses[phase.name], len(batch.labels) // len(parts)
+        for number, part in enumerate(parts):
+            if stop is not None and stop.requested:
+                return False
+            rows = slice(number * share, (number + 1) * share)
+            some = replace(batch, image=batch.image[rows], labels=batch.labels[rows])
+            with unsynchronized(loss, until_later=number < len(parts) - 1):
+                with autocast(self.device, self.precision):
+                    terms = loss(some, self._draws(phase.name, part))
+                (terms["loss"] / len(parts)).backward()
+            self._log(phase, terms, 1 / len(parts))
+        return True
+
+    def _log(self, phase: Phase, terms: dict[str, Tensor], weight: float = 1.0) -> None:
+        prefix = f"{phase.name}_" if len(self.phases) > 1 else ""
+        self.log.add(self.step + 1, {prefix + name: term for name, term in terms.items()}, weight)
+
+    def _parts(self) -> list[range]:
+        """This rank's positions in the run's order of slices at this step, one range a step of accumulation."""
+        size = self.settings.batch_size
+        part = size // self.settings.accumulate
+        share = part // self.world.size
+        starts = range(self.step * size + self.world.rank * share, (self.step + 1) * size, part)
+        return [range(start, start + share) for start in starts]
+
+    def _slices(self, part: range) -> list[int]:
+        return shuffled(len(self.dataset), self.settings.seed, part.start, len(part))
+
+    def _draws(self, phase: str, part: range) -> Draws:
+        keys = [("train", self.settings.seed, phase, position) for position in part]
+        torch.manual_seed(seed_of(*keys[0]))  # for layers that draw for themselves, such as dropout
+        return Draws.at(keys, self.device, group=("train", self.settings.seed, phase, "step", self.step))
+
+    def _class_pixels(self, labels: Tensor) -> Tensor:
+        """Pixels of each class in the whole batch: a scatter, for bincount would make a GPU wait."""
+        counts = torch.zeros(self.num_classes, device=labels.device)
+        flat = labels.flatten()
+        return self.world.total(counts.scatter_add_(0, flat, torch.ones_like(flat, dtype=counts.dtype)))
 
     def _factor(self, step: int) -> float:
         """What the learning rate is multiplied by at this step, the first being 0."""
@@ -165,30 +226,55 @@ class Trainer:
 
     def _save(self) -> None:
         self.log.check(checkpoint.saved(self.run))
-        state = {"step": self.step, "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()}}
-        checkpoint.save(self.run, self.step, self.model, self.ema.model, self.config, state)
-        checkpoint.prune(self.run, self.settings.keep_every)
+        if self.ema is not None:
+            self._take_statistics(self.ema)
+            self._write(self.ema)
+        self.world.wait()
         self._saved_step = self.step
         self.log.restart_clock()
 
-    def _show(self, stop: Stop) -> None:
-        """Draws the sample sheet and loss.png when they are due and not there."""
+    def _write(self, ema: EMA) -> None:
+        state = {"step": self.step, "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()}}
+        checkpoint.save(self.run, self.step, self.model, ema.model, self.config, state)
+        checkpoint.prune(self.run, self.settings.keep_every)
+
+    def _due(self) -> Path | None:
+        """The sample sheet that this step should have and has not."""
         last = self.step == self.settings.iterations
         path = self.run / "samples" / f"step_{self.step:09d}.png"
-        if (
-            self.sheet is None
-            or self.step == 0
-            or path.exists()
-            or not (last or self.step % self.settings.sample_every == 0)
-        ):
+        wanted = self.step > 0 and (last or self.step % self.settings.sample_every == 0)
+        return path if self.sheet is not None and wanted and not path.exists() else None
+
+    def _show(self, stop: Stop) -> None:
+        """Draws the sample sheet and loss.png when they are due and not there."""
+        path = self._due()
+        if path is None or self.sheet is None or self.ema is None:
             return
+        self._take_statistics(self.ema)
         try:
             with stop.interruptible():
                 self.sheet.draw(self.ema.model, path, self.step, self.settings.iterations)
         except Stopped:
-            self._halt(stop)  # the resumed run draws it
+            return  # the resumed run draws it
         figures.loss_curve(self.log.rows(), self.run / "loss.png")
         self.log.restart_clock()
+
+    def _take_statistics(self, ema: EMA) -> None:
+        """Before the averaged weights are saved or shown; always from the same batches, so that a step has one."""
+        if self._statistics_step == self.step or not ema.has_statistics:
+            return
+        size, seed = self.settings.batch_size, self.settings.seed
+
+        def batches() -> Iterator[tuple[Tensor, Draws]]:
+            for number in range(self.settings.norm_batches):
+                order = shuffled(len(self.dataset), seed, number * size, size)
+                keys = [("statistics", seed, number * size + place) for place in range(size)]
+                yield self.dataset.batch(order, self.device).labels, Draws.at(keys, self.device)
+
+        if self.settings.norm_batches:
+            with autocast(self.device, self.precision):
+                ema.take_statistics(batches())
+        self._statistics_step = self.step
 
     def _halt(self, stop: Stop) -> NoReturn:
         if self._saved_step != self.step:
@@ -200,27 +286,34 @@ class Trainer:
         )
 
     def _resume(self) -> None:
-        _refuse_other_settings(RunConfig.read(self.run / "config.json"), self.config, self.run)
-        for path in reversed(checkpoint.saved(self.run)):
-            try:
-                trainer = checkpoint.load_trainer(path)
-                checkpoint.load_weights(self.model, path / "model.safetensors")
-                checkpoint.load_weights(self.ema.model, path / "ema.safetensors")
-            except DataError as error:
-                log.warning("%s: trying the checkpoint before it", error.message)
-                continue
-            for name, optimizer in self.optimizers.items():
-                optimizer.load_state_dict(trainer["optimizers"][name])
-            self.step = self._saved_step = int(trainer["step"])
-            log.info("continuing %s at step %d", self.run, self.step)
-            break
-        else:
-            if there := checkpoint.saved(self.run):
-                raise DataError(
-                    f"{self.run}: none of its {len(there)} checkpoints can be read",
-                    hint="begin another run: --out",
-                )
+        refuse_other_settings(RunConfig.read(self.run / "config.json"), self.config, self.run)
+        there = checkpoint.saved(self.run)
+        whole = next((path for path in reversed(there) if self._load(path)), None) if self.world.is_first else None
+        found = self.world.agree(checkpoint.step_of(whole) if whole else -1)
+        if there and found < 0:
+            raise DataError(
+                f"{self.run}: none of its {len(there)} checkpoints can be read", hint="begin another run: --out"
+            )
+        if found >= 0 and not self.world.is_first and not self._load(checkpoint.path_of(self.run, found)):
+            raise DataError(f"{self.run}: step {found} can be read on rank 0 and not on {self.world.rank}")
         self.log.forget_after(self.step)
+
+    def _load(self, path: Path) -> bool:
+        """Takes up a checkpoint; False, with a warning, if it is damaged."""
+        try:
+            trainer = checkpoint.load_trainer(path)
+            checkpoint.load_weights(self.model, path / "model.safetensors")
+            if self.ema is not None:
+                checkpoint.load_weights(self.ema.model, path / "ema.safetensors")
+        except DataError as error:
+            log.warning("%s: trying the checkpoint before it", error.message)
+            return False
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(trainer["optimizers"][name])
+        self.step = self._saved_step = self._statistics_step = int(trainer["step"])
+        if self.world.is_first:
+            log.info("continuing %s at step %d", self.run, self.step)
+        return True
 
 
 def _clip(phase: Phase, largest: float) -> Tensor:
@@ -230,101 +323,3 @@ def _clip(phase: Phase, largest: float) -> Tensor:
     if largest:
         nn.utils.clip_grads_with_norm_(phase.parameters, largest, norm)
     return norm
-
-
-def _refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
-    """A run is continued with what it was begun with, or not at all."""
-
-    def flat(config: RunConfig) -> dict[str, Any]:
-        content = config.as_json()
-        training = {key: value for key, value in content.pop("training").items() if key not in MAY_CHANGE}
-        options = content.pop("options")
-        ignored = {"version", "schema", "preset", "phases"}
-        data = content.pop("data").get("digest")
-        return {k: v for k, v in content.items() if k not in ignored} | training | options | {"data": data}
-
-    old, new = flat(before), flat(now)
-    changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]
-    if changed:
-        what = ", ".join(
-            f"{key} {_brief(old.get(key))} there, {_brief(new.get(key))} here" for key in sorted(changed)[:3]
-        )
-        raise UsageError(
-            f"{run} was trained with other settings: {what}", hint="choose another run: --out runs/NAME"
-        )
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
-
-
-class _Log:
-    """metrics.jsonl: one row every ``log_every`` steps, its terms averaged on the device until then."""
-
-    def __init__(self, path: Path, device: torch.device) -> None:
-        self.path = path
-        self.steps = 0
-        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
-        self._first_bad = torch.tensor(math.inf, device=device)
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leaves what was done since the last row out of images_per_s."""
-        self._since, self._steps_before = time.perf_counter(), self.steps
-
-    def add(self, step: int, terms: dict[str, Tensor], weight: float = 1.0) -> None:
-        """Adds the terms of a step, or of a part of its batch."""
-        for name, term in terms.items():
-            value = term.detach().float()
-            self._sums[name] += value * weight
-            self._first_bad = torch.where(torch.isfinite(value), self._first_bad, self._first_bad.clamp(max=step))
-
-    def check(self, saved: list[Path]) -> None:
-        """Stops the run if a term has not been finite.
-
-        Raises:
-            RunError: It names the step and the last good checkpoint.
-        """
-        step = self._first_bad.item()
-        if step == math.inf:
-            return
-        bad = sorted(name for name, total in self._sums.items() if not math.isfinite(total.item()))
-        good = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
-        raise RunError(
-            f"{', '.join(bad)} not finite at step {step:.0f}: stopped; {good}",
-            hint="lower --lr or say --precision fp32; the same command continues from that checkpoint",
-        )
-
-    def write(self, step: int, lr: float, batch_size: int, dataset_size: int) -> dict[str, float]:
-        """Writes the row of this step and begins the next."""
-        elapsed = time.perf_counter() - self._since
-        row: dict[str, float] = {"step": step, "epoch": round(step * batch_size / dataset_size, 3)}
-        row |= {name: total.item() / max(self.steps, 1) for name, total in self._sums.items()}
-        row.setdefault("loss", sum(value for name, value in row.items() if name.endswith("_loss")))
-        row |= {"lr": lr, "images_per_s": (self.steps - self._steps_before) * batch_size / max(elapsed, 1e-9)}
-        try:
-            with self.path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise RunError(
-                f"{self.path}: cannot write it: {error.strerror}", hint="free some space; the same command goes on"
-            ) from error
-        self.steps = 0
-        self._sums.clear()
-        self.restart_clock()
-        return row
-
-    def rows(self) -> list[dict[str, float]]:
-        """Every row so far."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        return [dict(json.loads(line)) for line in lines]
-
-    def forget_after(self, step: int) -> None:
-        """Drops the rows of steps that a resumed run does again, and a line that was broken off."""
-        if self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            whole = [line for line in lines if line.endswith("}")]
-            write_text(self.path, "".join(f"{line}\n" for line in whole if json.loads(line)["step"] <= step))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from ctsynth.device import find_precision
 from ctsynth.errors import UsageError
 from ctsynth.methods import base
 from ctsynth.stop import Stop
+from ctsynth.training.distributed import ALONE, World
 from ctsynth.training.loop import Trainer
 from ctsynth.training.sheet import SampleSheet
 
@@ -49,10 +51,11 @@ def configure(
     if preset not in cls.presets:
         raise UsageError(f"{method} has no preset {preset!r}", hint=f"there are: {', '.join(cls.presets)}")
     chosen = cls.presets[preset]
-    settings = build(TrainingConfig, {**chosen.training, **training}, f"training settings of {method}")
-    settings = replace(settings, precision=find_precision(settings.precision, device))
-    own = build(cls.Options, {**chosen.options, **options}, method)
+    own = cls.settle(build(cls.Options, {**chosen.options, **options}, method))
     subjects = store.subjects("train")
+    slices = sum(subject.slices for subject in subjects)
+    settings = _training(chosen.training, training, slices, f"training settings of {method}")
+    settings = replace(settings, precision=find_precision(settings.precision, device))
     return RunConfig(
         method=method,
         size=store.size,
@@ -66,10 +69,34 @@ def configure(
             "path": str(store.root.absolute()),
             "digest": store.digest,
             "subjects": len(subjects),
-            "slices": sum(subject.slices for subject in subjects),
+            "slices": slices,
         },
         version=__version__,
     )
+
+
+def _training(preset: Mapping[str, Any], said: Mapping[str, Any], slices: int, source: str) -> TrainingConfig:
+    """The preset's training with what was said otherwise; epochs become iterations."""
+    if "iterations" in said and "epochs" in said:
+        raise UsageError("iterations and epochs: name one of the two")
+    length = {"iterations", "epochs"}
+    kept = {key: value for key, value in preset.items() if not (key in length and length & said.keys())}
+    settings = build(TrainingConfig, {**kept, **said}, source)
+    if settings.epochs is None:
+        return settings
+    return replace(settings, iterations=math.ceil(settings.epochs * slices / settings.batch_size))
+
+
+def settled(run: Path, method: str) -> dict[str, Any]:
+    """What the first start of a run decided where the method's options say ``auto``; empty for a new run."""
+    file = run / "config.json"
+    if not file.exists():
+        return {}
+    before = RunConfig.read(file)
+    if before.method != method:
+        return {}
+    left = {field.name for field in fields(base.find(method).Options) if field.default == "auto"}
+    return {key: value for key, value in before.options.items() if key in left}
 
 
 def train(
@@ -80,6 +107,7 @@ def train(
     device: torch.device,
     stop: Stop,
     progress: Callable[..., None] = lambda done, note="": None,
+    world: World = ALONE,
 ) -> None:
     """Trains a run, or continues it.
 
@@ -90,14 +118,17 @@ def train(
         device: Where.
         stop: Tells when to save and stop.
         progress: Called with the steps done and a few words.
+        world: The ranks that train it together; call it on each.
 
     Raises:
         Interrupted: A signal came and the run was saved.
         RunError: A loss is not finite, or a checkpoint cannot be written.
     """
     precision = config.training.precision
-    test = SliceDataset(store, "test")
-    shown = test if len(test) else SliceDataset(store, "train")
-    sheet = SampleSheet(shown, store.labels, device=device, precision=precision)
-    trainer = Trainer(run, config, SliceDataset(store, "train"), sheet, device=device, precision=precision)
-    trainer.train(stop, progress)
+    sheet = None
+    if world.is_first:
+        test = SliceDataset(store, "test")
+        shown = test if len(test) else SliceDataset(store, "train")
+        sheet = SampleSheet(shown, store.labels, device=device, precision=precision)
+    dataset = SliceDataset(store, "train")
+    Trainer(run, config, dataset, sheet, device=device, precision=precision, world=world).train(stop, progress)

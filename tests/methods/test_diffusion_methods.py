@@ -9,14 +9,27 @@ from ctsynth.errors import UsageError
 from ctsynth.methods import base
 from ctsynth.randomness import Draws
 
-METHODS = ["ddpm-concat", "ddpm-mask", "ddpm-edge"]
+METHODS = {
+    "ddpm-concat": {},
+    "ddpm-mask": {"encoder_channels": 8},
+    "ddpm-edge": {"encoder_channels": 8},
+    "sdm": {"head_channels": 8},
+}
+"""What each takes beside the options of them all, small."""
 
 
 def make(name, size=16, **options):
     cls = base.find(name)
-    guided = {} if name == "ddpm-concat" else {"encoder_channels": 8}
     torch.manual_seed(0)
-    return cls(build(cls.Options, OPTIONS | guided | options, name), num_classes=4, size=size)
+    return cls(build(cls.Options, OPTIONS | METHODS[name] | options, name), num_classes=4, size=size)
+
+
+def make_random(name, **options):
+    """With weights that say something of every input."""
+    model = make(name, **options).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
 
 
 def batch_of(count=4, size=16):
@@ -59,28 +72,110 @@ def test_the_first_loss_is_that_of_saying_zero_and_training_lowers_it(name):
 
 
 @pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
 @pytest.mark.parametrize("sampler", ["dpm++", "ddim", "ddpm"])
-def test_a_mask_is_encoded_once_for_all_steps(name, sampler):
-    model, calls = make(name).eval(), {"conditioner": 0, "unet": 0}
+def test_a_mask_is_encoded_once_for_all_steps(name, sampler, guidance):
+    model, calls = make(name, label_dropout=0.2).eval(), {"conditioner": 0, "unet": 0}
     for part in calls:
         getattr(model, part).register_forward_hook(lambda *_, part=part: calls.update({part: calls[part] + 1}))
-    image = model.generate(batch_of().labels, rng=draws(4), sampler=SamplerConfig(name=sampler, steps=7))
+    run = SamplerConfig(name=sampler, steps=7, guidance=guidance)
+    image = model.generate(batch_of().labels, rng=draws(4), sampler=run)
     assert calls == {"conditioner": 1, "unet": 7}
     assert image.shape == (4, 1, 16, 16)
     assert image.abs().max() <= 1
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_the_label_map_matters_and_its_batch_does_not(name):
-    model = make(name).eval()
-    for parameter in model.parameters():
-        torch.nn.init.normal_(parameter, std=0.1)
+@pytest.mark.parametrize("guidance", [1.0, 1.5])
+def test_the_label_map_matters_and_its_batch_does_not(name, guidance):
+    model, run = make_random(name, label_dropout=0.2), SamplerConfig(steps=3, guidance=guidance)
     labels = batch_of().labels
-    together = model.generate(labels, rng=draws(4), sampler=SamplerConfig(steps=3))
-    alone = model.generate(labels[2:3], rng=draws(1, first=2), sampler=SamplerConfig(steps=3))
+    together = model.generate(labels, rng=draws(4), sampler=run)
+    alone = model.generate(labels[2:3], rng=draws(1, first=2), sampler=run)
     torch.testing.assert_close(together[2:3], alone, atol=1e-4, rtol=0)
-    other = model.generate(labels.roll(1, 0), rng=draws(4), sampler=SamplerConfig(steps=3))
+    assert torch.equal(together, model.generate(labels, rng=draws(4), sampler=run))
+    other = model.generate(labels.roll(1, 0), rng=draws(4), sampler=run)
     assert (together - other).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_half_precision_changes_the_loss_by_rounding(name):
+    model = make_random(name)
+    exact = model.loss("denoiser", batch_of(), draws(4))["mse"].item()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert model.loss("denoiser", batch_of(), draws(4))["mse"].item() == pytest.approx(exact, rel=0.02)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_label_dropout_hides_the_maps_of_the_slices_it_draws_and_no_others(name):
+    model, batch = make_random(name, label_dropout=0.5), batch_of(8)
+    dropped = draws(8).uniform("label dropout") < 0.5
+    assert 0 < dropped.sum() < 8
+    for row in range(8):
+        labels = batch.labels.clone()
+        labels[row] = batch.labels[row].T
+        before, after = (
+            model.loss("denoiser", Batch(batch.image, maps), draws(8))["loss"] for maps in (batch.labels, labels)
+        )
+        assert torch.equal(before, after) == dropped[row].item()
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("patch", [1, 2])
+def test_the_null_map_is_zeros_and_has_no_edges(name, patch):
+    labels = batch_of(2).labels
+    conditioner = make(name, patch=patch).conditioner
+    inputs = []
+    if hasattr(conditioner, "encoder"):
+        conditioner.encoder.register_forward_pre_hook(lambda _, args: inputs.append(args[0]))
+    conditioning = conditioner(labels, torch.tensor([False, True]))
+    read = [x for x in (conditioning.concat, conditioning.segmap, *inputs) if x is not None]
+    assert read
+    for channels in read:
+        assert torch.count_nonzero(channels[0]) == 0 < torch.count_nonzero(channels[1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("prediction", ["epsilon", "v"])
+def test_guidance_goes_on_from_the_null_prediction_in_equal_steps_and_keeps_the_variance(name, prediction):
+    model = make_random(name, label_dropout=0.2, prediction=prediction)
+    labels, x_t = batch_of().labels, draws(4).normal("x_t", (1, 16, 16))
+    timesteps = torch.tensor([5, 90, 500, 800])
+    with torch.no_grad():
+        null, plain, guided = (model.denoiser(labels, scale)(x_t, timesteps) for scale in (0.0, 1.0, 1.5))
+        others = model.denoiser(labels.roll(1, 0), 0.0)(x_t, timesteps)
+    # x_0 is affine in the prediction, so guiding it is guiding the prediction
+    torch.testing.assert_close(guided[0] - null[0], 1.5 * (plain[0] - null[0]), rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(null[0], others[0], rtol=0, atol=0)
+    assert (plain[0] - null[0]).abs().amax() > 0.01
+    torch.testing.assert_close(guided[1], plain[1])
+
+
+@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("guidance", [0.0, 0.99, 1.5])
+def test_guidance_needs_a_model_that_was_trained_without_label_maps_too(name, guidance):
+    with pytest.raises(UsageError, match="label dropout") as refused:
+        make(name).generate(batch_of().labels, rng=draws(4), sampler=SamplerConfig(steps=2, guidance=guidance))
+    assert "--set label_dropout=0.2" in refused.value.hint
+
+
+@pytest.mark.parametrize("guidance", [-0.5, float("nan"), float("inf")])
+def test_a_guidance_that_cannot_be_is_refused(guidance):
+    with pytest.raises(UsageError, match=r"--guidance must be 0 or more, not"):
+        SamplerConfig(guidance=guidance)
+
+
+def test_label_dropout_is_refused_where_zeros_are_a_class():
+    with pytest.raises(UsageError, match="onehot"):
+        make("ddpm-concat", mask_encoding="index", label_dropout=0.1)
+
+
+def test_attention_where_there_is_no_feature_map_is_said(caplog):
+    make("sdm", attention=[8, 4])  # patches of 2 pixels: the sides are 8 and 4
+    assert caplog.messages == []
+    make("sdm", attention=[16, 8, 5])
+    (message,) = caplog.messages
+    assert message == "attention: no feature map has a side of 16 or 5; at slices of 16 x 16 theirs are 8, 4"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +188,13 @@ def test_the_label_map_matters_and_its_batch_does_not(name):
         ("ddpm-concat", "res_blocks", 0),
         ("ddpm-concat", "heads", 3),
         ("ddpm-concat", "heads", 0),
+        ("ddpm-concat", "head_channels", 32),  # heads says so already
+        ("sdm", "heads", 4),
+        ("sdm", "head_channels", 0),
+        ("sdm", "head_channels", 48),
         ("ddpm-concat", "dropout", 1.5),
+        ("ddpm-concat", "label_dropout", 1.0),
+        ("sdm", "label_dropout", -0.1),
         ("ddpm-concat", "patch", 0),
         ("ddpm-concat", "timesteps", 20),
         ("ddpm-concat", "prediction", "x0"),

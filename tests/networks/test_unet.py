@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from ctsynth.methods import base
-from ctsynth.networks.blocks import timestep_embedding
+from ctsynth.networks.blocks import ResBlock, timestep_embedding
 from ctsynth.networks.conditioning import MaskEncoder
 from ctsynth.networks.unet import UNet
 
@@ -22,6 +22,20 @@ CONCAT_INDEX, CONCAT_ONEHOT = 124_050_946, 124_069_378
 GUIDANCE = 3_513_856 + 369_024 + 9 * 212_992 + 2 * 640 + 10 * 212_992
 WITHOUT_MASK = CONCAT_ONEHOT - 17 * 9 * 128
 
+# SDM of c = 128 channels, K = 17 classes. T = 4c; a residual block with time R'(a, b) = R(a, b) + 2b (T + 1). In a
+# SPADE block P(a, b) the norms' 2a + 2b become N(a) + N(b), N(w) = 9 * 128 K + 128 + 2w (9 * 128 + 1). An
+# attention has A(w) = 2w + 4w (w + 1). (u, w) are (2c, 4c).
+#   encoder: 4 R'(c, c) + R'(c, u) + 3 R'(u, u) + R'(u, w) + 3 R'(w, w) = 27_160_576
+#   halving: 2 R'(c, c) + 2 R'(u, u) + R'(w, w) = 8_988_672
+#   middle: 2 P(w, w) = 15_291_392
+#   decoder: 5 P(2w, w) + P(w + u, w) + P(w + u, u) + 4 P(2u, u) + P(u + c, u) + P(u + c, c) + 5 P(2c, c)
+#       = 102_480_640
+#   doubling: 2 P(w, w) + 2 P(u, u) + P(c, c) = 21_673_472
+#   attention at 32 (u), 16, 8 and in the middle (w): 5 A(u) + 11 A(w) = 12_886_528
+#   time, first convolution, last norm and convolution: c T + T + T T + T + 10c + 2c + 18c + 2 = 332_546
+# The sum, and that of c = 256, are those of the official UNetModel with in_channels 1 and out_channels 2.
+SDM, SDM_OFFICIAL = 188_813_826, 652_876_290
+
 
 @pytest.mark.parametrize(
     ("method", "options", "count"),
@@ -30,6 +44,8 @@ WITHOUT_MASK = CONCAT_ONEHOT - 17 * 9 * 128
         ("ddpm-concat", {"mask_encoding": "onehot"}, CONCAT_ONEHOT),
         ("ddpm-mask", {}, WITHOUT_MASK + GUIDANCE + 9_856),
         ("ddpm-edge", {}, CONCAT_ONEHOT + GUIDANCE + 640),
+        ("sdm", {}, SDM),
+        ("sdm", {"channels": 256}, SDM_OFFICIAL),
     ],
 )
 def test_the_papers_networks_have_exactly_these_parameters(method, options, count):
@@ -50,6 +66,15 @@ def test_attention_of_the_papers_network_is_at_16_and_8_and_in_the_middle():
     assert unet.middle_in.attention.heads == 4
 
 
+def test_attention_of_sdm_is_at_32_16_and_8_with_64_channels_a_head():
+    cls = base.find("sdm")
+    with torch.device("meta"):
+        unet = cls(cls.Options(), num_classes=17, size=256).unet
+    heads = [getattr(stage.attention, "heads", 0) for stage in unet.encoder]
+    assert heads == [0, 0, 0, 0, 0, 0, 4, 4, 8, 8, 8, 8]
+    assert unet.middle_in.attention.heads == 8
+
+
 def test_the_mask_encoder_has_five_taps_each_before_its_downsampling():
     cls = base.find("ddpm-mask")
     with torch.device("meta"):
@@ -60,26 +85,42 @@ def test_the_mask_encoder_has_five_taps_each_before_its_downsampling():
 
 
 @pytest.mark.parametrize("joined", [(), (4, 8)])
-def test_an_untrained_network_says_zero(joined):
+@pytest.mark.parametrize("resblock_updown", [False, True])
+@pytest.mark.parametrize("classes", [0, 5])
+def test_an_untrained_network_says_zero(joined, resblock_updown, classes):
     unet = UNet(
-        3, 2, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[2], feature_channels=joined
-    )
+        3, 2, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[2], feature_channels=joined,
+        resblock_updown=resblock_updown, segmap_channels=classes,
+    )  # fmt: skip
     features = [torch.randn(2, channels, 16 // 2**n, 16 // 2**n) for n, channels in enumerate(joined)]
-    out = unet(torch.randn(2, 3, 16, 16), torch.tensor([0, 999]), features)
+    segmap = torch.randn(2, classes, 16, 16) if classes else None
+    out = unet(torch.randn(2, 3, 16, 16), torch.tensor([0, 999]), features, segmap)
     assert out.shape == (2, 2, 16, 16)
     assert torch.count_nonzero(out) == 0
 
 
-def test_every_feature_map_reaches_the_output():
+@pytest.mark.parametrize("resblock_updown", [False, True])
+def test_every_feature_map_and_the_label_map_reach_the_output(resblock_updown):
     torch.manual_seed(0)
     unet = UNet(
-        1, 1, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[], feature_channels=(4, 4)
-    )
+        1, 1, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[], feature_channels=(4, 4),
+        resblock_updown=resblock_updown, segmap_channels=3,
+    )  # fmt: skip
     for parameter in unet.parameters():
         torch.nn.init.normal_(parameter, std=0.2)
     features = [torch.randn(1, 4, 16 // 2**n, 16 // 2**n, requires_grad=True) for n in range(2)]
-    unet(torch.randn(1, 1, 16, 16), torch.tensor([3]), features).square().sum().backward()
-    assert all(map_.grad.abs().min() > 0 for map_ in features)
+    segmap = torch.randn(1, 3, 16, 16, requires_grad=True)
+    unet(torch.randn(1, 1, 16, 16), torch.tensor([3]), features, segmap).square().sum().backward()
+    assert all(map_.grad.abs().min() > 0 for map_ in [*features, segmap])
+
+
+@pytest.mark.parametrize("segmap_channels", [0, 3])
+def test_a_residual_block_averages_2_by_2_pixels_on_the_way_down_and_repeats_them_on_the_way_up(segmap_channels):
+    x, segmap = torch.randn(2, 8, 4, 4), torch.randn(2, 3, 8, 8) if segmap_channels else None
+    down, up = (ResBlock(8, 8, segmap_channels=segmap_channels, resample=way) for way in ("down", "up"))
+    repeated = up(x, None, segmap)  # the second convolution is zero: what is left is the input, resampled
+    assert torch.equal(repeated, x.repeat_interleave(2, -1).repeat_interleave(2, -2))
+    torch.testing.assert_close(down(repeated, None, segmap), x)
 
 
 def test_an_encoder_of_no_time_gives_each_slice_its_own_features():

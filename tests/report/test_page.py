@@ -1,3 +1,5 @@
+import csv
+import io
 import json
 import re
 import shutil
@@ -11,6 +13,7 @@ from scored import make_store, write_synthetic
 from ctsynth import figures
 from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
+from ctsynth.report import paper
 from ctsynth.report.page import build_report
 from ctsynth.scoring import score
 
@@ -66,6 +69,10 @@ def folder(tmp_path, small_case):
     return tmp_path
 
 
+def read_csv(path):
+    return list(csv.DictReader(io.StringIO(path.read_text(encoding="utf-8"))))
+
+
 def read(path):
     return Page(path.read_text(encoding="utf-8"))
 
@@ -73,7 +80,8 @@ def read(path):
 def test_the_page_shows_every_section(folder):
     page = read(build_report([folder / "samples"], folder / "report"))
     assert page.headings == [
-        "Scores", "Left out", "Slices", "Organs", "Training", "Subjects", "Settings and versions"
+        "Scores", "Left out", "Beside the paper", "By iterations and method", "Slices", "Organs", "Training",
+        "Subjects", "Settings and versions",
     ]  # fmt: skip
     text = " ".join(page.text)
     for words in (
@@ -85,6 +93,12 @@ def test_the_page_shows_every_section(folder):
         "-100 HU",
         "ddpm-mask",
         "numpy",
+        "Table 1.",
+        "93.5",
+        "Table 2.",
+        "93.9",
+        "Figure 4.",
+        "Mask-guided DDPM",
     ):
         assert words in text
 
@@ -95,7 +109,10 @@ def test_the_page_loads_nothing_from_anywhere(folder):
     assert all(place.startswith(("data:", "#")) for place in page.loads)
     content = (folder / "report" / "index.html").read_text()
     assert not re.search(r"@import|url\((?!#)|<script|<iframe|<object", content)
-    assert set(re.findall(r"https?://[^\s\"'<]+", content)) <= {
+    tags = " ".join(
+        re.findall(r"<[^>]*>", content)
+    )  # in texts an address, of missing weights for one, loads nothing
+    assert set(re.findall(r"https?://[^\s\"'<]+", tags)) <= {
         "http://www.w3.org/2000/svg", "http://www.w3.org/1999/xlink"
     }  # fmt: skip
 
@@ -104,7 +121,8 @@ def test_tables_and_figures_lie_beside_the_page(folder):
     build_report([folder / "samples" / "scores.json"], folder / "report")
     names = {path.name for path in (folder / "report").iterdir()}
     assert names == {
-        "index.html", "scores.csv", "scores.md", "scores.tex", "slices-ddpm-mask.png", "loss-ddpm-mask.png"
+        "index.html", "scores.csv", "scores.md", "scores.tex", "slices-ddpm-mask.png", "loss-ddpm-mask.png",
+        "table-1.csv", "table-1.md", "table-1.tex", "table-2.csv", "table-2.md", "table-2.tex", "figure-4.png",
     }  # fmt: skip
     with Image.open(folder / "report" / "slices-ddpm-mask.png") as sheet:
         assert sheet.width >= 4 * 128
@@ -166,7 +184,8 @@ def test_several_systems_stand_in_one_table_with_the_best_in_bold(folder):
         voxels = stack(np.asarray(subject.ct()))
         Volume(voxels, stacked_geometry(subject.geometry, store.size)).save(perfect / f"{subject.name}.nii.gz")
     score(perfect, store, "test").save(perfect / "scores.json")
-    build_report([folder / "samples", perfect, perfect], folder / "report")
+    shutil.copytree(perfect, folder / "again")
+    build_report([folder / "samples", perfect, folder / "again", perfect / "scores.json"], folder / "report")
     table = (folder / "report" / "scores.md").read_text().splitlines()
     assert [line.split(" | ")[0].strip("| ") for line in table[2:]] == ["ddpm-mask", "oasis (1)", "oasis (2)"]
     assert "**1.000 [1.000 to 1.000]**" in table[3]
@@ -175,6 +194,40 @@ def test_several_systems_stand_in_one_table_with_the_best_in_bold(folder):
     assert "oasis (1),psnr,,,,,0,slices,dB" in csv
     page = read(folder / "report" / "index.html")
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_a_folder_of_checkpoints_is_the_study_of_iterations(folder):
+    store = Store.open(folder / "out")
+    for method in ("ddpm-mask", "ddpm-edge"):
+        for iterations in (1000, 50, 200):
+            record = {"method": method, "iterations": iterations, "sampler": {"name": "ddim", "steps": 9}}
+            record["model"] = str(folder / "runs" / "mask" / "checkpoints" / f"step_{iterations}")
+            samples = write_synthetic(folder / "study" / method / f"step_{iterations}", store, record=record)
+            score(samples, store, "test").save(samples / "scores.json")
+    build_report([folder / "study"], folder / "report")
+    names = {path.name for path in (folder / "report").iterdir()}
+    assert {"figure-3.png", "figure-4.png"} <= names
+    assert {name for name in names if name.startswith("loss-")} == {"loss-ddpm-edge.png"}  # one run, drawn once
+    table = read_csv(folder / "report" / "table-1.csv")
+    assert [(row["method"], row["iterations"]) for row in table if row["source"] == "ctsynth"] == [
+        (title, iterations)
+        for iterations in ("50", "200", "1000")
+        for title in ("Mask-guided DDPM", "Edge-guided DDPM")
+    ]
+    last = read_csv(folder / "report" / "table-2.csv")
+    assert {row["iterations"] for row in last if row["source"] == "ctsynth"} == {"1000"}
+    page = read(folder / "report" / "index.html")
+    assert "Figure 3. Mask, slices drawn after more and more iterations, real" in page.text
+    assert len(page.ids) == len(set(page.ids))
+
+
+def test_numbers_of_the_paper_that_a_user_fills_in_are_shown(folder):
+    content = json.loads(paper.NUMBERS.read_text())
+    content["tables"]["2"]["rows"][0]["values"]["fid"] = "123.40"
+    (folder / "mine.json").write_text(json.dumps(content))
+    build_report([folder / "samples"], folder / "report", paper_numbers=folder / "mine.json")
+    table = read_csv(folder / "report" / "table-2.csv")
+    assert [row["FID"] for row in table if row["method"] == "Pix2Pix"] == ["123.40"]
 
 
 def test_text_from_outside_is_escaped(folder):

@@ -5,13 +5,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from trained import CPU, both_splits, fit
+from trained import CPU, OPTIONS, both_splits, fit
 
 from ctsynth import figures
 from ctsynth.data.loader import SliceDataset
 from ctsynth.errors import RunError, UsageError
+from ctsynth.methods import base
+from ctsynth.methods.base import Preset
 from ctsynth.training import checkpoint
 from ctsynth.training.ema import EMA
+from ctsynth.training.run import configure
 
 
 @pytest.fixture
@@ -143,3 +146,26 @@ def test_the_average_follows_the_model_with_a_warm_up():
     assert ema.model.weight.item() == pytest.approx(expected)
     assert ema.model.weight.item() == pytest.approx(199 - 0.9 / 0.1, rel=1e-3)  # lags by d / (1 - d) steps
     assert not ema.model.weight.requires_grad
+
+
+def test_epochs_are_counted_in_slices(store, tmp_path):
+    training = {"epochs": 3, "batch_size": 5, "iterations": None}
+    config = configured(store, **training)
+    assert config.training.iterations == 8  # 3 passes over 12 slices are 36, in batches of 5
+    assert config.training.epochs == 3
+
+
+def test_what_is_said_of_the_length_replaces_the_presets(store, monkeypatch):
+    cls = base.find("ddpm-concat")
+    monkeypatch.setattr(cls, "presets", {"paper": Preset({}, {"epochs": 300})})
+    assert configured(store, iterations=7).training.epochs is None
+    assert configured(store, iterations=7).training.iterations == 7
+    assert configured(store, iterations=None).training.iterations == 300 * 12 // 4
+    assert configured(store, iterations=None, epochs=1).training.iterations == 3
+    with pytest.raises(UsageError, match="name one of the two"):
+        configured(store, iterations=7, epochs=1)
+
+
+def configured(store, **training):
+    said = {"batch_size": 4} | {key: value for key, value in training.items() if value is not None}
+    return configure(store, "ddpm-concat", preset="paper", options=OPTIONS, training=said, device=CPU)

@@ -10,7 +10,7 @@ import time
 
 import pytest
 import torch
-from trained import CPU, both_splits, ctsynth, fit, settings, weights
+from trained import CPU, SMALL, both_splits, ctsynth, fit, settings, weights
 
 from ctsynth.errors import Interrupted
 from ctsynth.stop import Stop
@@ -107,17 +107,20 @@ class Asked(Stop):
         pass
 
 
+DROPOUT = {"options": {"dropout": 0.2}}
 CASES = [
-    ("ddpm-concat", {}),
-    ("ddpm-concat", {"accumulate": 2}),
-    ("toy-gan", {}),
-    ("toy-gan", {"accumulate": 2}),
+    ("ddpm-concat", DROPOUT),
+    ("ddpm-concat", DROPOUT | {"accumulate": 2}),
+    ("toy-gan", DROPOUT),
+    ("toy-gan", DROPOUT | {"accumulate": 2}),
+    *((method, {}) for method in SMALL),
 ]
 
 
 @pytest.mark.parametrize(("method", "training"), CASES)
-def test_stopped_and_continued_is_unbroken(store, tmp_path, toy_gan, method, training):
-    training = training | {"options": {"dropout": 0.2}, "save_every": 100}
+def test_stopped_and_continued_is_unbroken(tmp_path, small_case, toy_gan, method, training):
+    store = both_splits(tmp_path / "out", small_case, size=32 if method in SMALL else 16)
+    training = training | {"save_every": 100}
     whole = fit(store, tmp_path / "whole", method, **training)
     for after in (1, 2, 4, 5, 7, 10):  # before a step, within it, in its second phase
         broken = tmp_path / f"broken{after}"
@@ -131,10 +134,10 @@ def test_stopped_and_continued_is_unbroken(store, tmp_path, toy_gan, method, tra
 
 def test_a_stop_within_a_batch_leaves_the_step_undone(store, tmp_path, toy_gan):
     whole = fit(store, tmp_path / "whole", toy_gan, iterations=1, accumulate=4)
-    for parts in range(4):  # of the second step: a step looks once, then once a part of each of its two phases
+    for parts in range(4):  # of the second step: a step looks once, then once a part of its first phase
         run = tmp_path / f"run{parts}"
         with pytest.raises(Interrupted, match="at step 1"):
-            fit(store, run, toy_gan, stop=Asked(10 + parts), accumulate=4, save_every=100)
+            fit(store, run, toy_gan, stop=Asked(6 + parts), accumulate=4, save_every=100)
         assert weights(run, 1) == weights(whole, 1)
 
 

@@ -1,0 +1,124 @@
+"""``ctsynth weights``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from ctsynth.cli import console
+
+
+def command(
+    action: Annotated[
+        Literal["list", "verify", "import"],
+        typer.Argument(help="Say what is here, check that it is intact, or take files in.", show_default="list"),
+    ] = "list",
+    what: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME|FILE",
+            help="Names to list or verify, as inception; files to import.",
+            show_default="all that ctsynth knows; verify: all that are here",
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say which pretrained weights are here, and bring them without internet.
+
+    ctsynth downloads nothing. Inception (FID, KID) and VGG-19 (SPADE) are looked
+    for in the folders of $CTSYNTH_WEIGHTS, in ctsynth's own folder and in torch
+    hub's cache, TotalSegmentator's (Dice) in $TOTALSEG_HOME_DIR. A file whose
+    SHA-256 is not the published one is never used.
+
+        ctsynth weights list
+
+        ctsynth weights import pt_inception-2015-12-05-6726825d.pth
+
+        ctsynth weights verify inception && ctsynth score samples
+
+    The list has the command that fetches each file on a machine with internet.
+    Files are imported into the first folder of $CTSYNTH_WEIGHTS, or ctsynth's
+    own. Verify ends with 2 if a file is damaged, or one that was named is
+    missing.
+    """
+    from json import dumps
+
+    names = what or []
+    if action == "import":
+        found = _import([Path(name) for name in names])
+    else:
+        found = _verify(names) if action == "verify" else _list(names)
+    console.echo(dumps(found, indent=2) if as_json else _told(found))
+
+
+def _list(names: list[str]) -> dict[str, Any]:
+    from ctsynth import weights
+
+    found = {name: _file(name) for name in names or weights.TABLE}
+    return {
+        "folders": [str(folder) for folder in weights.folders()],
+        "weights": found | ({} if names else {f"totalsegmentator {task}": _task(task) for task in weights.TASKS}),
+    }
+
+
+def _verify(names: list[str]) -> dict[str, Any]:
+    from ctsynth import weights
+    from ctsynth.errors import DataError
+
+    found = {name: _file(name) for name in names or weights.TABLE if names or weights.find(name)}
+    for name, entry in found.items():
+        if entry["problem"]:
+            raise DataError(f"{name}: {entry['problem']}", hint=entry["remedy"])
+    return {"weights": found}
+
+
+def _import(paths: list[Path]) -> dict[str, Any]:
+    from ctsynth import weights
+    from ctsynth.errors import UsageError
+
+    if not paths:
+        raise UsageError("no file to import", hint="ctsynth weights import FILE")
+    return {"imported": [str(weights.import_file(path)) for path in paths]}
+
+
+def _file(name: str) -> dict[str, Any]:
+    from ctsynth import weights
+
+    problem, path = weights.missing(name), weights.find(name)
+    entry = weights.TABLE[name]
+    return {
+        "state": "ready" if not problem else "damaged" if path else "missing",
+        "purpose": entry.purpose,
+        "path": str(path) if path else None,
+        "sha256": entry.sha256,
+        "bytes": entry.size,
+        "url": entry.url,
+        "problem": problem,
+        "remedy": weights.remedy(name) if problem else "",
+    }
+
+
+def _task(task: str) -> dict[str, Any]:
+    from ctsynth import weights
+
+    problem = weights.task_missing(task)
+    return {
+        "state": "missing" if problem else "there",  # nobody publishes what its files' SHA-256 should be
+        "purpose": "Dice of the organs",
+        "path": str(weights.task_root()),
+        "problem": problem,
+        "remedy": weights.task_remedy(task) if problem else "",
+    }
+
+
+def _told(found: dict[str, Any]) -> str:
+    if "imported" in found:
+        return "\n".join(found["imported"])
+    lines = []
+    for name, entry in found["weights"].items():
+        lines.append(f"{name}: {entry['state']}. {entry['purpose']}")
+        shown = ("path", "sha256", "problem", "remedy")
+        lines += [f"  {key:<8} {entry[key]}" for key in shown if entry.get(key)]
+    return "\n".join(lines) or "no weights are here: see ctsynth weights list"

@@ -1,0 +1,1 @@
+"""Programs that find organs in a CT: TotalSegmentator, or masks that some program has left on disk."""

@@ -1,0 +1,124 @@
+"""What a segmenter is, and how its classes become those of a label set: by name, never by number."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.volume import Volume
+from ctsynth.errors import DataError, UsageError
+from ctsynth.labels import BACKGROUND, LabelClass, LabelSet
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Segmentation:
+    """What a segmenter found in a volume.
+
+    Args:
+        voxels: (X, Y, Z) uint8 ids of the label set that was asked for; what it has no class for is body.
+        classes: The ids that were looked for. Another one was not: that it is missing says nothing.
+    """
+
+    voxels: NDArray[np.uint8]
+    classes: frozenset[int]
+
+
+class Segmenter(Protocol):
+    """Finds organs in CT volumes.
+
+    Attributes:
+        name: What to call it in tables.
+        version: Of the program; empty where it is unknown.
+        settings: All else that its masks depend on.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+    @property
+    def version(self) -> str: ...  # noqa: D102
+    @property
+    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
+
+    def segment(self, volume: Volume, labels: LabelSet, subject: str) -> Segmentation:
+        """The organs of a volume, on its grid.
+
+        Args:
+            volume: HU.
+            labels: What the ids of the result shall mean.
+            subject: Whose it is, for messages, and for segmenters that look masks up.
+
+        Raises:
+            DataError: The volume cannot be segmented.
+        """
+
+
+def named(names: Mapping[int, str], source: str) -> LabelSet:
+    """A label set of a segmenter's own classes; background, id 0, is left out."""
+    classes = (
+        LabelClass(id=n, name=name, color="#000000") for n, name in sorted(names.items()) if n != BACKGROUND
+    )
+    return LabelSet(source, tuple(classes))
+
+
+def translate(voxels: NDArray[Any], own: LabelSet, labels: LabelSet, source: str) -> Segmentation:
+    """Masks in the ids of one label set brought to another's by name.
+
+    Args:
+        voxels: (X, Y, Z), whole numbers.
+        own: What they mean.
+        labels: What they shall mean.
+        source: Of the masks, for messages.
+
+    Raises:
+        DataError: A value is not in the set, or the sets share no class.
+    """
+    mapping = labels.mapping_from(own) if own.as_json() != labels.as_json() else {n: n for n in [0, *own.names]}
+    table = np.full(256, -1, np.int16)
+    table[list(mapping)] = list(mapping.values())
+    found = np.empty(voxels.shape, np.uint8, order="F")
+    for z in range(voxels.shape[2]):  # by slices: indices take eight times the memory of the labels
+        index = voxels[:, :, z].astype(np.uint8)
+        plane = table[index]
+        wrong = (index != voxels[:, :, z]) | (plane < 0)
+        if wrong.any():
+            raise DataError(
+                f"{source}: holds {voxels[:, :, z][wrong][0]:g}, which is no class of {own.name}",
+                hint="name the label set of these masks",
+            )
+        found[:, :, z] = plane
+    return Segmentation(found, frozenset(mapping.values()) - {BACKGROUND, labels.body_id})
+
+
+def find(name: str, *, device: str = "auto") -> Segmenter:
+    """The segmenter of that name.
+
+    Args:
+        name: ``totalsegmentator``, ``totalsegmentator-fast``, or a folder of masks.
+        device: ``cuda``, ``mps`` or ``cpu``; ``auto`` is a GPU, and never the CPU.
+
+    Raises:
+        UsageError: There is none of that name, or it cannot be had here.
+    """
+    from ctsynth.metrics.segmenters.masks import MaskFolder
+    from ctsynth.metrics.segmenters.totalsegmentator import TASKS, TotalSegmentator
+
+    mode = name.removeprefix("totalsegmentator").removeprefix("-") or "default"
+    if name.startswith("totalsegmentator") and mode in TASKS:
+        return TotalSegmentator(mode, device)
+    folder = Path(name)
+    if (folder / "config.json").is_file():
+        raise UsageError(
+            f"{name}: this is a training run; this version reads no segmenter from one",
+            hint="say totalsegmentator, or name a folder of masks that your segmenter wrote",
+        )
+    if folder.is_dir():
+        return MaskFolder(folder)
+    raise UsageError(
+        f"no segmenter is called {name!r}, and there is no such folder",
+        hint="there are: totalsegmentator, totalsegmentator-fast, or a folder of masks SUBJECT.nii.gz",
+    )

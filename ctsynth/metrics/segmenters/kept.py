@@ -1,0 +1,80 @@
+"""Masks that are made once: for a run that was broken off, and for the real volumes, which all methods share."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ctsynth.data.volume import Volume
+from ctsynth.errors import DataError
+from ctsynth.files import read_json, write_json
+from ctsynth.labels import LabelSet
+from ctsynth.metrics.segmenters.base import Segmentation, Segmenter
+
+log = logging.getLogger(__name__)
+
+
+class Kept:
+    """A segmenter whose masks stay in a folder, SUBJECT.nii.gz, and are used again for the same volume.
+
+    The same is: equal voxels, grid, segmenter, version, settings and label set, by a SHA-256 in SUBJECT.json.
+
+    Args:
+        segmenter: What makes them.
+        folder: Where they stay.
+    """
+
+    def __init__(self, segmenter: Segmenter, folder: Path) -> None:
+        self._segmenter, self._folder = segmenter, folder
+
+    @property
+    def name(self) -> str:
+        """Of the segmenter."""
+        return self._segmenter.name
+
+    @property
+    def version(self) -> str:
+        """Of the segmenter."""
+        return self._segmenter.version
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Of the segmenter."""
+        return self._segmenter.settings
+
+    def segment(self, volume: Volume, labels: LabelSet, subject: str) -> Segmentation:
+        """The organs of a volume, from the folder or made now.
+
+        Raises:
+            DataError: The volume cannot be segmented.
+            RunError: The folder cannot be written to.
+        """
+        mask, record = self._folder / f"{subject}.nii.gz", self._folder / f"{subject}.json"
+        key = self._key(volume, labels)
+        if mask.is_file() and record.is_file():
+            try:
+                content = read_json(record)
+                if content["key"] == key:
+                    return Segmentation(Volume.load(mask).voxels.astype(np.uint8), frozenset(content["classes"]))
+            except (DataError, KeyError, TypeError):
+                log.warning("%s cannot be read: made again", record)
+        found = self._segmenter.segment(volume, labels, subject)
+        record.unlink(missing_ok=True)  # so that it never stands beside another mask
+        Volume(found.voxels, volume.geometry).save(mask, f"{self.name} {self.version}")
+        write_json(
+            record, {"key": key, "classes": sorted(found.classes), "segmenter": self.name, "labels": labels.name}
+        )
+        return found
+
+    def _key(self, volume: Volume, labels: LabelSet) -> str:
+        known = [self.name, self.version, dict(self.settings), labels.as_json(), volume.geometry.affine.tolist()]
+        digest = hashlib.sha256(json.dumps([*known, volume.voxels.shape, str(volume.voxels.dtype)]).encode())
+        for z in range(volume.voxels.shape[2]):
+            digest.update(volume.voxels[:, :, z].tobytes())
+        return digest.hexdigest()

@@ -1,0 +1,94 @@
+"""Masks that a segmenter has already written, taken from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.volume import Geometry, Volume, label_names
+from ctsynth.errors import DataError
+from ctsynth.labels import BACKGROUND, LabelSet
+from ctsynth.metrics.segmenters.base import Segmentation, named, translate
+
+TOLERANCE = 1e-3
+"""Largest difference between two affines of one grid, mm."""
+
+
+class MaskFolder:
+    """Reads masks instead of making them.
+
+    FOLDER/SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz holds all organs, its ids named in its header as
+    TotalSegmentator writes it with ``--ml``, or else those of ``labels``; or FOLDER/SUBJECT holds a file for each
+    organ, ``liver.nii.gz``, as TotalSegmentator writes it without. A mask lies on the grid of the volume that is
+    scored, in any orientation.
+
+    Args:
+        folder: Where they lie.
+        labels: What the ids of a file without names mean; None is the label set that is asked for.
+        program: What made them, for tables.
+    """
+
+    version = ""
+
+    def __init__(self, folder: Path, labels: LabelSet | None = None, program: str = "") -> None:
+        self.folder = folder
+        self.name = program or f"masks in {folder.absolute().name}"
+        self._labels = labels
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Where the masks are from."""
+        return {"masks": self.folder.absolute().name} | ({"labels": self._labels.name} if self._labels else {})
+
+    def segment(self, volume: Volume, labels: LabelSet, subject: str) -> Segmentation:
+        """Reads the subject's mask.
+
+        Raises:
+            DataError: There is none, it is on another grid, or it holds other ids than its label set.
+        """
+        for stem in (subject, f"{subject}_synthetic"):
+            if (self.folder / stem).is_dir():
+                return _of_organs(self.folder / stem, volume.geometry, labels)
+            for file in (self.folder / f"{stem}.nii.gz", self.folder / f"{stem}.nii"):
+                if file.is_file():
+                    names = label_names(file)
+                    own = named(names, f"the names in {file}") if names else self._labels or labels
+                    return translate(_read(file, volume.geometry), own, labels, str(file))
+        raise DataError(
+            f"{self.folder}: no mask of {subject}",
+            hint=f"wanted {subject}.nii.gz, or a folder {subject} with a file for each organ",
+        )
+
+
+def _of_organs(folder: Path, geometry: Geometry, labels: LabelSet) -> Segmentation:
+    files = {file.name.removesuffix(".gz").removesuffix(".nii"): file for file in sorted(folder.glob("*.nii*"))}
+    if not files:
+        raise DataError(f"{folder}: no masks in it", hint="wanted liver.nii.gz and so on")
+    own = named({n: name for n, name in enumerate(files, start=1) if n < 255}, str(folder))
+    mapping = labels.mapping_from(own)
+    voxels = np.full(geometry.shape, BACKGROUND, np.uint8, order="F")
+    for organ in own.classes:
+        if mapping[organ.id] != labels.body_id:
+            voxels[_read(files[organ.name], geometry) > 0] = mapping[organ.id]
+    return Segmentation(voxels, frozenset(mapping.values()) - {BACKGROUND, labels.body_id})
+
+
+def _read(file: Path, geometry: Geometry) -> NDArray[Any]:
+    mask = Volume.load(file)
+    is_same = mask.geometry.shape == geometry.shape
+    if not is_same or np.abs(mask.geometry.affine - geometry.affine).max() > TOLERANCE:
+        raise DataError(
+            f"{file}: its grid is {_described(mask.geometry)}, that of the volume {_described(geometry)}",
+            hint="masks made on the CT's own grid are scored on that with --native",
+        )
+    return mask.voxels
+
+
+def _described(geometry: Geometry) -> str:
+    spacing = " x ".join(f"{length:.4g}" for length in geometry.spacing)
+    origin = ", ".join(f"{place:.4g}" for place in geometry.affine[:3, 3])
+    return f"{' x '.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin})"

@@ -1,0 +1,91 @@
+"""What a report is made of, gathered once for the page and for the files beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from ctsynth.errors import CTSynthError
+from ctsynth.report import comparison, grids, plots
+from ctsynth.report.figures import Row, slice_rows
+from ctsynth.report.grids import Grid
+from ctsynth.report.inputs import Entry, latest
+from ctsynth.report.paper import Paper
+from ctsynth.report.plots import Bars
+from ctsynth.report.table import Table
+from ctsynth.scores import Scores
+
+
+@dataclass(frozen=True)
+class Content:
+    """Scores, pictures, runs, and the paper that they stand beside.
+
+    Args:
+        entries: The systems.
+        paper: Its numbers.
+    """
+
+    entries: Sequence[Entry]
+    paper: Paper
+
+    @property
+    def scores(self) -> dict[str, Scores]:
+        """By the entry's name."""
+        return {entry.name: entry.scores for entry in self.entries if entry.scores}
+
+    @property
+    def latest(self) -> dict[str, Scores]:
+        """Of each method those of its last checkpoint."""
+        return {entry.name: entry.scores for entry in self.paper.ordered(latest(self.entries)) if entry.scores}
+
+    @property
+    def runs(self) -> dict[str, Path]:
+        """Each training run once: by the method if it was scored at several checkpoints, else by the entry."""
+        named: dict[Path, tuple[str, Path]] = {}
+        for entry in self.entries:
+            if entry.run:
+                is_study = sum(other.run == entry.run for other in self.entries) > 1
+                named.setdefault(entry.run.resolve(), (entry.method if is_study else entry.name, entry.run))
+        return dict(named.values())
+
+    @cached_property
+    def pictures(self) -> dict[str, list[Row] | CTSynthError]:
+        """Of each scored entry a few slices, or why there are none: the numbers stand without the volumes."""
+        return {name: _pictures(one) for name, one in self.scores.items()}
+
+    @cached_property
+    def tables(self) -> dict[str, Table]:
+        """Tables 1 and 2; none if nothing was scored."""
+        if not self.scores:
+            return {}
+        return {
+            "Table 1": comparison.iteration_table(self.entries, self.paper),
+            "Table 2": comparison.method_table(self.entries, self.paper),
+        }
+
+    def notes(self, table: Table) -> list[str]:
+        """What a reader of Table 1 or 2 must know."""
+        return comparison.notes(self.entries, self.paper, table)
+
+    @cached_property
+    def grids(self) -> dict[str, Grid]:
+        """Figures 3 and 4, as far as there are volumes for them."""
+        found = {
+            "Figure 3": grids.iteration_grid(self.entries, self.pictures, self.paper),
+            "Figure 4": grids.method_grid(self.entries, self.pictures, self.paper),
+        }
+        return {name: grid for name, grid in found.items() if grid}
+
+    @cached_property
+    def bars(self) -> dict[str, Bars]:
+        """Of each metric in % that has values by organ, by its name."""
+        return plots.bars_of(self.entries, self.paper)
+
+
+def _pictures(scores: Scores) -> list[Row] | CTSynthError:
+    try:
+        return slice_rows(scores)
+    except CTSynthError as error:
+        return error

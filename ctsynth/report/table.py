@@ -1,0 +1,152 @@
+"""A table of ready-made text, and how it looks as text, CSV, Markdown, LaTeX and HTML."""
+
+from __future__ import annotations
+
+import csv
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+NOTHING = "—"
+"""Stands where there is no number."""
+
+NOT_AT_HAND = "·"
+"""Stands where the paper prints a number that is not known here."""
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """Rows of ready-made text.
+
+    Args:
+        headers: Over the columns.
+        rows: As many cells in each as there are headers.
+        best: (row, column) of cells to set in bold.
+        names: So many columns at the left name the row and are set to the left.
+        quoted: Rows that are not ours, set apart.
+    """
+
+    headers: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    best: frozenset[tuple[int, int]] = frozenset()
+    names: int = 1
+    quoted: frozenset[int] = frozenset()
+
+    def as_text(self) -> str:
+        """Aligned columns, two blanks apart."""
+        lines = [self.headers, *self.rows]
+        widths = [max(len(line[column]) for line in lines) for column in range(len(self.headers))]
+
+        def line(cells: Sequence[str]) -> str:
+            padded = [cell.ljust(width) for cell, width in zip(cells, widths[: self.names], strict=False)]
+            padded += [c.rjust(w) for c, w in zip(cells[self.names :], widths[self.names :], strict=True)]
+            return "  ".join(padded).rstrip()
+
+        return "\n".join([line(self.headers), "  ".join("-" * width for width in widths), *map(line, self.rows)])
+
+    def as_csv(self) -> str:
+        """A line a row; what is no number is empty."""
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow([header.rstrip(" ↓↑") for header in self.headers])
+        writer.writerows([_plain(cell) for cell in row] for row in self.rows)
+        return text.getvalue().rstrip("\n")
+
+    def as_markdown(self) -> str:
+        """A pipe table."""
+        rule = [":--" if column < self.names else "--:" for column in range(len(self.headers))]
+        rows = [
+            [f"**{cell}**" if (r, c) in self.best else cell for c, cell in enumerate(row)]
+            for r, row in enumerate(self.rows)
+        ]
+        return "\n".join("| " + " | ".join(cells) + " |" for cells in [self.headers, rule, *rows])
+
+    def as_latex(self) -> str:
+        """A tabular of the package booktabs."""
+
+        def line(cells: Sequence[str], number: int = -1) -> str:
+            marked = [
+                rf"\textbf{{{_latex(cell)}}}" if (number, c) in self.best else _latex(cell)
+                for c, cell in enumerate(cells)
+            ]
+            return " & ".join(marked) + r" \\"
+
+        columns = "l" * self.names + "r" * (len(self.headers) - self.names)
+        head = [rf"\begin{{tabular}}{{{columns}}}", r"\toprule", line(self.headers)]
+        rows = [line(row, number) for number, row in enumerate(self.rows)]
+        return "\n".join([*head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"])
+
+    def as_html(self, marks: Mapping[str, str] | None = None) -> str:
+        """A table in a box that scrolls on its own.
+
+        Args:
+            marks: A color to show before the row of this name.
+        """
+
+        def row(number: int, cells: Sequence[str]) -> str:
+            color = (marks or {}).get(cells[0])
+            swatch = f'<i class="swatch" style="background:{color}"></i>' if color else ""
+            name = f'<th scope="row">{swatch}{html.escape(cells[0])}</th>'
+            quoted = ' class="quoted"' if number in self.quoted else ""
+            return f"<tr{quoted}>{name}{self._cells(number, cells)}</tr>"
+
+        head = "".join(
+            f'<th scope="col"{self._name_class(column)}>{html.escape(header)}</th>'
+            for column, header in enumerate(self.headers)
+        )
+        body = "\n".join(row(number, cells) for number, cells in enumerate(self.rows))
+        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+        return f'<div class="scroll" tabindex="0">{table}</div>'
+
+    def _cells(self, number: int, cells: Sequence[str]) -> str:
+        """All cells but the first; a row of unknown numbers only is one wide cell that says so."""
+        unknown = set(cells[self.names :]) <= {NOTHING, NOT_AT_HAND} and NOT_AT_HAND in cells
+        shown = cells[1 : self.names] if unknown else cells[1:]
+        done = []
+        for column, cell in enumerate(shown, start=1):
+            kind = ' class="best"' if (number, column) in self.best else self._name_class(column)
+            done.append(f"<td{kind}>{_html(cell)}</td>")
+        if unknown:
+            done.append(f'<td class="unknown" colspan="{len(cells) - self.names}">not at hand</td>')
+        return "".join(done)
+
+    def _name_class(self, column: int) -> str:
+        return ' class="name"' if 0 < column < self.names else ""
+
+
+def best_rows(values: Sequence[float | None], digits: int, *, higher_is_better: bool | None) -> list[int]:
+    """The rows of the best value as shown; none without a direction, or where all are equal."""
+    shown = [None if value is None else round(value, digits) for value in values]
+    known = {value for value in shown if value is not None}
+    if higher_is_better is None or not known or len(set(shown)) == 1:
+        return []
+    wanted = max(known) if higher_is_better else min(known)
+    return [row for row, value in enumerate(shown) if value == wanted]
+
+
+def _plain(cell: str) -> str:
+    """A cell for programs: without thousands separators, empty where there is no number."""
+    return "" if cell in (NOTHING, NOT_AT_HAND) else re.sub(r"(?<=\d),(?=\d{3})", "", cell)
+
+
+def _html(cell: str) -> str:
+    """A cell with its interval on a line of its own."""
+    if cell == NOT_AT_HAND:
+        return f'<abbr title="not at hand">{cell}</abbr>'
+    value, bracket, rest = html.escape(cell).partition(" [")
+    return f"{value}<small>[{rest}</small>" if bracket else value
+
+
+def _latex(text: str) -> str:
+    for special in "&%$#_{}":
+        text = text.replace(special, "\\" + special)
+    for sign, command in (
+        (NOTHING, "---"),
+        (NOT_AT_HAND, r"$\cdot$"),
+        ("↓", r"$\downarrow$"),
+        ("↑", r"$\uparrow$"),
+    ):
+        text = text.replace(sign, command)
+    return text

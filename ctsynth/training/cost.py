@@ -1,0 +1,49 @@
+"""What a method costs at a size, counted without weights or arithmetic."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ctsynth.config import build
+from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.methods import base
+from ctsynth.randomness import Draws
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Parameters of each phase by name, and FLOPs (two a multiplication and addition) of drawing a slice.
+
+    A diffusion model's are those of one denoising step, with the label map's encoding.
+    """
+
+    parameters: dict[str, int]
+    flops: int
+
+
+def cost(name: str, *, preset: str = "paper", num_classes: int, size: int) -> Cost:
+    """Counts what a method costs.
+
+    Args:
+        name: Of the method.
+        preset: One of its presets.
+        num_classes: Classes in a label map.
+        size: Side of a slice, pixels.
+
+    Raises:
+        UsageError: There is no such method, or it cannot draw slices of this size.
+    """
+    cls = base.find(name)
+    options = build(cls.Options, cls.presets[preset].options, name)
+    with FakeTensorMode():  # shapes only
+        method = cls(options, num_classes=num_classes, size=size).eval().requires_grad_(False)
+        sampler = SamplerConfig(name=method.samplers[0], steps=1) if method.samplers else None
+        rng = Draws.at([("cost",)], torch.device("cpu"))
+        with FlopCounterMode(display=False) as counter:
+            method.generate(torch.zeros(1, size, size, dtype=torch.int64), rng=rng, sampler=sampler)
+    parameters = {phase.name: sum(p.numel() for p in phase.parameters) for phase in method.phases()}
+    return Cost(parameters, counter.get_total_flops())

@@ -1,0 +1,88 @@
+"""metrics.jsonl, and the watch over losses that are not finite."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ctsynth.errors import RunError
+from ctsynth.files import write_text
+from ctsynth.training.distributed import World
+
+
+class MetricsLog:
+    """metrics.jsonl: one row every ``log_every`` steps, its terms averaged on the device until then."""
+
+    def __init__(self, path: Path, device: torch.device, world: World) -> None:
+        self.path, self.world = path, world
+        self.steps = 0
+        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
+        self._first_bad = torch.tensor(math.inf, device=device)
+        self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves what was done since the last row out of images_per_s."""
+        self._since, self._steps_before = time.perf_counter(), self.steps
+
+    def add(self, step: int, terms: dict[str, Tensor], weight: float = 1.0) -> None:
+        """Adds the terms of a step, or of a part of its batch."""
+        for name, term in terms.items():
+            value = term.detach().float()
+            self._sums[name] += value * weight
+            self._first_bad = torch.where(torch.isfinite(value), self._first_bad, self._first_bad.clamp(max=step))
+
+    def check(self, saved: list[Path]) -> None:
+        """Stops the run if a term has not been finite.
+
+        Raises:
+            RunError: It names the step and the last good checkpoint.
+        """
+        step = self._first_bad.item()
+        if step == math.inf:
+            return
+        bad = sorted(name for name, total in self._sums.items() if not math.isfinite(total.item()))
+        good = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
+        raise RunError(
+            f"{', '.join(bad)} not finite at step {step:.0f}: stopped; {good}",
+            hint="lower --lr or say --precision fp32; the same command continues from that checkpoint",
+        )
+
+    def write(self, step: int, lr: float, batch_size: int, dataset_size: int) -> dict[str, float]:
+        """The row of this step, averaged over the ranks and written by the first; the next one begins."""
+        elapsed = time.perf_counter() - self._since
+        row: dict[str, float] = {"step": step, "epoch": round(step * batch_size / dataset_size, 3)}
+        row |= {name: total.item() / max(self.steps, 1) for name, total in self.world.mean(self._sums).items()}
+        row.setdefault("loss", sum(value for name, value in row.items() if name.endswith("_loss")))
+        row |= {"lr": lr, "images_per_s": (self.steps - self._steps_before) * batch_size / max(elapsed, 1e-9)}
+        try:
+            if self.world.is_first:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot write it: {error.strerror}", hint="free some space; the same command goes on"
+            ) from error
+        self.steps = 0
+        self._sums.clear()
+        self.restart_clock()
+        return row
+
+    def rows(self) -> list[dict[str, float]]:
+        """Every row so far."""
+        if not self.path.exists():
+            return []
+        lines = self.path.read_text(encoding="utf-8").splitlines()
+        return [dict(json.loads(line)) for line in lines]
+
+    def forget_after(self, step: int) -> None:
+        """Drops the rows of steps that a resumed run does again, and a line that was broken off."""
+        if self.world.is_first and self.path.exists():
+            lines = self.path.read_text(encoding="utf-8").splitlines()
+            whole = [line for line in lines if line.endswith("}")]
+            write_text(self.path, "".join(f"{line}\n" for line in whole if json.loads(line)["step"] <= step))

@@ -1,0 +1,383 @@
+import warnings
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from scipy import linalg
+from scipy.ndimage import gaussian_filter
+from scored import make_store
+
+from ctsynth import weights
+from ctsynth.data.slices import stacked_geometry
+from ctsynth.data.store import Store, write_manifest, write_subject
+from ctsynth.errors import DataError
+from ctsynth.files import sha256
+from ctsynth.metrics import _frechet, fid
+from ctsynth.metrics._frechet import frechet_distance, kernel_distance
+from ctsynth.metrics._inception import Inception, absent, build, import_torchvision, to_gray
+from ctsynth.metrics.base import Pair
+from ctsynth.metrics.fid import FID, OTHER_WEIGHTS
+
+needs_pytorch_fid = pytest.mark.skipif(bool(absent()), reason=absent())
+
+
+def exactly(variances, n, d, mean=0.0, seed=0):
+    """A set (n, d) whose sample covariance has these variances along fixed directions, and no others."""
+    rank = len(variances)
+    scores = np.random.default_rng(seed).normal(size=(n, rank))
+    scores, _ = np.linalg.qr(scores - scores.mean(axis=0))
+    directions, _ = np.linalg.qr(np.random.default_rng(99).normal(size=(d, rank)))
+    return mean + np.sqrt(n - 1) * scores * np.sqrt(variances) @ directions.T
+
+
+def features(n, d, seed, shift=0.0):
+    """Not negative, correlated, of very different scales, as those of a network."""
+    rng = np.random.default_rng(seed)
+    mixing = np.random.default_rng(7).normal(size=(d, d)) * np.exp(-np.arange(d) / (d / 5))[:, None]
+    return np.maximum(rng.normal(size=(n, d)) @ mixing + shift, 0).astype(np.float32)
+
+
+def by_matrix_root(one, other):
+    one, other = one.astype(np.float64), other.astype(np.float64)
+    first, second = np.cov(one, rowvar=False), np.cov(other, rowvar=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that the product is singular
+        root = linalg.sqrtm(first @ second).real
+    step = one.mean(axis=0) - other.mean(axis=0)
+    return step @ step + np.trace(first) + np.trace(second) - 2 * np.trace(root)
+
+
+@pytest.mark.parametrize(("n", "d", "rank"), [(300, 20, 20), (12, 40, 11), (300, 20, 5)])
+def test_frechet_of_commuting_covariances_is_the_sum_of_squared_differences_of_deviations(n, d, rank):
+    a, b = np.linspace(0.1, 5, rank), np.linspace(3, 0.01, rank)
+    found = frechet_distance(exactly(a, n, d), exactly(b, n + 3, d, mean=0.5, seed=1))
+    assert found == pytest.approx(np.sum((np.sqrt(a) - np.sqrt(b)) ** 2) + d * 0.25, rel=1e-7)
+
+
+@pytest.mark.parametrize(("n1", "n2"), [(30, 40), (64, 64), (65, 65), (30, 400), (400, 300)])
+def test_frechet_is_that_of_the_matrix_root_above_and_below_as_many_things_as_features(n1, n2):
+    one, other = features(n1, 64, 0), features(n2, 64, 1, shift=0.3)
+    assert frechet_distance(one, other) == pytest.approx(by_matrix_root(one, other), rel=1e-5)
+    assert frechet_distance(other, one) == pytest.approx(frechet_distance(one, other), rel=1e-9)
+
+
+@pytest.mark.parametrize("n", [20, 300])
+def test_frechet_of_a_set_with_itself_is_0_and_never_below(n):
+    one = features(n, 64, 0)
+    scale = np.trace(np.cov(one, rowvar=False))
+    assert 0 <= frechet_distance(one, one) < 1e-9 * scale
+    assert 0 <= frechet_distance(one, one[::-1]) < 1e-9 * scale
+
+
+@pytest.mark.parametrize("n", [20, 300])
+def test_frechet_of_a_shifted_set_is_the_shift_squared(n):
+    one = features(n, 64, 0).astype(np.float64)
+    assert frechet_distance(one + 1000, one + 1000.5) == pytest.approx(64 * 0.25, rel=1e-6)
+
+
+def test_features_that_never_change_or_always_agree_are_no_trouble():
+    one, other = (features(300, 32, seed) for seed in (0, 1))
+    for each in (one, other):
+        each[:, 3] = 0
+        each[:, 5] = each[:, 4]
+    keep = [column for column in range(32) if column not in (3, 4, 5)]
+    doubled = [np.column_stack([each[:, keep], np.sqrt(2) * each[:, 4]]) for each in (one, other)]
+    assert frechet_distance(one, other) == pytest.approx(frechet_distance(*doubled), rel=1e-6)
+
+
+def test_the_covariance_of_many_rows_is_summed_in_parts(monkeypatch):
+    one, other = features(300, 16, 0), features(300, 16, 1)
+    whole = frechet_distance(one, other)
+    monkeypatch.setattr(_frechet, "_ROWS", 7)
+    assert frechet_distance(one, other) == pytest.approx(whole, rel=1e-9)
+
+
+def test_too_few_to_have_a_covariance():
+    with pytest.raises(ValueError, match="at least 2"):
+        frechet_distance(np.ones((1, 4)), np.ones((9, 4)))
+    with pytest.raises(ValueError, match="at least 4"):
+        kernel_distance(np.ones((9, 4)), np.ones((3, 4)))
+
+
+def test_the_kernel_distance_of_two_normal_distributions_is_that_of_their_moments():
+    """(xy + 1)^3 compares the first three moments, weighted 3, 3 and 1."""
+    rng = np.random.default_rng(0)
+    mean, deviation, size = kernel_distance(rng.normal(0, 1, (20_000, 1)), rng.normal(0.5, 1, (20_000, 1)))
+    assert size == 1000
+    assert mean == pytest.approx(3 * 0.5**2 + 3 * 0.25**2 + 1.625**2, rel=0.05)
+    assert 0 < deviation < mean
+
+
+def test_the_kernel_distance_is_unbiased_where_the_frechet_distance_is_not():
+    kernel, frechet = [], []
+    for seed in range(20):
+        one, other = (np.random.default_rng((seed, place)).normal(size=(60, 32)) for place in (0, 1))
+        kernel.append(kernel_distance(one, other)[0])
+        frechet.append(frechet_distance(one, other))
+    assert abs(np.mean(kernel)) < 3 * np.std(kernel) / np.sqrt(20)
+    assert np.mean(frechet) > 30 * np.std(frechet) / np.sqrt(20)
+
+
+def test_a_small_set_gives_halves_of_itself():
+    assert kernel_distance(features(24, 8, 0), features(31, 8, 1))[2] == 12
+
+
+@pytest.fixture(scope="session")
+def random_weights():
+    """Inception's tensors at random, of order 1 all the way."""
+    import_torchvision()
+    from torchvision.models import inception_v3
+
+    net = inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+    rng = torch.Generator().manual_seed(0)
+    for module in net.modules():
+        if isinstance(module, torch.nn.Conv2d):
+            torch.nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=rng)
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor in (module.running_var, module.weight.data):
+                tensor.uniform_(0.5, 1.5, generator=rng)
+            for tensor in (module.running_mean, module.bias.data):
+                tensor.normal_(0, 0.1, generator=rng)
+    return net.state_dict()
+
+
+def blurred(n, seed, shape=(40, 48)):
+    slices = gaussian_filter(np.random.default_rng(seed).random((n, *shape)), (0, 2, 2))
+    return ((slices - slices.min()) / np.ptp(slices)).astype(np.float32)
+
+
+def write_png(folder, slices):
+    folder.mkdir()
+    paths = [folder / f"{number:03}.png" for number in range(len(slices))]
+    for path, gray in zip(paths, to_gray(slices), strict=True):
+        Image.fromarray(gray).save(path)
+    return paths
+
+
+def test_gray_levels_are_those_of_an_8_bit_picture():
+    assert to_gray(np.array([-0.1, 0, 0.4, 0.5, 1, 1.2])).tolist() == [0, 0, 102, 128, 255, 255]
+
+
+@needs_pytorch_fid
+def test_features_are_those_that_pytorch_fid_finds_in_the_same_slices_as_png(tmp_path, random_weights):
+    """Theirs normalizes batches as written; ours has the batch norms folded, and takes slices in other batches."""
+    from pytorch_fid.fid_score import get_activations
+
+    slices = blurred(3, 0)
+    plain = build(random_weights)
+    theirs = get_activations(write_png(tmp_path / "png", slices), plain, batch_size=2, num_workers=0)
+    assert theirs.shape == (3, 2048)
+    net = Inception(random_weights, "cpu")
+    np.testing.assert_allclose(net(slices), theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+    assert net(slices[:0]).shape == (0, 2048)
+
+
+@needs_pytorch_fid
+def test_the_network_comes_from_the_given_tensors_alone_and_pytorch_fid_is_left_as_it_was(random_weights):
+    from pytorch_fid import inception
+
+    download = inception.load_state_dict_from_url
+    with pytest.raises(RuntimeError, match="Conv2d_1a_3x3"):
+        build({name: tensor for name, tensor in random_weights.items() if "Conv2d_1a" not in name})
+    assert inception.load_state_dict_from_url is download
+
+
+@needs_pytorch_fid
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [4, 24])
+def test_the_distance_is_that_of_pytorch_fid_on_png(n, tmp_path, random_weights):
+    from pytorch_fid.fid_score import calculate_frechet_distance, compute_statistics_of_path
+
+    real, synthetic = blurred(n, 0), np.clip(0.9 * blurred(n, 1) + 0.02, 0, 1)
+    plain, net = build(random_weights), Inception(random_weights, "cpu")
+    for name, slices in (("real", real), ("synthetic", synthetic)):
+        write_png(tmp_path / name, slices)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = [
+            compute_statistics_of_path(str(tmp_path / name), plain, n, 2048, "cpu", 0)
+            for name in ("real", "synthetic")
+        ]
+        theirs = calculate_frechet_distance(*found[0], *found[1])
+    assert frechet_distance(net(real), net(synthetic)) == pytest.approx(theirs, rel=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [500, 2500])
+def test_the_distance_is_that_of_the_matrix_root_at_2048_features(n):
+    one, other = features(n, 2048, 0), features(n, 2048, 1, shift=0.05)
+    assert frechet_distance(one, other) == pytest.approx(by_matrix_root(one, other), rel=1e-3)
+
+
+class Stub:
+    """Stands for the network: fixed random pixels of a slice as its features, and a count of slices seen."""
+
+    seen = 0
+
+    def __init__(self, tensors):
+        pass
+
+    def __call__(self, slices):
+        Stub.seen += len(slices)
+        picked = np.random.default_rng(0).integers(0, slices[0].size, 2048)
+        return np.ascontiguousarray(slices.reshape(len(slices), -1)[:, picked], np.float32)
+
+
+@pytest.fixture
+def stub(tmp_path, monkeypatch):
+    """A metric whose network is a stub, with a file of other weights."""
+    torch.save({}, tmp_path / "other.pth")
+    monkeypatch.setenv(OTHER_WEIGHTS, str(tmp_path / "other.pth"))
+    monkeypatch.setattr(fid, "Inception", Stub)
+    monkeypatch.setattr(fid, "absent", lambda: "")
+    monkeypatch.setattr(fid, "version", lambda package: "0")
+    monkeypatch.setattr(Stub, "seen", 0)
+    return FID
+
+
+@pytest.fixture
+def store(tmp_path, small_case):
+    """Two subjects to score, two to train on."""
+    made = make_store(tmp_path / "out", [small_case(seed) for seed in range(2)])
+    names = [("test", name) for name in made.subjects_by_name]
+    for number, subject in enumerate(made.subjects("test")):
+        record = {"name": f"trained_{number}", "split": "train", "geometry": subject.geometry.as_json()}
+        write_subject(made.root, record, made.settings, subject.ct()[:, ::-1], subject.mask()[:, ::-1])
+        names.append(("train", record["name"]))
+    write_manifest(made.root, made.settings, names)
+    return Store.open(made.root)
+
+
+def pairs(store, change=lambda unit: unit):
+    for subject in store.subjects("test"):
+        real = store.window.normalize(subject.ct())
+        geometry = stacked_geometry(subject.geometry, store.size)
+        yield Pair(subject.name, real, change(real), subject.mask(), store.labels, store.window, geometry)
+
+
+def run(metric, store, change=lambda unit: unit):
+    one = metric()
+    one.begin(store, "test")
+    for pair in pairs(store, change):
+        one.add(pair)
+    return one
+
+
+def test_perfect_slices_have_no_distance(stub, store):
+    found = run(stub, store).result()
+    assert 0 <= found.total.value < 1e-9
+    assert found.total.n == 12
+    assert "12 slices, no more than its 2,048 features" in " ".join(found.notes)
+    assert found.variants["kid"].total.n == 12
+    assert "subsets of 6 slices" in found.variants["kid"].notes[0]
+
+
+def test_with_other_weights_nothing_is_called_fid(stub, store):
+    one = run(stub, store, lambda unit: 0.9 * unit)
+    found = one.result()
+    assert one.key == "fd_smoke"
+    assert found.total.value > 0
+    assert "not those of FID" in found.notes[0]
+    for each in (found, found.variants["kid"]):
+        assert "FID" not in each.title
+        assert "KID" not in each.title
+        assert "other weights" in each.title
+
+
+def test_with_its_own_weights_it_is_fid(stub, store, tmp_path, monkeypatch):
+    known = replace(weights.TABLE["inception"], sha256=sha256(tmp_path / "other.pth"))
+    monkeypatch.setitem(weights.TABLE, "inception", known)
+    one = run(stub, store)
+    assert one.key == "fid"
+    assert [one.result().title, one.result().variants["kid"].title] == ["FID", "KID"]
+    assert not [note for note in one.result().notes if "weights" in note]
+
+
+def test_features_of_real_slices_are_computed_once(stub, store):
+    first = run(stub, store, lambda unit: unit**2).result()
+    assert Stub.seen == 24
+    again = run(stub, store, lambda unit: unit**2).result()
+    assert Stub.seen == 36
+    assert again == first
+    assert len(list((store.root / "features").iterdir())) == 2
+
+
+def test_features_of_other_slices_or_weights_are_not_taken_for_them(
+    stub, store, tmp_path, small_case, monkeypatch
+):
+    run(stub, store)
+    Stub.seen = 0
+    torch.save({"other": torch.zeros(1)}, tmp_path / "more.pth")
+    monkeypatch.setenv(OTHER_WEIGHTS, str(tmp_path / "more.pth"))
+    run(stub, store)
+    assert Stub.seen == 24
+    run(stub, make_store(store.root, [small_case(seed) for seed in (1, 5)]))
+    assert Stub.seen == 24 + 18  # subject_0 has the slices that subject_1 had
+
+
+def test_features_that_are_not_whole_are_computed_again(stub, store):
+    first = run(stub, store, lambda unit: unit**2).result()
+    for path, content in zip((store.root / "features").iterdir(), (b"", b"\x93NUMPY"), strict=True):
+        path.write_bytes(content)
+    assert run(stub, store, lambda unit: unit**2).result() == first
+    assert Stub.seen == 48
+
+
+def test_a_store_that_cannot_be_written_to_is_scored_all_the_same(stub, store):
+    (store.root / "features").write_text("a file where the folder should be")
+    assert run(stub, store).result().total.value is not None
+
+
+def test_the_floor_is_real_slices_against_real_slices(stub, store):
+    one = run(stub, store, lambda unit: unit**2)
+    floor = one.floor()
+    real = [store.window.normalize(subject.ct()) for subject in store.subjects("test")]
+    train = [store.window.normalize(subject.ct()) for subject in store.subjects("train")]
+    wanted = frechet_distance(*(Stub({})(np.concatenate(each)) for each in (real, train)))
+    assert floor.total.value == pytest.approx(wanted)
+    assert floor.total.n == 12
+    assert floor.variants["kid"].total.value is not None
+    Stub.seen = 0
+    assert one.floor().total == floor.total
+    assert Stub.seen == 0
+
+
+def test_no_floor_without_other_slices_or_a_store(stub, store, tmp_path, small_case):
+    assert run(stub, make_store(tmp_path / "alone", [small_case(0)])).floor() is None
+    one = stub()
+    for pair in pairs(store):
+        one.add(pair)
+    assert one.result().total.value < 1e-9
+    assert one.floor() is None
+
+
+def test_one_slice_gives_no_number(stub, store):
+    pair = next(pairs(store))
+    one = stub()
+    one.add(replace(pair, real=pair.real[:1], synthetic=pair.synthetic[:1]))
+    found = one.result()
+    assert (found.total.value, found.variants["kid"].total.value) == (None, None)
+
+
+@needs_pytorch_fid
+def test_weights_of_another_network_are_refused(tmp_path, store, monkeypatch):
+    torch.save({"features.0.weight": torch.zeros(1)}, tmp_path / "vgg.pth")
+    monkeypatch.setenv(OTHER_WEIGHTS, str(tmp_path / "vgg.pth"))
+    with pytest.raises(DataError, match=r"vgg\.pth: no weights of pytorch-fid's Inception"):
+        run(FID, store)
+
+
+def test_what_is_lacking_is_told_with_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.delenv(OTHER_WEIGHTS, raising=False)
+    for name in ("CTSYNTH_WEIGHTS", "XDG_DATA_HOME", "TORCH_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr(fid, "absent", lambda: "")
+    assert str(tmp_path) in FID.available()
+    assert "ctsynth weights import" in FID.available()
+    monkeypatch.setenv(OTHER_WEIGHTS, "nowhere.pth")
+    assert FID.available() == "$CTSYNTH_FD_WEIGHTS is nowhere.pth: no such file"
+    monkeypatch.undo()
+    monkeypatch.setattr("ctsynth.metrics._inception.find_spec", lambda name: None)
+    assert "pytorch-fid is not installed: pip install" in FID.available()

@@ -1,0 +1,159 @@
+from pathlib import Path
+
+import pytest
+
+from ctsynth.labels import AMOS22
+from ctsynth.report import paper as papers
+from ctsynth.report.comparison import NAMES, iteration_table, method_table, notes
+from ctsynth.report.inputs import Entry
+from ctsynth.report.plots import bars_of, organ_bars
+from ctsynth.report.table import NOT_AT_HAND, NOTHING
+from ctsynth.scores import Reference, Result, Scores, Sources, Value
+
+PAPER = papers.load()
+NO_REFERENCE = Reference(values=None, reason="not computed")
+
+
+def result(title, value, unit="", higher=True, digits=2, **more):
+    return Result(title=title, total=Value(value=value, unit=unit), digits=digits, higher_is_better=higher, **more)
+
+
+def dice(spleen, **settings):
+    organs = {
+        "spleen": Value(value=spleen, unit="%", low=spleen - 1, high=spleen + 1),
+        "prostate": Value(value=1.0),
+    }
+    return result(
+        "DSC", spleen, "%", digits=1, per_organ=organs, settings={"segmenter": "TotalSegmentator"} | settings
+    )
+
+
+def entry(
+    method, iterations, *, sampler=None, size=256, floor=NO_REFERENCE, ceiling=NO_REFERENCE, left=None, **metrics
+):
+    scores = Scores(
+        name=method, split="test", subjects=50, slices=6559, missing=(), labels=AMOS22, metrics=metrics,
+        left_out=left or {}, floor=floor, ceiling=ceiling,
+        provenance={"method": method, "iterations": iterations, "sampler": sampler},
+        settings={"size": size}, versions={}, sources=Sources(store=Path(), synthetic={}),
+    )  # fmt: skip
+    return Entry(f"{method}, {iterations:,} iterations", scores, None)
+
+
+def rows(table):
+    return [row[: len(NAMES)] for row in table.rows]
+
+
+def cell(table, row, header):
+    return table.rows[row][table.headers.index(header)]
+
+
+def test_table_1_is_by_iterations_and_then_by_conditioner_as_in_the_paper():
+    sampler = {"name": "dpm++", "steps": 20}
+    given = [entry(m, n, sampler=sampler) for m in ("ddpm-edge", "ddpm-concat") for n in (150_000, 50_000)]
+    assert rows(iteration_table(given, PAPER)) == [
+        ("Conditional DDPM", "50,000", "ctsynth", "dpm++ 20"),
+        ("Edge-guided DDPM", "50,000", "ctsynth", "dpm++ 20"),
+        ("Conditional DDPM", "150,000", "paper", NOTHING),
+        ("Conditional DDPM", "150,000", "ctsynth", "dpm++ 20"),
+        ("Mask-guided DDPM", "150,000", "paper", NOTHING),
+        ("Edge-guided DDPM", "150,000", "paper", NOTHING),
+        ("Edge-guided DDPM", "150,000", "ctsynth", "dpm++ 20"),
+    ]
+
+
+def test_table_1_takes_in_whatever_was_scored_at_several_checkpoints():
+    given = [entry("oasis", 1000), entry("oasis", 2000), entry("spade", 2000)]
+    titles = {row[0] for row in iteration_table(given, PAPER).rows}
+    assert "OASIS" in titles
+    assert "SPADE" not in titles
+
+
+def test_table_2_has_each_method_at_its_last_checkpoint_beside_the_papers_row():
+    given = [entry("ddpm-edge", n, psnr=result("PSNR", n / 1000, "dB")) for n in (10_000, 30_000, 20_000)]
+    given.append(entry("my-own", 5))
+    table = method_table(given, PAPER)
+    ours = [row for row in rows(table) if row[2] == "ctsynth"]
+    assert ours == [("Edge-guided DDPM", "30,000", "ctsynth", NOTHING), ("my-own", "5", "ctsynth", NOTHING)]
+    assert [row[0] for row in rows(table) if row[2] == "paper"] == list(PAPER.methods.values())
+    assert cell(table, -2, "PSNR (dB) ↑") == "30.00"
+    assert [cell(table, n, "Spleen") for n in sorted(table.quoted)].count(NOT_AT_HAND) == 6
+
+
+def test_both_contradictory_spleens_stand_as_printed():
+    given = [entry("ddpm-edge", 150_000)]
+    first, second = iteration_table(given, PAPER), method_table(given, PAPER)
+    for table, printed in ((first, "93.5"), (second, "93.9")):
+        place = rows(table).index(("Edge-guided DDPM", "150,000", "paper", NOTHING))
+        assert cell(table, place, "Spleen") == printed
+    assert any("93.5" in note and "93.9" in note for note in notes(given, PAPER, second))
+
+
+def test_the_best_is_marked_among_ours_and_among_the_papers_apart():
+    given = [entry("sdm", 9, dice=dice(95.0)), entry("oasis", 9, dice=dice(96.0)), entry("spade", 9)]
+    ceiling = Reference(values={"dice": Value(value=99.0), "dice/spleen": Value(value=99.5)})
+    given.append(entry("pix2pix", 9, ceiling=ceiling, dice=dice(90.0)))
+    table = method_table(given, PAPER)
+    best = {(table.rows[row][0], table.rows[row][2], table.headers[column]) for row, column in table.best}
+    assert best == {
+        ("OASIS", "ctsynth", "DSC (%) ↑"), ("OASIS", "ctsynth", "Spleen"), ("OASIS", "paper", "Gallbladder")
+    }  # fmt: skip
+    assert table.rows[-1][0].startswith("Ceiling")
+    assert cell(table, -1, "Spleen") == "99.5"
+
+
+def test_a_lower_fid_is_better_and_its_kin_stand_beside_it_or_not_at_all():
+    plain = [entry("sdm", 9, fid=result("FID", 20.0, higher=False)), entry("spade", 9, fd_smoke=result("FD", 1.0))]
+    table = method_table(plain, PAPER)
+    assert "KID ↓" not in table.headers
+    spade = rows(table).index(("SPADE", "9", "ctsynth", NOTHING))
+    assert cell(table, spade, "FID ↓") == NOTHING  # what has another name is no FID
+    more = [
+        *plain,
+        entry("oasis", 9, fid=result("FID", 10.0, higher=False), fid_kid=result("KID", 0.01, higher=False)),
+    ]
+    table = method_table(more, PAPER)
+    assert table.headers[4:6] == ("FID ↓", "KID ↓")
+    assert ("OASIS", "FID ↓") in {(table.rows[row][0], table.headers[column]) for row, column in table.best}
+
+
+def test_floors_are_shown_once_for_all_that_share_them():
+    floor = Reference(values={"fid": Value(value=3.25)})
+    table = method_table([entry("sdm", 9, floor=floor), entry("oasis", 9, floor=floor)], PAPER)
+    shown = [n for n, row in enumerate(table.rows) if row[0].startswith("Floor")]
+    assert [cell(table, n, "FID ↓") for n in shown] == ["3.25"]
+
+
+def test_the_notes_say_why_a_number_is_missing_and_where_the_test_is_not_the_papers():
+    given = [entry("sdm", 9, left={"fid": "no weights here"}, size=64, dice=dice(50.0, segmenter="a small U-Net"))]
+    said = "\n".join(notes(given, PAPER, method_table(given, PAPER)))
+    for words in (
+        "FID: no weights here",
+        "No floor: not computed",
+        "64 x 64",
+        "DSC with a small U-Net",
+        "--paper FILE",
+    ):
+        assert words in said
+    same = [entry("sdm", 9, dice=dice(50.0))]
+    assert "Not the paper's test" not in "\n".join(notes(same, PAPER, method_table(same, PAPER)))
+
+
+def test_bars_are_as_long_as_the_dice_and_in_the_papers_order():
+    ceiling = Reference(values={"dice/spleen": Value(value=99.0)})
+    given = [
+        entry(m, 9, ceiling=ceiling, dice=dice(v), hu=result("HU", 1.0))
+        for m, v in (("sdm", 60.0), ("spade", 40.0))
+    ]
+    bars = bars_of(given, PAPER)
+    assert list(bars) == ["dice"]
+    assert list(bars["dice"].results) == ["SPADE", "SDM"]
+    assert bars["dice"].organs == ("spleen", "prostate")
+    axes = organ_bars(bars["dice"]).axes[0]
+    assert [bar.get_width() for bar in axes.patches] == [40.0, 1.0, 60.0, 1.0]
+    assert [99.0, 99.0] in [list(line.get_xdata()) for line in axes.lines]
+
+
+@pytest.mark.parametrize("table", [iteration_table, method_table])
+def test_a_table_of_nothing_of_ours_still_has_the_papers_rows(table):
+    assert {row[2] for row in table([], PAPER).rows} == {"paper"}

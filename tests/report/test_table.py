@@ -1,0 +1,63 @@
+import pytest
+
+from ctsynth.report.table import NOT_AT_HAND, NOTHING, Table, best_rows
+
+TABLE = Table(
+    headers=("method", "source", "FID ↓", "DSC (%) ↑"),
+    rows=(
+        ("SDM", "paper", NOT_AT_HAND, NOTHING),
+        ("SDM", "ctsynth", "1,234.5", "80.0"),
+    ),
+    best=frozenset({(1, 3)}),
+    names=2,
+    quoted=frozenset({0}),
+)
+
+
+def test_csv_is_for_programs():
+    assert TABLE.as_csv().splitlines() == ["method,source,FID,DSC (%)", "SDM,paper,,", "SDM,ctsynth,1234.5,80.0"]
+
+
+def test_markdown_sets_names_left_and_the_best_in_bold():
+    lines = TABLE.as_markdown().splitlines()
+    assert lines[1] == "| :-- | :-- | --: | --: |"
+    assert lines[3] == "| SDM | ctsynth | 1,234.5 | **80.0** |"
+
+
+def test_latex_has_no_character_that_latex_does_not_take():
+    text = TABLE.as_latex()
+    assert text.isascii()
+    assert r"\begin{tabular}{llrr}" in text
+    assert r"SDM & paper & $\cdot$ & --- \\" in text
+    assert r"\textbf{80.0}" in text
+    assert r"DSC (\%) $\uparrow$" in text
+
+
+def test_text_columns_are_as_wide_as_their_widest_cell():
+    header, rule, *rows = TABLE.as_text().splitlines()
+    assert header.startswith("method  source   ")
+    assert [len(part) for part in rule.split("  ")] == [6, 7, 7, 9]
+    assert rows[1] == "SDM     ctsynth  1,234.5       80.0"
+
+
+def test_a_row_of_unknown_numbers_says_so_once():
+    page = TABLE.as_html()
+    assert page.count("not at hand") == 1
+    assert '<td class="unknown" colspan="2">not at hand</td>' in page
+    assert '<tr class="quoted"><th scope="row">SDM</th><td class="name">paper</td>' in page
+
+
+@pytest.mark.parametrize(
+    ("values", "higher", "best"),
+    [
+        ([1.0, 3.0, 2.0], True, [1]),
+        ([1.0, 3.0, 2.0], False, [0]),
+        ([1.004, 1.0, 0.5], True, [0, 1]),  # equal as shown
+        ([1.0, 1.0], True, []),
+        ([None, 1.0], True, [1]),
+        ([None, None], True, []),
+        ([1.0, 2.0], None, []),
+    ],
+)
+def test_the_best_is_the_best_as_shown(values, higher, best):
+    assert best_rows(values, 2, higher_is_better=higher) == best

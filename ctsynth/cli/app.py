@@ -9,7 +9,7 @@ import typer
 import typer.core
 
 from ctsynth import __version__
-from ctsynth.cli import console, demo, info, phantom, preprocess, report, sample, score, train, weights
+from ctsynth.cli import console, demo, info, phantom, preprocess, report, sample, score, slurm, train, weights
 from ctsynth.errors import CTSynthError
 
 
@@ -68,7 +68,7 @@ def ctsynth(
     console.configure(verbose=verbose, quiet=quiet)
 
 
-for module in (preprocess, train, sample, score, report, weights, demo, phantom, info):
+for module in (preprocess, train, sample, score, report, weights, slurm, demo, phantom, info):
     app.command(module.__name__.rpartition(".")[2])(module.command)
 
 

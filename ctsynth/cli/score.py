@@ -52,7 +52,7 @@ def command(
     ] = None,
     preset: Annotated[
         Literal["fast", "paper"],
-        typer.Option(help="With --checkpoint, how to draw, as for ctsynth sample.", rich_help_panel=WHAT),
+        typer.Option(help="With --checkpoint, how to draw, as `ctsynth sample` does.", rich_help_panel=WHAT),
     ] = "fast",
     partial: Annotated[
         bool,

@@ -1,0 +1,91 @@
+"""``ctsynth slurm``: a job script that trains the methods, preempted or not."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctsynth import plugins
+from ctsynth.cli import console
+from ctsynth.errors import UsageError
+
+JOB, TRAIN = "Job", "Training"
+
+SCRIPT = """\
+#!/bin/bash
+# Trains {count} of ctsynth's methods, a task of the array each. Submit it with: sbatch FILE
+# Preempted, or out of time, a task saves, leaves with 75 and queues itself again; it goes on where it was.
+#SBATCH --job-name=ctsynth
+#SBATCH --array=0-{last}
+#SBATCH --nodes=1 --ntasks=1 --cpus-per-task={cpus}{gres}
+#SBATCH --time={time} --signal=USR1@120
+#SBATCH --requeue --open-mode=append --output=ctsynth_%A_%a.log
+{site}
+methods=({methods})
+method=${{methods[$SLURM_ARRAY_TASK_ID]}}
+{weights}srun ctsynth train --method "$method" --data {data} --out {runs}/"$method" {where}{extra}
+rc=$?
+[ $rc -eq 75 ] && scontrol requeue "$SLURM_JOB_ID"
+exit $rc
+"""
+
+
+def command(
+    extra: Annotated[
+        list[str] | None,
+        typer.Argument(help="Further words for ctsynth train, after --.", show_default=False),
+    ] = None,
+    methods: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated.", show_default="all that there are", rich_help_panel=TRAIN),
+    ] = None,
+    data: Annotated[Path, typer.Option(help="Slice store.", rich_help_panel=TRAIN)] = Path("out"),
+    runs: Annotated[Path, typer.Option(help="Folder of the runs, one a method.", rich_help_panel=TRAIN)] = Path(
+        "runs"
+    ),
+    gpus: Annotated[int, typer.Option(min=0, help="GPUs a task; 0 trains on its CPUs.", rich_help_panel=JOB)] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs a task.", rich_help_panel=JOB)] = 8,
+    time: Annotated[str, typer.Option(help="Time limit, as SLURM has it.", rich_help_panel=JOB)] = "24:00:00",
+    partition: Annotated[
+        str | None, typer.Option(help="Of your site.", show_default=False, rich_help_panel=JOB)
+    ] = None,
+    account: Annotated[
+        str | None, typer.Option(help="Of your site.", show_default=False, rich_help_panel=JOB)
+    ] = None,
+) -> None:
+    """Print a SLURM job script that trains the methods of the paper's Table 2.
+
+    One task of a job array a method. A task that is preempted or runs out of
+    time saves, queues itself again and goes on:
+
+        ctsynth slurm --gpus 4 --partition gpu > train.sbatch
+        ctsynth slurm --methods ddpm-mask,sdm -- --seed 1 | sbatch
+
+    Nothing is submitted and nothing is written.
+    """
+    known = plugins.names("ctsynth.methods")
+    chosen = [name.strip() for name in methods.split(",")] if methods else known
+    if unknown := [name for name in chosen if name not in known]:
+        raise UsageError(f"no method is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
+    site = {"partition": partition, "account": account}
+    weights = os.environ.get("CTSYNTH_WEIGHTS")
+    console.echo(
+        SCRIPT.format(
+            count=len(chosen),
+            last=len(chosen) - 1,
+            cpus=cpus,
+            gres=f" --gres=gpu:{gpus}" if gpus else "",
+            time=time,
+            site="".join(f"#SBATCH --{key}={value}\n" for key, value in site.items() if value),
+            methods=" ".join(chosen),
+            weights=f"export CTSYNTH_WEIGHTS={shlex.quote(weights)}\n" if weights else "",
+            data=shlex.quote(str(data.absolute())),
+            runs=shlex.quote(str(runs.absolute())),
+            where=f"--gpus {gpus}" if gpus else "--device cpu",
+            extra="".join(f" {shlex.quote(word)}" for word in extra or []),
+        ).rstrip()
+    )

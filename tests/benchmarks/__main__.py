@@ -1,0 +1,131 @@
+"""Speed figures, each a ratio against a named peer: ``python -m tests.benchmarks`` from the repository's root."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import gc
+import os
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from . import scores, steps, volumes
+from .row import Figure, measure
+
+ROWS = {row.name: row for row in (*steps.ROWS, *scores.ROWS, *volumes.ROWS)}
+PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+PACKAGES = (
+    "torch",
+    "numpy",
+    "scipy",
+    "nibabel",
+    "pillow",
+    "scikit-image",
+    "pytorch-fid",
+    "monai",
+    "opencv-python-headless",
+)
+UNITS = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, "MB"))}
+
+HEAD = """# How fast
+
+Ours and a named peer's, measured by turns in one process: the median over {pairs} pairs of the ratio of a
+pair, and its quartiles. Below 1 ours is the faster, or the smaller; "hold" is what a change must not go
+above. The peers' training steps are those of their own loops, without VGG; ours is the trainer's, with its
+running averages and its look for NaN.
+
+    python -m tests.benchmarks --official DIR --write
+
+DIR holds checkouts called SPADE, OASIS, semantic-diffusion-model, improved-diffusion and
+pytorch-CycleGAN-and-pix2pix.
+"""
+
+
+def main() -> int:
+    """Measures what was asked for; 1 if a ratio is not held."""
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(ROWS)}; without any, all")
+    parser.add_argument(
+        "--official", type=Path, default=Path("official"), metavar="DIR", help="the peers' checkouts"
+    )
+    parser.add_argument("--pairs", type=int, default=7, help="how often each side is measured")
+    parser.add_argument("--write", action="store_true", help=f"write docs/{PAGE.name}")
+    asked = parser.parse_args()
+    if unknown := set(asked.names) - set(ROWS):
+        parser.error(f"no row is called {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
+    figures, absent = [], {}
+    for name in asked.names or ROWS:
+        print(name, file=sys.stderr)
+        try:
+            figures.append(measure(ROWS[name], asked.official, asked.pairs))
+        except ModuleNotFoundError as error:
+            absent[name] = str(error)
+        gc.collect()
+    console = Console(width=80, highlight=False)
+    console.print(table(figures), *(f"{name} is left out: {why}" for name, why in absent.items()), sep="\n")
+    if asked.write:
+        PAGE.write_text(page(figures, absent, asked.pairs), encoding="utf-8")
+    return int(any(figure.ratio > figure.row.hold for figure in figures))
+
+
+def table(figures: list[Figure]) -> Table:
+    shown = Table("quantity", "peer")
+    for heading in ("ours", "peer's", "ratio", "hold"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    for figure in figures:
+        color = "green" if figure.ratio <= figure.row.hold else "red"
+        quantity, peer, ours, peers, ratio, _, hold = cells(figure)
+        shown.add_row(quantity, peer, ours, peers, f"[{color}]{ratio}", hold)
+    return shown
+
+
+def page(figures: list[Figure], absent: dict[str, str], pairs: int) -> str:
+    headings = ("quantity", "peer", "ours", "peer's", "ratio", "quartiles", "hold")
+    lines = [headings, ("---", "---", *["--:"] * 5), *(cells(figure) for figure in figures)]
+    parts = [HEAD.format(pairs=pairs), machine(), "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    parts += ["Left out: " + "; ".join(f"{name} ({why})" for name, why in absent.items()) + "."] if absent else []
+    return "\n\n".join(part.strip() for part in parts) + "\n"
+
+
+def cells(figure: Figure) -> tuple[str, ...]:
+    row = figure.row
+    ours, peers = (amount(value, row.unit) for value in (figure.ours, figure.peers))
+    digits = 2 if row.hold >= 0.1 else 3
+    ratio, low, high, hold = (f"{value:.{digits}f}" for value in (figure.ratio, figure.low, figure.high, row.hold))
+    return row.quantity, row.peer, ours, peers, ratio, f"{low} to {high}", hold
+
+
+def amount(value: float, unit: str) -> str:
+    """Three digits and a unit that suits them."""
+    scale, name = next((entry for entry in UNITS[unit] if value >= entry[0]), UNITS[unit][-1])
+    return f"{value / scale:.3g} {name}"
+
+
+def machine() -> str:
+    """Where and with what this was measured."""
+    info = Path("/proc/cpuinfo")
+    models = (
+        [line.split(": ")[1] for line in info.read_text().splitlines() if "model name" in line]
+        if info.exists()
+        else []
+    )
+    found = []
+    for package in PACKAGES:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            continue
+    threads = torch.get_num_threads()
+    return (
+        f"{datetime.date.today()}, {os.cpu_count()} cores ({models[0] if models else 'CPU'}), "
+        f"torch on {threads} thread{'s' if threads > 1 else ''}; {', '.join(found)}."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""A speed figure: a quantity of ours beside a named peer's, measured by turns in one process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import statistics
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from types import ModuleType
+from typing import Literal
+
+Side = Callable[[], float | None]
+"""What one side does once; where it returns a number, that counts and not the time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A quantity and the ratio to hold.
+
+    Args:
+        name: What it is asked for by.
+        quantity: What is measured, with all that it depends on.
+        peer: Whose is measured beside it.
+        hold: Ours / the peer's should not be above this.
+        setup: Makes both sides, ours first, from the folder of the official checkouts and an empty one. It raises
+            ModuleNotFoundError where the peer is not at hand.
+        unit: Seconds, or bytes, which are the same each time and so are counted once.
+    """
+
+    name: str
+    quantity: str
+    peer: str
+    hold: float
+    setup: Callable[[Path, Path], tuple[Side, Side]]
+    unit: Literal["s", "B"] = "s"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """What was measured: medians of both sides, and the quartiles of the ratio of a pair."""
+
+    row: Row
+    ours: float
+    peers: float
+    low: float
+    ratio: float
+    high: float
+
+
+def measure(row: Row, official: Path, pairs: int) -> Figure:
+    """Measures both sides by turns, after a first call of each that does not count."""
+    with TemporaryDirectory() as folder:
+        sides = row.setup(official, Path(folder))
+        for side in sides:
+            side()
+        taken = []
+        for number in range(pairs if row.unit == "s" else 1):
+            order = -1 if number % 2 else 1  # who goes first changes
+            taken.append([_cost(side) for side in sides[::order]][::order])
+    ratios = [ours / peers for ours, peers in taken]
+    low, ratio, high = statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
+    ours, peers = (statistics.median(values) for values in zip(*taken, strict=True))
+    return Figure(row, ours, peers, low, ratio, high)
+
+
+def _cost(side: Side) -> float:
+    start = time.perf_counter()
+    number = side()
+    return time.perf_counter() - start if number is None else number
+
+
+@contextlib.contextmanager
+def checkout(official: Path, name: str, stand_ins: Mapping[str, dict[str, object]] = {}) -> Iterator[None]:
+    """Official code can be imported within, and says nothing.
+
+    Afterwards its modules are forgotten, so that two checkouts may both have a package called ``models``.
+
+    Args:
+        official: Where the checkouts lie.
+        name: Of the checkout's folder.
+        stand_ins: The content of modules that stand in for what it imports and does not need here.
+    """
+    folder = (official / name).resolve()
+    if not folder.is_dir():
+        raise ModuleNotFoundError(f"there is no {folder}")
+    sys.path.insert(0, str(folder))
+    before = set(sys.modules)
+    for module, content in stand_ins.items():
+        sys.modules[module] = ModuleType(module)
+        vars(sys.modules[module]).update(content)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        sys.path.remove(str(folder))
+        for module in set(sys.modules) - before:
+            places = [
+                getattr(sys.modules[module], "__file__", None),
+                *getattr(sys.modules[module], "__path__", ()),
+            ]
+            if module in stand_ins or any(place and Path(place).is_relative_to(folder) for place in places):
+                del sys.modules[module]

@@ -1,0 +1,128 @@
+"""Scores beside the packages that define them, on made-up slices and features."""
+
+from __future__ import annotations
+
+import warnings
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from ctsynth.data.phantom.subject import make_subject
+from ctsynth.data.slices import stacked_geometry, to_slices
+from ctsynth.data.volume import Geometry
+from ctsynth.data.window import Window
+from ctsynth.labels import AMOS22
+from ctsynth.metrics._frechet import frechet_distance
+from ctsynth.metrics._inception import Inception, build, import_torchvision
+from ctsynth.metrics.base import Pair
+from ctsynth.metrics.psnr import PSNR
+from ctsynth.metrics.ssim import SSIM
+
+from .row import Row, Side
+
+FEATURES = 2048
+
+
+def distance(count: int, official: Path, folder: Path) -> tuple[Side, Side]:
+    from pytorch_fid.fid_score import calculate_frechet_distance
+
+    rng = np.random.default_rng(0)
+    sets = [np.maximum(rng.normal(size=(count, FEATURES)), 0).astype(np.float32) for _ in range(2)]
+
+    def theirs() -> None:
+        statistics = [(some.mean(axis=0), np.cov(some, rowvar=False)) for some in sets]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of SciPy, and that the product is singular
+            calculate_frechet_distance(*statistics[0], *statistics[1])
+
+    def ours() -> None:
+        frechet_distance(*sets)
+
+    return ours, theirs
+
+
+def inception(official: Path, folder: Path) -> tuple[Side, Side]:
+    """Theirs as ``get_activations``, without reading files; the weights are random."""
+    import_torchvision()
+    from torchvision.models import inception_v3
+
+    net = inception_v3(num_classes=1008, aux_logits=False, weights=None, init_weights=False)
+    for module in net.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    weights = net.state_dict()
+    slices = np.random.default_rng(0).random((4, 256, 256), np.float32)
+    plain, folded = build(weights), Inception(weights, "cpu")
+
+    def theirs() -> None:
+        images = torch.from_numpy(slices)[:, None].repeat(1, 3, 1, 1)
+        with torch.no_grad():
+            plain(images)[0].squeeze(3).squeeze(2).numpy()
+
+    def ours() -> None:
+        folded(slices)
+
+    return ours, theirs
+
+
+def similarity(official: Path, folder: Path) -> tuple[Side, Side]:
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+    window, subject = Window(), make_subject(0, 0, size=256, slices=16)
+    real = window.normalize(to_slices(window.clip(subject.hu), 256, "ct"))
+    noise = np.random.default_rng(0).normal(0, 0.05, real.shape)
+    synthetic = np.clip(real + noise, 0, 1).astype(np.float32)
+    labels = to_slices(
+        np.where(subject.body & (subject.labels == 0), AMOS22.body_id, subject.labels), 256, "labels"
+    )
+    geometry = stacked_geometry(Geometry(subject.hu.shape, subject.affine), 256)
+    pair = Pair("subject", real, synthetic, labels, AMOS22, window, geometry)
+    as_ours = partial(
+        structural_similarity, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1
+    )
+
+    def ours() -> None:
+        for metric in (SSIM(), PSNR()):
+            metric.add(pair)
+
+    def theirs() -> None:
+        for one, other in zip(real, synthetic, strict=True):
+            as_ours(one.astype(np.float64), other.astype(np.float64))
+            peak_signal_noise_ratio(one, other, data_range=1)
+
+    return ours, theirs
+
+
+ROWS = (
+    Row(
+        name="frechet",
+        quantity="Fréchet distance of 2 x 3,000 features of 2,048",
+        peer="pytorch-fid",
+        hold=0.12,
+        setup=partial(distance, 3000),
+    ),
+    Row(
+        name="frechet-few",
+        quantity="Fréchet distance of 2 x 500 features of 2,048",
+        peer="pytorch-fid",
+        hold=0.005,
+        setup=partial(distance, 500),
+    ),
+    Row(
+        name="inception",
+        quantity="Inception features of 4 slices of 256 x 256",
+        peer="pytorch-fid",
+        hold=0.70,
+        setup=inception,
+    ),
+    Row(
+        name="similarity",
+        quantity="SSIM and PSNR of 16 slices of 256 x 256; ours also those of the body",
+        peer="scikit-image",
+        hold=1.00,
+        setup=similarity,
+    ),
+)

@@ -1,0 +1,134 @@
+"""From a file to a batch, on a phantom; and how soon the command line answers."""
+
+from __future__ import annotations
+
+import functools
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+
+from ctsynth.data.loader import SliceDataset
+from ctsynth.data.phantom.subject import PhantomSubject, make_subject
+from ctsynth.data.slices import to_slices
+from ctsynth.data.store import Store, write_manifest, write_subject
+from ctsynth.data.volume import Geometry, Volume
+from ctsynth.data.window import Window
+from ctsynth.labels import AMOS22
+
+from .row import Row, Side
+
+CPU = torch.device("cpu")
+DRAWS = 50
+
+
+@functools.cache
+def phantom() -> PhantomSubject:
+    return make_subject(0, 0, size=512, slices=40)
+
+
+def reading(official: Path, folder: Path) -> tuple[Side, Side]:
+    path = folder / "ct.nii.gz"
+    nib.save(nib.Nifti1Image(phantom().hu, phantom().affine), path)
+
+    def ours() -> None:
+        Volume.load(path)
+
+    def theirs() -> None:
+        np.asanyarray(nib.load(path).dataobj)
+
+    return ours, theirs
+
+
+def slicing(official: Path, folder: Path) -> tuple[Side, Side]:
+    from monai.transforms import Compose, EnsureTyped, Resized, ScaleIntensityRanged
+
+    window, hu = Window(), phantom().hu
+    theirs = Compose(
+        [
+            EnsureTyped(keys="image", dtype=torch.float32),
+            ScaleIntensityRanged(keys="image", a_min=window.low, a_max=window.high, b_min=-1, b_max=1, clip=True),
+            Resized(keys="image", spatial_size=(256, 256, hu.shape[2]), mode="trilinear", anti_aliasing=True),
+        ]
+    )
+
+    def ours() -> None:
+        to_slices(window.clip(hu), 256, "ct")
+
+    def monai() -> None:
+        theirs({"image": hu[None]})
+
+    return ours, monai
+
+
+def fetching(official: Path, folder: Path) -> tuple[Side, Side]:
+    """Batches of 16 in an order at random; theirs 8-bit PNG of CT and of labels."""
+    import cv2
+
+    window, subject = Window(), phantom()
+    ct = to_slices(window.clip(subject.hu), 256, "ct")
+    mask = to_slices(subject.labels, 256, "labels")
+    settings = {"size": 256, "level": 40.0, "width": 400.0, "labels": AMOS22.as_json()}
+    geometry = Geometry(subject.hu.shape, subject.affine).as_json()
+    write_subject(folder, {"name": "subject", "split": "train", "geometry": geometry}, settings, ct, mask)
+    write_manifest(folder, settings, [("train", "subject")])
+    dataset = SliceDataset(Store.open(folder), "train")
+    gray = np.rint(window.normalize(ct) * 255).astype(np.uint8)
+    for number in range(len(ct)):
+        cv2.imwrite(str(folder / f"ct_{number}.png"), gray[number])
+        cv2.imwrite(str(folder / f"mask_{number}.png"), mask[number])
+    batches = np.random.default_rng(0).integers(len(ct), size=(DRAWS, 16)).tolist()
+
+    def ours() -> None:
+        for indices in batches:
+            dataset.batch(indices, CPU)
+
+    def read(kind: str, indices: list[int]) -> torch.Tensor:
+        return torch.from_numpy(
+            np.stack(
+                [cv2.imread(str(folder / f"{kind}_{number}.png"), cv2.IMREAD_GRAYSCALE) for number in indices]
+            )
+        )
+
+    def theirs() -> None:
+        for indices in batches:
+            read("ct", indices)[:, None].float().div_(127.5).sub_(1)
+            read("mask", indices).long()
+
+    return ours, theirs
+
+
+def starting(official: Path, folder: Path) -> tuple[Side, Side]:
+    def run(*words: str) -> None:
+        subprocess.run([sys.executable, *words], check=True, stdout=subprocess.DEVNULL)
+
+    return lambda: run("-m", "ctsynth", "--help"), lambda: run("-c", "import torch")
+
+
+ROWS = (
+    Row(
+        name="reading",
+        quantity="reading a .nii.gz of 512 x 512 x 40, int16",
+        peer="nibabel's dataobj",
+        hold=0.60,
+        setup=reading,
+    ),
+    Row(
+        name="slicing",
+        quantity="window and resize of 40 slices, 512 x 512 to 256 x 256",
+        peer="MONAI's dictionary transforms",
+        hold=0.10,
+        setup=slicing,
+    ),
+    Row(
+        name="fetching",
+        quantity=f"{DRAWS} batches of 16 training slices of 256 x 256 with labels",
+        peer="PNG through cv2",
+        hold=0.08,
+        setup=fetching,
+    ),
+    Row(name="help", quantity="ctsynth --help", peer="import torch", hold=0.10, setup=starting),
+)

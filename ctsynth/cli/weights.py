@@ -20,14 +20,14 @@ def command(
         typer.Argument(
             metavar="NAME|FILE",
             help="Names to list or verify, as inception; files to import.",
-            show_default="all that ctsynth knows; verify: all that are here",
+            show_default="all known; verify: all that are here",
         ),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say which pretrained weights are here, and bring them without internet.
 
-    ctsynth downloads nothing. Inception (FID, KID) and VGG-19 (SPADE) are looked
+    Nothing is downloaded. Inception (FID, KID) and VGG-19 (SPADE) are looked
     for in the folders of $CTSYNTH_WEIGHTS, in ctsynth's own folder and in torch
     hub's cache, TotalSegmentator's (Dice) in $TOTALSEG_HOME_DIR. A file whose
     SHA-256 is not the published one is never used.

@@ -89,6 +89,7 @@ def checkout(official: Path, name: str, stand_ins: Mapping[str, dict[str, object
     if not folder.is_dir():
         raise ModuleNotFoundError(f"there is no {folder}")
     sys.path.insert(0, str(folder))
+    real = {module: sys.modules.pop(module) for module in stand_ins if module in sys.modules}
     before = set(sys.modules)
     for module, content in stand_ins.items():
         sys.modules[module] = ModuleType(module)
@@ -105,3 +106,4 @@ def checkout(official: Path, name: str, stand_ins: Mapping[str, dict[str, object
             ]
             if module in stand_ins or any(place and Path(place).is_relative_to(folder) for place in places):
                 del sys.modules[module]
+        sys.modules.update(real)

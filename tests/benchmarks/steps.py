@@ -169,7 +169,7 @@ SPADE = Namespace(
 def spade(official: Path, folder: Path) -> tuple[Side, Side]:
     data = Repeated(4)
     norms = {"SynchronizedBatchNorm2d": nn.BatchNorm2d, "DataParallelWithCallback": nn.DataParallel}
-    with checkout(official, "SPADE", {"models.networks.sync_batchnorm": norms, "dill": {}}):
+    with checkout(official, "SPADE", {"models.networks.sync_batchnorm": norms, "dill": {}, "torchvision": {}}):
         peer = import_module("trainers.pix2pix_trainer").Pix2PixTrainer(SPADE)
     peer.pix2pix_model.netG.conv_img = nn.Conv2d(64, 1, 3, padding=1)  # three channels whatever output_nc says
     peer.optimizer_G, peer.optimizer_D = peer.pix2pix_model.create_optimizers(SPADE)
@@ -193,7 +193,7 @@ OASIS = Namespace(
 
 def oasis(official: Path, folder: Path) -> tuple[Side, Side]:
     data = Repeated(4)
-    with checkout(official, "OASIS"):
+    with checkout(official, "OASIS", {"torchvision": {}}):
         models, losses, utils = (import_module(name) for name in ("models.models", "models.losses", "utils.utils"))
         model = models.OASIS_model(OASIS)
         judge = import_module("models.discriminator").residual_block_D(1, 128, OASIS, -1, first=True)

@@ -37,7 +37,7 @@ exit $rc
 def command(
     extra: Annotated[
         list[str] | None,
-        typer.Argument(help="Further words for ctsynth train, after --.", show_default=False),
+        typer.Argument(help="Further words for `ctsynth train`, after --.", show_default=False),
     ] = None,
     methods: Annotated[
         str | None,

@@ -181,7 +181,7 @@ def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(tra
         assert path.stat().st_mtime_ns > first, change
         first = path.stat().st_mtime_ns
     record = json.loads(path.with_name("seg_synthetic.json").read_text())
-    assert record["sampler"] == {"name": "dpm++", "steps": 5, "eta": 0.0}
+    assert record["sampler"] == {"name": "dpm++", "steps": 5, "eta": 0.0, "guidance": 1.0}
 
 
 def test_a_changed_mask_is_drawn_again(trained, mask, small_case, write_nifti):

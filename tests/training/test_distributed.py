@@ -81,8 +81,10 @@ def assert_alike(a, b):
     assert share > 0.05, share  # labels that no slice has, and what lies behind layers that begin at zero, rest
     for name, value in ours.items():
         chosen = moved.get(name, ...)
+        # Power iteration divides a weight's difference by the gap between the two largest singular values.
+        atol = 1e-4 if name.endswith((".u", ".v")) else 1e-5
         torch.testing.assert_close(
-            value[chosen], theirs[name][chosen], atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
+            value[chosen], theirs[name][chosen], atol=atol, rtol=0, msg=lambda m, n=name: f"{n}: {m}"
         )
     for row, other in zip(rows(a), rows(b), strict=True):
         for name in row.keys() - {"images_per_s"}:

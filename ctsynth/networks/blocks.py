@@ -95,12 +95,26 @@ class ResBlock(nn.Module):
         """Adds the block's output to its (possibly resampled and projected) input."""
         read = () if segmap is None else (segmap,)
         h = self.resample(F.silu(self.norm_in(x, *read)))
-        h = self.norm_out(self.conv_in(h), *read)
-        if self.time is not None:
+        h = self.conv_in(h)
+        if self.time is None:
+            h = self.norm_out(h, *read)
+        else:
             assert time is not None
-            scale, shift = self.time(F.silu(time))[:, :, None, None].chunk(2, dim=1)
-            h = torch.addcmul(shift, h, 1 + scale)
+            h = _modulated(self.norm_out, h, read, *self.time(F.silu(time)).chunk(2, dim=1))
         return self.skip(self.resample(x)) + self.conv_out(self.dropout(F.silu(h)))
+
+
+def _modulated(norm: nn.Module, x: Tensor, read: tuple[Tensor, ...], scale: Tensor, shift: Tensor) -> Tensor:
+    """norm(x) * (1 + scale) + shift, with a scale and shift, (B, channels), for each slice.
+
+    Of a plain group norm it is one of B times as many channels and groups, whose weights are the product: a pass
+    less over ``x`` in both directions, and the normalized features need not be kept for the backward pass.
+    """
+    if not isinstance(norm, nn.GroupNorm):
+        return torch.addcmul(shift[..., None, None], norm(x, *read), 1 + scale[..., None, None])
+    weight, bias = norm.weight * (1 + scale), torch.addcmul(shift, norm.bias, 1 + scale)
+    flat = x.reshape(1, -1, *x.shape[2:])
+    return F.group_norm(flat, len(x) * norm.num_groups, weight.flatten(), bias.flatten(), norm.eps).view(x.shape)
 
 
 class AttentionBlock(nn.Module):

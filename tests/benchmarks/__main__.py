@@ -35,9 +35,10 @@ UNITS = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, 
 HEAD = """# How fast
 
 Ours and a named peer's, measured by turns in one process: the median over {pairs} pairs of the ratio of a
-pair, and its quartiles. Below 1 ours is the faster, or the smaller; "hold" is what a change must not go
-above. The peers' training steps are those of their own loops, without VGG; ours is the trainer's, with its
-running averages and its look for NaN.
+pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the machine do not add.
+Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. The peers' training
+steps are those of their own loops, without VGG; ours is the trainer's, with its running averages and its look
+for NaN.
 
     python -m tests.benchmarks --official DIR --write
 

@@ -128,10 +128,10 @@ def sdm(official: Path, folder: Path) -> tuple[Side, Side]:
 
 def pix2pix(official: Path, folder: Path) -> tuple[Side, Side]:
     """Theirs as ``optimize_parameters`` of models/pix2pix_model.py: one fake for both networks."""
-    data = Repeated(1, 256)
+    data = Repeated(4)
     with checkout(official, "pytorch-CycleGAN-and-pix2pix"):
         networks = import_module("models.networks")
-    generator = networks.UnetGenerator(CLASSES, 1, 8, norm_layer=nn.BatchNorm2d, use_dropout=True)
+    generator = networks.UnetGenerator(CLASSES, 1, 6, norm_layer=nn.BatchNorm2d, use_dropout=True)
     judge = networks.NLayerDiscriminator(CLASSES + 1, norm_layer=nn.BatchNorm2d)
     optimizers = [torch.optim.Adam(net.parameters(), 2e-4, (0.5, 0.999)) for net in (judge, generator)]
 
@@ -277,7 +277,7 @@ def _step(method: str, peer: str, size: str, hold: float, setup) -> Row:
 ROWS = (
     _step("ddpm-concat", "improved-diffusion", "4 slices of 64 x 64", 0.90, ddpm),
     _step("sdm", "SDM", "2 slices of 64 x 64", 1.00, sdm),
-    _step("pix2pix", "pytorch-CycleGAN-and-pix2pix", "1 slice of 256 x 256", 1.00, pix2pix),
+    _step("pix2pix", "pytorch-CycleGAN-and-pix2pix", "4 slices of 64 x 64", 1.00, pix2pix),
     _step("spade", "SPADE", "4 slices of 64 x 64, no VGG", 1.00, spade),
     _step("oasis", "OASIS", "4 slices of 64 x 64", 1.00, oasis),
     Row(

@@ -1,46 +1,40 @@
-"""Pairs real subjects with synthetic volumes, feeds the metrics, gathers what they found."""
+"""Pairs real subjects with synthetic volumes, has the metrics measure them, gathers what they found."""
 
 from __future__ import annotations
 
+import hashlib
+import inspect
+import json
 import logging
+import os
 import platform
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
 
 from ctsynth import __version__
 from ctsynth.data.store import Store, Subject
-from ctsynth.errors import DataError, UsageError
-from ctsynth.files import read_json
+from ctsynth.files import sha256, sole
 from ctsynth.metrics import base
+from ctsynth.metrics._choice import DEFAULT, Segmenting, choose
 from ctsynth.metrics._pairs import read_pair
+from ctsynth.metrics._records import Records, measured
+from ctsynth.metrics._volumes import base_name, match, provenance
 from ctsynth.metrics.base import Metric
 from ctsynth.scores import Reference, Result, Scores, Sources, Value
+from ctsynth.shards import lock_name, take
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".nii.gz", ".nii")
+ALL = "1/1"
+"""The shard of all subjects."""
 
-OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body")
-"""Of the JSON beside a volume: what differs from volume to volume by nature."""
-
-
-@dataclass(frozen=True, slots=True)
-class Segmenting:
-    """What finds the organs whose Dice is scored.
-
-    Args:
-        segmenter: ``totalsegmentator``, ``totalsegmentator-fast`` or a folder of masks; None is TotalSegmentator
-            if it can be had.
-        device: Where it runs; ``auto`` is a GPU.
-        native: On the grid of the source CT, and not on that of the stacked slices.
-    """
-
-    segmenter: str | None = None
-    device: str = "auto"
-    native: bool = False
+RECORDS = "measured"
+"""Folder beside the volumes that keeps what was measured of each."""
 
 
 def score(
@@ -48,12 +42,41 @@ def score(
     store: Store,
     split: str,
     *,
-    metrics: Sequence[str] | None = None,
-    partial: bool = False,
-    segmenting: Segmenting = Segmenting(),
     progress: Callable[..., None] = lambda done, note="": None,
+    **options: Any,  # noqa: ANN401  those of scoring
 ) -> Scores:
     """Scores synthetic volumes against the real ones of a split, one subject in memory at a time.
+
+    Args:
+        synthetic: As in ``scoring``.
+        store: As there.
+        split: As there.
+        progress: Called with the number of subjects done and the name of the last.
+        options: All others of ``scoring``.
+
+    Raises:
+        DataError: A subject has no volume, or a volume is on another grid or not in HU.
+        UsageError: No such metric or split, or none of the metrics can be computed here.
+        RunError: Another process is scoring these volumes.
+    """
+    with scoring(synthetic, store, split, **options) as work:
+        work.measure(progress)
+        return work.scores()
+
+
+@contextmanager
+def scoring(
+    synthetic: Path,
+    store: Store,
+    split: str,
+    *,
+    metrics: Sequence[str] | None = None,
+    partial: bool = False,
+    segmenting: Segmenting = DEFAULT,
+    shard: str | None = None,
+    overwrite: bool = False,
+) -> Iterator[Scoring]:
+    """The scoring of synthetic volumes, whose records are this process's own in the meantime.
 
     Args:
         synthetic: A folder of SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz in HU, or one such file.
@@ -62,227 +85,172 @@ def score(
         metrics: By name; all that there are if None. What cannot be computed here is left out, with the reason.
         partial: Score the subjects that have a volume even if others have none.
         segmenting: For the Dice.
-        progress: Called with the number of subjects done and the name of the last.
+        shard: I/N: only the I-th of N shares of the subjects; all if None.
+        overwrite: Measure again what has been measured.
 
     Raises:
-        DataError: A subject has no volume, or a volume is on another grid or not in HU.
+        DataError: A subject has no volume.
         UsageError: No such metric or split, or none of the metrics can be computed here.
+        RunError: Another process is at work on the same share.
     """
     subjects = store.subjects(split)
-    files, missing = match(synthetic, subjects, split, partial=partial)
-    scored = [subject for subject in subjects if subject.name in files]
-    wants_dice = metrics is None or "dice" in metrics
-    chosen, left_out = choose(metrics, _dice(segmenting, store, scored, files) if wants_dice else None)
+    share = take(subjects, shard or ALL)
+    files, missing = match(synthetic, subjects, split, share, partial=partial)
+    scored = [subject for subject in share if subject.name in files]
+    beside = synthetic.parent if synthetic.is_file() else synthetic
+    masks = beside / "segmentations"
+    chosen, left_out = choose(metrics, segmenting, store, files, masks, overwrite=overwrite)
     for metric in chosen.values():
         metric.begin(store, split)
-    progress(0)
-    for done, subject in enumerate(scored, start=1):
-        _feed(chosen.values(), subject, files[subject.name], store)
-        progress(done, subject.name)
-    origin = provenance(files.values())
-    return Scores(
-        name=str(origin.get("method") or base_name(synthetic)),
-        split=split,
-        subjects=len(scored),
-        slices=sum(subject.slices for subject in scored),
-        missing=tuple(missing),
-        labels=store.labels,
-        metrics=_columns(chosen),
-        left_out=left_out,
-        floor=_floor(chosen),
-        ceiling=_ceiling(chosen),
-        provenance=origin,
-        settings={
-            "size": store.size,
-            "window": {"level": store.window.level, "width": store.window.width},
-            "bootstrap": {"over": "subjects", "resamples": base.RESAMPLES, "seed": base.SEED, "interval": 0.95},
-            "store_digest": store.digest,
-        },
-        versions={"ctsynth": __version__, "python": platform.python_version()}
-        | {name: version(name) for name in ("numpy", "scipy", "nibabel")},
-        sources=Sources(store=store.root, synthetic=files),
-    )
+    with _own_folder(beside, shard) as folder:
+        names = [subject.name for subject in scored]
+        records = {name: Records(folder / name, names) for name in chosen}
+        yield Scoring(synthetic, store, split, scored, files, missing, chosen, left_out, records, shard, overwrite)
 
 
-def _feed(metrics: Iterable[Metric], subject: Subject, path: Path, store: Store) -> None:
-    """A function of its own, so that a subject is out of memory before the next one is read."""
-    pair = read_pair(subject, path, store)
-    for metric in metrics:
-        metric.add(pair)
+@contextmanager
+def _own_folder(beside: Path, shard: str | None) -> Iterator[Path]:
+    """Where the records lie: beside the volumes; for those that others own somewhere else, until all is done."""
+    if shard is None and not os.access(beside, os.W_OK):
+        log.warning("%s cannot be written to: what is measured is not kept", beside)
+        with TemporaryDirectory(prefix="ctsynth_") as folder:
+            yield Path(folder)
+        return
+    with sole(beside / RECORDS / lock_name("score", shard or ALL)):
+        yield beside / RECORDS
 
 
-def _dice(
-    segmenting: Segmenting, store: Store, scored: Sequence[Subject], files: Mapping[str, Path]
-) -> Metric | None:
-    """Dice with its segmenter; None where TotalSegmentator, unless another is named, cannot be had."""
-    from ctsynth.metrics.dice import Dice, Original
-    from ctsynth.metrics.segmenters.base import find
-    from ctsynth.metrics.segmenters.kept import Kept
-    from ctsynth.metrics.segmenters.masks import MaskFolder
-    from ctsynth.metrics.segmenters.totalsegmentator import TotalSegmentator
-
-    if segmenting.segmenter is None and TotalSegmentator.unavailable(device=segmenting.device):
-        return None
-    segmenter = find(segmenting.segmenter or "totalsegmentator", device=segmenting.device)
-    native = None
-    if segmenting.native:
-        source = Path(read_json(store.root / "manifest.json")["source"])
-        native = {s.name: Original(s.geometry, source / s.record["label"], files[s.name]) for s in scored}
-    if isinstance(segmenter, MaskFolder):  # of the synthetic volumes: it has seen no real ones
-        return Dice(segmenter, None, native)
-    beside = next(iter(files.values())).parent
-    real = Kept(segmenter, store.root / "segmentations")
-    return Dice(Kept(segmenter, beside / "segmentations"), real, native)
-
-
-def choose(names: Sequence[str] | None, dice: Metric | None = None) -> tuple[dict[str, Metric], dict[str, str]]:
-    """The metrics that can be computed here, ready to take pairs in, and why the others cannot.
+@dataclass(frozen=True)
+class Scoring:
+    """Volumes, what they are compared with, and what is known of them; ``scoring`` makes it.
 
     Args:
-        names: Of metrics; all that there are if None.
-        dice: With the segmenter that was asked for.
-
-    Raises:
-        UsageError: No such metric, or none of them can be computed here.
+        synthetic: Where the volumes lie.
+        store: The real slices.
+        split: Whose subjects are scored.
+        subjects: Those that are.
+        files: The volume of each.
+        missing: Subjects without one.
+        metrics: By name.
+        left_out: Metrics that cannot be computed here, and why.
+        records: Of each metric.
+        shard: Which share of the subjects these are.
+        overwrite: Measure again what has been measured.
     """
-    chosen: dict[str, Metric] = {}
-    left_out: dict[str, str] = {}
-    found = {name: base.find(name) for name in (base.names() if names is None else names)}
-    for name, metric in sorted(found.items(), key=lambda item: item[1].rank):
-        if name == "dice" and dice is not None:
-            chosen[name] = dice
-            continue
-        reason = metric.available()
-        if reason is None:
-            chosen[name] = metric()
-        else:
-            left_out[name] = reason
-            log.info("%s is left out: %s", name, reason)
-    if not chosen:
-        why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise UsageError(f"no metric to compute: {why or 'none was named'}", hint="see ctsynth score --help")
-    return chosen, left_out
 
+    synthetic: Path
+    store: Store
+    split: str
+    subjects: Sequence[Subject]
+    files: Mapping[str, Path]
+    missing: Sequence[str]
+    metrics: Mapping[str, Metric]
+    left_out: Mapping[str, str]
+    records: Mapping[str, Records]
+    shard: str | None
+    overwrite: bool
 
-def match(
-    synthetic: Path, subjects: Sequence[Subject], split: str, *, partial: bool = False
-) -> tuple[dict[str, Path], list[str]]:
-    """Finds each subject's volume by its name.
+    def measure(self, progress: Callable[..., None] = lambda done, note="": None) -> int:
+        """Measures what is not yet, or not of these very files and settings.
 
-    Args:
-        synthetic: A folder, or the file of one subject, which is then the only one scored.
-        subjects: Of the split.
-        split: For messages.
-        partial: Missing volumes are no error, as long as there is one.
+        Returns:
+            The number of subjects that were measured.
 
-    Returns:
-        The volumes by subject, and the subjects without one.
+        Raises:
+            DataError: A volume is on another grid or not in HU.
+        """
+        progress(0)
+        made = 0
+        for done, subject in enumerate(self.subjects, start=1):
+            made += self._measure(subject)
+            progress(done, subject.name)
+        if self.shard:
+            others = self.store.subjects("test" if self.split == "train" else "train")
+            for metric in self.metrics.values():
+                metric.ahead(take(others, self.shard))
+        return made
 
-    Raises:
-        DataError: Volumes are missing, or a subject has two.
-    """
-    single = synthetic.is_file()
-    if not single and not synthetic.is_dir():
-        raise DataError(f"{synthetic}: no such file or folder", hint="draw the volumes first: ctsynth sample")
-    if not subjects:
-        raise DataError(f"the store has no {split} subjects", hint="score another split: --split train")
-    volumes = [synthetic] if single else sorted(_volumes(synthetic))
-    found: dict[str, Path] = {}
-    known, extra = {subject.name for subject in subjects}, []
-    for path in volumes:
-        name = next((name for name in _names(path) if name in known), None)
-        if name is None:
-            extra.append(path.name)
-        elif name in found:
-            raise DataError(
-                f"{synthetic}: {found[name].name} and {path.name} are both of {name}", hint="remove one"
-            )
-        else:
-            found[name] = path
-    if extra and found:
-        log.warning("%s: no %s subject has the name of %s: not scored", synthetic, split, _listed(extra))
-    missing = [] if single and found else [subject.name for subject in subjects if subject.name not in found]
-    if missing and not (partial and found):
-        raise DataError(
-            f"{synthetic}: no volume of {_listed(missing)} ({len(missing)} of {len(subjects)} {split} subjects)",
-            hint="wanted SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz each; --partial scores those that are there",
+    def _measure(self, subject: Subject) -> bool:
+        """A function of its own, so that a subject is out of memory before the next one is read."""
+        keys = self._keys(subject)
+        lacking = [n for n, key in keys.items() if self.overwrite or not self.records[n].has(subject.name, key)]
+        if lacking:
+            pair = read_pair(subject, self.files[subject.name], self.store)
+            for name in lacking:
+                self.records[name].keep(subject.name, keys[name], measured(self.metrics[name], pair))
+        return bool(lacking)
+
+    def _keys(self, subject: Subject) -> dict[str, str]:
+        """By metric, a SHA-256 of all that its record of a subject depends on."""
+        store = self.store
+        pair = {
+            "synthetic": sha256(self.files[subject.name]),
+            "real": [subject.record[key] for key in ("ct_sha256", "mask_sha256", "geometry")],
+            "window": [store.window.level, store.window.width, store.size],
+            "labels": store.labels.as_json(),
+            "ctsynth": __version__,
+        }
+        keys = {}
+        for name, metric in self.metrics.items():
+            own = {
+                "code": sha256(Path(inspect.getfile(type(metric)))),
+                "settings": metric.settings,
+                "inputs": [sha256(path) for path in metric.inputs(subject.name)],
+            }
+            keys[name] = hashlib.sha256(json.dumps(pair | own, sort_keys=True).encode()).hexdigest()
+        return keys
+
+    def scores(self) -> Scores:
+        """What all that was measured comes to.
+
+        Raises:
+            DataError: A record is gone or damaged.
+        """
+        origin = provenance(self.files.values())
+        store = self.store
+        return Scores(
+            name=str(origin.get("method") or base_name(self.synthetic)),
+            split=self.split,
+            subjects=len(self.subjects),
+            slices=sum(subject.slices for subject in self.subjects),
+            missing=tuple(self.missing),
+            labels=store.labels,
+            metrics=self._columns(),
+            left_out=self.left_out,
+            floor=self._reference("floor", "it takes FID, and slices of the other split"),
+            ceiling=self._reference("ceiling", "it takes Dice, and a segmenter that has seen the real volumes"),
+            provenance=origin,
+            settings={
+                "size": store.size,
+                "window": {"level": store.window.level, "width": store.window.width},
+                "bootstrap": {
+                    "over": "subjects",
+                    "resamples": base.RESAMPLES,
+                    "seed": base.SEED,
+                    "interval": 0.95,
+                },
+                "store_digest": store.digest,
+            },
+            versions={"ctsynth": __version__, "python": platform.python_version()}
+            | {name: version(name) for name in ("numpy", "scipy", "nibabel")},
+            sources=Sources(store=store.root, synthetic=self.files),
         )
-    if missing:
-        log.warning("%d of %d %s subjects are missing: not scored", len(missing), len(subjects), split)
-    return {subject.name: found[subject.name] for subject in subjects if subject.name in found}, missing
 
+    def _columns(self) -> dict[str, Result]:
+        columns: dict[str, Result] = {}
+        for name, metric in self.metrics.items():
+            columns |= _named(metric.key or name, metric.result(self.records[name]))
+        return columns
 
-def base_name(path: Path) -> str:
-    """A file's or folder's name without suffix and ``_synthetic``."""
-    name = path.absolute().name
-    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
-    return name.removesuffix(suffix).removesuffix("_synthetic")
-
-
-def _volumes(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.name.endswith(SUFFIXES) and not path.name.startswith("."):  # a hidden one is half written
-            yield path
-
-
-def _names(path: Path) -> tuple[str, str]:
-    """The subjects that a file may be of: a subject may itself be called NAME_synthetic."""
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    return stem, stem.removesuffix("_synthetic")
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
-
-
-def provenance(files: Iterable[Path]) -> dict[str, Any]:
-    """What the volumes were made with, from the JSON file beside each: the entries in which all agree.
-
-    What they disagree in is named in ``differing``, and volumes without such a file are counted in ``unknown``.
-    """
-    records: list[Mapping[str, Any]] = []
-    unknown = 0
-    for path in files:
-        record = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
-        content = read_json(record) if record.is_file() else None
-        if isinstance(content, dict):
-            records.append({key: value for key, value in content.items() if key not in OWN_TO_VOLUME})
-        else:
-            unknown += 1
-    keys = dict.fromkeys(key for record in records for key in record)
-    shared = {key: records[0].get(key) for key in keys if all(r.get(key) == records[0].get(key) for r in records)}
-    differing = [key for key in keys if key not in shared]
-    if differing:
-        log.warning("the volumes were not made alike: they differ in %s", ", ".join(differing))
-    return shared | ({"differing": differing} if differing else {}) | ({"unknown": unknown} if unknown else {})
-
-
-def _columns(metrics: Mapping[str, Metric]) -> dict[str, Result]:
-    columns: dict[str, Result] = {}
-    for name, metric in metrics.items():
-        columns |= _named(metric.key or name, metric.result())
-    return columns
+    def _reference(self, kind: Literal["floor", "ceiling"], reason: str) -> Reference:
+        values: dict[str, Value] = {}
+        for name, metric in self.metrics.items():
+            result = getattr(metric, kind)(self.records[name])
+            for key, one in _named(metric.key or name, result).items() if result else ():
+                values[key] = one.total
+                values |= {f"{key}/{organ}": value for organ, value in one.per_organ.items()}
+        return Reference(values=values, reason="") if values else Reference(values=None, reason=reason)
 
 
 def _named(name: str, result: Result) -> dict[str, Result]:
     return {name: result} | {f"{name}_{suffix}": variant for suffix, variant in result.variants.items()}
-
-
-def _floor(metrics: Mapping[str, Metric]) -> Reference:
-    found = {name: metric.floor() for name, metric in metrics.items()}
-    return _reference(metrics, found, "it takes FID, and slices of the other split")
-
-
-def _ceiling(metrics: Mapping[str, Metric]) -> Reference:
-    found = {name: metric.ceiling() for name, metric in metrics.items()}
-    return _reference(metrics, found, "it takes Dice, and a segmenter that has seen the real volumes")
-
-
-def _reference(metrics: Mapping[str, Metric], found: Mapping[str, Result | None], reason: str) -> Reference:
-    values: dict[str, Value] = {}
-    for name, result in found.items():
-        if result is not None:
-            for key, one in _named(metrics[name].key or name, result).items():
-                values[key] = one.total
-                values |= {f"{key}/{organ}": value for organ, value in one.per_organ.items()}
-    return Reference(values=values, reason="") if values else Reference(values=None, reason=reason)

@@ -12,9 +12,11 @@ from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
+from ctsynth.metrics._records import measured
+from ctsynth.metrics.base import Metric, Pair
 
 PLUGIN = '''
-from ctsynth.metrics.base import Metric, SliceMean
+from ctsynth.metrics.base import Metric, slice_mean
 
 
 class Brightness(Metric):
@@ -22,15 +24,29 @@ class Brightness(Metric):
 
     title = "Brightness"
 
-    def __init__(self):
-        self.mean = SliceMean()
+    def measure(self, pair):
+        return {"brightness": [unit.mean() for unit in pair.synthetic]}
 
-    def add(self, pair):
-        self.mean.add(pair.subject, [unit.mean() for unit in pair.synthetic])
+    def result(self, records):
+        return slice_mean(self, records, "brightness")
+'''
+
+
+class Scored:
+    """A metric and what it has measured of pairs."""
+
+    def __init__(self, metric: Metric, *pairs: Pair) -> None:
+        self.metric = metric
+        self.records = {pair.subject: measured(metric, pair) for pair in pairs}
 
     def result(self):
-        return self.mean.result(self, self.title)
-'''
+        return self.metric.result(self.records)
+
+    def floor(self):
+        return self.metric.floor(self.records)
+
+    def ceiling(self):
+        return self.metric.ceiling(self.records)
 
 
 def make_store(root: Path, cases, *, size: int = 32, split: str = "test") -> Store:

@@ -10,7 +10,7 @@ from ctsynth.data.slices import from_slices
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.metrics import base
-from ctsynth.metrics.base import Metric, SliceMean
+from ctsynth.metrics.base import Metric, slice_mean
 from ctsynth.scores import Scores
 from ctsynth.scoring import score
 
@@ -182,16 +182,13 @@ def test_one_subject_is_in_memory_at_a_time(store, samples, monkeypatch):
     class Watch(Metric):
         title = "Watch"
 
-        def __init__(self):
-            self.mean = SliceMean()
-
-        def add(self, pair):
+        def measure(self, pair):
             assert all(ref() is None for ref in alive)
             alive.append(weakref.ref(pair.real))
-            self.mean.add(pair.subject, [0.0])
+            return {"nothing": [0.0]}
 
-        def result(self):
-            return self.mean.result(self, self.title)
+        def result(self, records):
+            return slice_mean(self, records, "nothing")
 
     monkeypatch.setattr(base, "find", lambda name: Watch)
     score(samples, store, "test", metrics=["watch"])

@@ -9,13 +9,14 @@ import typer
 
 from ctsynth.cli import console
 from ctsynth.errors import UsageError
+from ctsynth.plugins import names
 
 if TYPE_CHECKING:
     from ctsynth.data.store import Store
     from ctsynth.scores import Scores
     from ctsynth.stop import Stop
 
-WHAT, RESULT = "What to compare", "Result"
+WHAT, RESULT, RUN = "What to compare", "Result", "Run"
 
 
 def command(
@@ -36,7 +37,7 @@ def command(
     metrics: Annotated[
         str | None,
         typer.Option(
-            help="Comma-separated: fid, psnr, ssim, dice, gradient, hu, or files of your own.",
+            help=f"Comma-separated: {', '.join(names('ctsynth.metrics'))}.",
             show_default="all that can be had",
             rich_help_panel=WHAT,
         ),
@@ -96,6 +97,18 @@ def command(
     json: Annotated[
         bool, typer.Option("--json", help="Print the content of scores.json instead.", rich_help_panel=RESULT)
     ] = False,
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Measure the I-th of N shares only, or slurm: as the array says. Then score without it.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Measure again what has been measured.", rich_help_panel=RUN)
+    ] = False,
 ) -> None:
     """Measure how close synthetic volumes are to the real ones.
 
@@ -116,25 +129,44 @@ def command(
     A volume may lie on its source's own grid, in any orientation, or be the
     re-stacked slices. A metric that cannot be computed here is left out, with
     the reason. Intervals are 95 % bootstrap intervals over subjects.
+
+    What is measured of a subject is kept in SYNTHETIC/measured: the same
+    command goes on where it was stopped, and jobs may share the work. Each
+    measures its share, and the same command without --shard puts the shares
+    together:
+
+        ctsynth score samples --shard 2/8
     """
     from json import dumps
 
     from ctsynth.data.store import Store
+    from ctsynth.metrics._choice import Segmenting
     from ctsynth.report.tables import render
-    from ctsynth.scoring import Segmenting, score
+    from ctsynth.scoring import scoring
     from ctsynth.stop import Stop, stoppable
 
     store = Store.open(data)
-    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
-    segmenting = Segmenting(segmenter, device, native)
+    wanted = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
     found: dict[str, Scores] = {}
+    shares: dict[str, dict[str, int]] = {}
 
     def one(volumes: Path, target: Path, name: str | None = None) -> None:
-        total = 1 if volumes.is_file() else len(store.subjects(split))
-        with stoppable(), console.progress("scoring", total) as progress:
-            scores = score(
-                volumes, store, split, metrics=names, partial=partial, segmenting=segmenting, progress=progress
-            )
+        work = scoring(
+            volumes,
+            store,
+            split,
+            metrics=wanted,
+            partial=partial,
+            segmenting=Segmenting(segmenter, device, native),
+            shard=shard,
+            overwrite=overwrite,
+        )
+        with stoppable(), work as now, console.progress("scoring", len(now.subjects)) as progress:
+            made = now.measure(progress)
+            scores = now.scores() if shard is None else None
+        if scores is None:
+            shares[name or str(volumes)] = {"measured": made, "kept": len(now.subjects) - made}
+            return
         scores.save(target)
         found[name or scores.name] = scores
         for column, result in scores.metrics.items():
@@ -148,8 +180,12 @@ def command(
         with Stop() as stop:
             for step in _steps(synthetic, checkpoint):
                 folder = (out or synthetic / "scored") / step.name
-                _draw(step, store, split, folder, preset=preset, device=device, stop=stop)
+                _draw(step, store, split, folder, preset=preset, device=device, shard=shard or "1/1", stop=stop)
                 one(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
+    if shard is not None:
+        lines = [f"{name}: {n['measured']} subjects measured, {n['kept']} kept" for name, n in shares.items()]
+        console.echo(dumps(shares) if json else "\n".join(lines))
+        return
     if json:
         several = {name: scores.as_json() for name, scores in found.items()}
         console.echo(dumps(several if checkpoint else next(iter(several.values())), indent=2))
@@ -158,7 +194,7 @@ def command(
 
 
 def _target(synthetic: Path) -> Path:
-    from ctsynth.scoring import base_name
+    from ctsynth.metrics._volumes import base_name
 
     if synthetic.is_file():
         return synthetic.parent / f"{base_name(synthetic)}_scores.json"
@@ -186,10 +222,14 @@ def _steps(run: Path, wanted: str) -> list[Path]:
     return [there[step] for step in asked]
 
 
-def _draw(path: Path, store: Store, split: str, folder: Path, *, preset: str, device: str, stop: Stop) -> None:
+def _draw(
+    path: Path, store: Store, split: str, folder: Path, *, preset: str, device: str, shard: str, stop: Stop
+) -> None:
     from ctsynth import sampling
     from ctsynth.cli.sample import pick_sampler
     from ctsynth.device import find_device, find_precision
+    from ctsynth.files import sole
+    from ctsynth.shards import lock_name, take
     from ctsynth.training import checkpoint
 
     where = find_device(device)
@@ -200,7 +240,10 @@ def _draw(path: Path, store: Store, split: str, folder: Path, *, preset: str, de
         device=where,
         precision=find_precision("auto", where),
     )
-    cases = sampling.cases_of_store(store, split, trained, folder)
-    with console.progress(f"sample {path.name}", len(cases)) as progress:
+    cases = take(sampling.cases_of_store(store, split, trained, folder), shard)
+    with (
+        sole(folder / lock_name("sample", shard)),
+        console.progress(f"sample {path.name}", len(cases)) as progress,
+    ):
         for _ in sampling.sample(trained, cases, drawing, stop=stop, progress=progress):
             pass

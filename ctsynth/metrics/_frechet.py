@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
-Features = NDArray[np.floating[Any]]
-"""(n, d): n things, d features each."""
+
+
+class Features(Protocol):
+    """(n, d): n things, d features each; an array, or what lies on disk and is read by rows."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> NDArray[np.floating[Any]]: ...  # noqa: ANN401  slice or indices
+
 
 BLOCKS = 100
 """Subsets that the kernel distance is averaged over (Binkowski et al. 2018, Sec. 5)."""
@@ -21,6 +29,10 @@ SEED = 0
 """Of the subsets: the same features give the same distance."""
 
 _ROWS = 4096
+"""Read at a time."""
+
+_TOGETHER = 8
+"""Subsets that are read at a time."""
 
 
 def frechet_distance(one: Features, other: Features) -> float:
@@ -53,13 +65,16 @@ def frechet_distance(one: Features, other: Features) -> float:
 
 def _gaussian(features: Features) -> tuple[Array, Array]:
     """The mean (d,) of a set and a root R (r, d) of its covariance R^T R, with no more than d rows."""
-    mean: Array = features.mean(axis=0, dtype=np.float64)
     n, d = features.shape
     if n <= d:
-        return mean, (features.astype(np.float64) - mean) / np.sqrt(n - 1)
+        rows = features[:].astype(np.float64)
+        center: Array = rows.mean(axis=0)
+        return center, (rows - center) / np.sqrt(n - 1)
+    parts = [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
+    mean = np.sum([features[part].sum(axis=0, dtype=np.float64) for part in parts], axis=0) / n
     covariance: Array = np.zeros((d, d))
-    for start in range(0, n, _ROWS):
-        rows = features[start : start + _ROWS] - mean
+    for part in parts:
+        rows = features[part] - mean
         covariance += rows.T @ rows
     covariance /= n - 1
     try:
@@ -91,11 +106,13 @@ def kernel_distance(one: Features, other: Features) -> tuple[float, float, int]:
         raise ValueError(f"sets of {len(one)} and {len(other)}: subsets need at least 4 to choose from")
     size = min(BLOCK_SIZE, smaller // 2)
     rng = np.random.default_rng(SEED)
+    chosen = [[rng.choice(len(each), size, replace=False) for each in (one, other)] for _ in range(BLOCKS)]
     values = []
-    for _ in range(BLOCKS):
-        x = one[rng.choice(len(one), size, replace=False)].astype(np.float64)
-        y = other[rng.choice(len(other), size, replace=False)].astype(np.float64)
-        values.append(_within(x) + _within(y) - 2 * _kernel(x, y).mean())
+    for start in range(0, BLOCKS, _TOGETHER):
+        xs, ys = (np.stack(rows) for rows in zip(*chosen[start : start + _TOGETHER], strict=True))
+        for rows in zip(one[xs], other[ys], strict=True):
+            x, y = (each.astype(np.float64) for each in rows)
+            values.append(_within(x) + _within(y) - 2 * _kernel(x, y).mean())
     return float(np.mean(values)), float(np.std(values)), size
 
 

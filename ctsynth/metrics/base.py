@@ -5,13 +5,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ctsynth import plugins
-from ctsynth.data.store import Store
+from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.labels import LabelSet
@@ -64,17 +65,24 @@ class Pair:
         return inside
 
 
+Record = Mapping[str, ArrayLike]
+"""What is measured of one subject, by name: numbers or text, arrays of them."""
+
+Kept = Mapping[str, NDArray[Any]]
+"""A record as it is read again."""
+
+
 class Metric(ABC):
     """A number that says how close synthetic volumes are to the real ones.
 
-    One instance sees each pair of the set once, one subject in memory at a time, and then gives its result.
+    It measures each subject on its own, and then makes one result of all that was measured. That the records are
+    kept, and that some were made in another process or on another day, is not its concern.
 
     Attributes:
         title: Its heading in tables.
         unit: Empty for a plain number.
         digits: Decimal places to show.
         higher_is_better: None where neither is, as with a ratio that should be 1.
-        settings: All that the number depends on; stated beside it.
         rank: Its place in tables, the lowest first; the paper's FID, PSNR, SSIM and DSC lead.
     """
 
@@ -82,13 +90,17 @@ class Metric(ABC):
     unit: ClassVar[str] = ""
     digits: ClassVar[int] = 3
     higher_is_better: ClassVar[bool | None] = None
-    settings: ClassVar[Mapping[str, Any]] = {}
     rank: ClassVar[int] = 100
 
     @classmethod
     def available(cls) -> str | None:
         """None if it can be computed here; else why not, and what would mend that."""
         return None
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """All that the number depends on, as JSON; stated beside it."""
+        return {}
 
     @property
     def key(self) -> str:
@@ -99,50 +111,65 @@ class Metric(ABC):
         """Sees where the real slices come from, before the first pair."""
 
     @abstractmethod
-    def add(self, pair: Pair) -> None:
-        """Takes a subject in."""
+    def measure(self, pair: Pair) -> Record:
+        """What is to be known of a subject; the same pair gives the same record."""
 
     @abstractmethod
-    def result(self) -> Result:
-        """What was found over all subjects so far."""
+    def result(self, records: Mapping[str, Kept]) -> Result:
+        """The number of the set.
 
-    def floor(self) -> Result | None:
+        Args:
+            records: What was measured, by subject, in the store's order.
+        """
+
+    def floor(self, records: Mapping[str, Kept]) -> Result | None:
         """The same of real slices against other real ones; None where that says nothing."""
         return None
 
-    def ceiling(self) -> Result | None:
+    def ceiling(self, records: Mapping[str, Kept]) -> Result | None:
         """The same for the real volumes in the synthetic ones' place; None where that says nothing."""
         return None
 
+    def ahead(self, subjects: Sequence[Subject]) -> None:  # noqa: B027  most have no need of it
+        """Does ahead what the floor will take of these real subjects, one shard's share of them."""
 
-class SliceMean:
+    def inputs(self, subject: str) -> Sequence[Path]:
+        """Files that it reads of a subject beside the pair."""
+        return ()
+
+
+def slice_mean(
+    metric: Metric, records: Mapping[str, Kept], name: str, title: str = "", notes: Sequence[str] = ()
+) -> Result:
     """The mean over the slices of a set, which is how the paper's PSNR and SSIM are read (Sec. 3).
 
     A slice whose value is not finite is left out of every mean, and stands as None in the list of slices.
+
+    Args:
+        metric: Whose result it is.
+        records: By subject.
+        name: Of the entry that has a value for each slice.
+        title: The column's heading; the metric's if empty.
+        notes: What a reader of the number must know.
     """
+    slices = {subject: _or_none(record[name]) for subject, record in records.items()}
+    kept = {subject: [v for v in values if v is not None] for subject, values in slices.items()}
+    sums = np.array([sum(values) for values in kept.values()], np.float64)
+    counts = np.array([len(values) for values in kept.values()], np.float64)
+    return Result(
+        title=title or metric.title,
+        total=ratio(sums, counts, n=int(counts.sum()), unit=metric.unit),
+        digits=metric.digits,
+        higher_is_better=metric.higher_is_better,
+        per_subject={subject: float(np.mean(values)) if values else None for subject, values in kept.items()},
+        per_slice=slices,
+        settings=metric.settings,
+        notes=tuple(notes),
+    )
 
-    def __init__(self) -> None:
-        self.per_slice: dict[str, list[float | None]] = {}
 
-    def add(self, subject: str, values: Sequence[float]) -> None:
-        """Takes a subject's slices in, in order."""
-        self.per_slice[subject] = [float(value) if np.isfinite(value) else None for value in values]
-
-    def result(self, metric: Metric, title: str, notes: Sequence[str] = ()) -> Result:
-        """The column of the table: mean over all slices, interval over subjects."""
-        kept = {name: [v for v in values if v is not None] for name, values in self.per_slice.items()}
-        sums = np.array([sum(values) for values in kept.values()], np.float64)
-        counts = np.array([len(values) for values in kept.values()], np.float64)
-        return Result(
-            title=title,
-            total=ratio(sums, counts, n=int(counts.sum()), unit=metric.unit),
-            digits=metric.digits,
-            higher_is_better=metric.higher_is_better,
-            per_subject={name: float(np.mean(values)) if values else None for name, values in kept.items()},
-            per_slice=self.per_slice,
-            settings=metric.settings,
-            notes=tuple(notes),
-        )
+def _or_none(values: NDArray[Any]) -> list[float | None]:
+    return [float(value) if np.isfinite(value) else None for value in values]
 
 
 def ratio(sums: Array, counts: Array, *, n: int, unit: str) -> Value:

@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from ctsynth.data.slices import from_slices, stack
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError
-from ctsynth.metrics.base import Array, Metric, Pair, Unit, interval, ratio, resample
+from ctsynth.metrics.base import Array, Kept, Metric, Pair, Record, Unit, interval, ratio, resample
 from ctsynth.metrics.segmenters.base import Segmenter, translate
 from ctsynth.metrics.segmenters.overlap import boxes, hd95, overlaps
 from ctsynth.metrics.segmenters.totalsegmentator import TotalSegmentator
@@ -31,6 +30,17 @@ APART = {
     "unknown": "not among the segmenter's classes, left out (subjects)",
 }
 """What does not go into the means as it is, and how the notes say so."""
+
+SCORED = ("found", "missed")
+"""What becomes of an organ that the label map shows, if the segmenter looks for it."""
+
+DEFINITION = {
+    "dice": "3-D, a subject and organ at a time",
+    "mean": "over the subjects whose label map shows the organ, then over the organs of the paper's Table 2",
+    "organ not in the label map": "left out, counted; found by the segmenter or not",
+    "organ not found": "Dice 0; left out of the Hausdorff distance, counted",
+    "hd95": "larger of the two 95th percentiles of the distances between surface voxels, mm",
+}
 
 
 class Original(NamedTuple):
@@ -66,13 +76,6 @@ class Dice(Metric):
     digits = 1
     higher_is_better = True
     rank = 4
-    settings: ClassVar[dict[str, Any]] = {
-        "dice": "3-D, a subject and organ at a time",
-        "mean": "over the subjects whose label map shows the organ, then over the organs of the paper's Table 2",
-        "organ not in the label map": "left out, counted; found by the segmenter or not",
-        "organ not found": "Dice 0; left out of the Hausdorff distance, counted",
-        "hd95": "larger of the two 95th percentiles of the distances between surface voxels, mm",
-    }
 
     def __init__(
         self,
@@ -83,77 +86,106 @@ class Dice(Metric):
         self._segmenter = segmenter or TotalSegmentator()
         self._ceiling = ceiling
         self._native = native
-        self._synthetic, self._real = _Table(), _Table()
 
     @classmethod
     def available(cls) -> str | None:
         """Why TotalSegmentator cannot run here, if so."""
         return TotalSegmentator.unavailable()
 
-    def add(self, pair: Pair) -> None:
-        """Takes a subject in: segments its synthetic volume, and the real one for the ceiling.
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """How it is defined, and all that is known of the segmenter."""
+        segmenter = {"segmenter": self._segmenter.name, "version": self._segmenter.version}
+        grid = {"grid": "of the source CT" if self._native is not None else "of the stacked slices"}
+        return {**DEFINITION, **segmenter, **self._segmenter.settings, **grid}
+
+    def inputs(self, subject: str) -> Sequence[Path]:
+        """The source's label volume, where its grid is scored."""
+        return [self._native[subject].labels] if self._native is not None else []
+
+    def measure(self, pair: Pair) -> Record:
+        """Of each organ the Dice (%) and HD95 (mm) in the ``synthetic`` volume, and in the ``real`` one.
 
         Raises:
             DataError: A volume cannot be segmented, or the source's files are gone or on another grid.
         """
         original = self._native[pair.subject] if self._native is not None else None
         reference = _reference(pair, original)
-        self._synthetic.add(pair, _synthetic(pair, original), reference, self._segmenter)
+        record = _measured("synthetic", pair, _synthetic(pair, original), reference, self._segmenter)
         if self._ceiling:
-            self._real.add(pair, _volume(pair.real, pair, original), reference, self._ceiling)
+            record |= _measured("real", pair, _volume(pair.real, pair, original), reference, self._ceiling)
+        return record
 
-    def result(self) -> Result:
+    def result(self, records: Mapping[str, Kept]) -> Result:
         """Dice in %, over the set, by subject and by organ; the Hausdorff distance as variant ``hd95``."""
-        return self._result(self._synthetic, self._segmenter, "")
+        return self._result(records, "synthetic", "")
 
-    def ceiling(self) -> Result | None:
+    def ceiling(self, records: Mapping[str, Kept]) -> Result | None:
         """The same for the segmenter on the real volumes, which no synthetic volume should pass."""
-        return self._result(self._real, self._ceiling, " of the real CT") if self._ceiling else None
+        return self._result(records, "real", " of the real CT") if self._ceiling else None
 
-    def _result(self, table: _Table, segmenter: Segmenter, of: str) -> Result:
-        grid = "of the source CT" if self._native is not None else "of the stacked slices"
-        known = {"segmenter": segmenter.name, "version": segmenter.version, **segmenter.settings, "grid": grid}
-        settings = {**self.settings, **known}
-        distance = table.column(1, f"HD95{of}", "mm", settings)
-        dice = table.column(0, f"{self.title}{of}", self.unit, settings)
+    def _result(self, records: Mapping[str, Kept], kind: str, of: str) -> Result:
+        table = _Table(records, kind)
+        distance = table.column(1, f"HD95{of}", "mm", self.settings)
+        dice = table.column(0, f"{self.title}{of}", self.unit, self.settings)
         return replace(dice, notes=table.notes(), variants={"hd95": distance})
+
+
+def _measured(
+    kind: str, pair: Pair, volume: Volume, reference: NDArray[np.uint8], segmenter: Segmenter
+) -> dict[str, ArrayLike]:
+    """A part of a record: organs, whether each is in the mean, what became of it, its Dice (%) and HD95 (mm)."""
+    found = segmenter.segment(volume, pair.labels, pair.subject)
+    partners = [organ for organ in pair.labels.classes if organ.dice]
+    in_paper = [bool(organ.column) for organ in partners]
+    sizes, places = overlaps(reference, found.voxels), boxes(reference, found.voxels)
+    values, fates = np.full((len(partners), 2), np.nan), []
+    for organ, row in zip(partners, values, strict=True):
+        both, wanted, got = map(int, sizes[:, organ.id])
+        fates.append(_fate(wanted, got, is_known=organ.id in found.classes))
+        if fates[-1] in SCORED:
+            box = places[organ.id]
+            masks = reference[box] == organ.id, found.voxels[box] == organ.id
+            row[:] = 200 * both / (wanted + got), hd95(*masks, volume.geometry.spacing)
+    return {
+        f"{kind}/organs": [organ.name for organ in partners],
+        f"{kind}/averaged": in_paper if any(in_paper) else [True] * len(partners),
+        f"{kind}/fates": fates,
+        f"{kind}/values": values,
+    }
+
+
+def _fate(wanted: int, got: int, *, is_known: bool) -> str:
+    """Found, or which of ``APART``."""
+    if not is_known:
+        return "unknown"
+    if wanted:
+        return "found" if got else "missed"
+    return "spurious" if got else "absent"
 
 
 class _Table:
     """Dice (%) and HD95 (mm) of every subject and organ."""
 
-    def __init__(self) -> None:
-        self._organs: dict[str, bool] = {}  # by name: part of the mean?
-        self._rows: dict[str, dict[str, tuple[float, float]]] = {}
-        self._apart: dict[str, Counter[str]] = {kind: Counter() for kind in APART}
-
-    def add(self, pair: Pair, volume: Volume, reference: NDArray[np.uint8], segmenter: Segmenter) -> None:
-        found = segmenter.segment(volume, pair.labels, pair.subject)
-        partners = [organ for organ in pair.labels.classes if organ.dice]
-        in_paper = {organ.name for organ in partners if organ.column}
-        self._organs = {organ.name: organ.name in in_paper or not in_paper for organ in partners}
-        sizes, places = overlaps(reference, found.voxels), boxes(reference, found.voxels)
-        row: dict[str, tuple[float, float]] = {}
-        for organ in partners:
-            both, wanted, got = map(int, sizes[:, organ.id])
-            if organ.id not in found.classes:
-                self._apart["unknown"][organ.name] += 1
-            elif wanted:
-                box = places[organ.id]
-                masks = reference[box] == organ.id, found.voxels[box] == organ.id
-                row[organ.name] = 200 * both / (wanted + got), hd95(*masks, volume.geometry.spacing)
-                self._apart["missed"][organ.name] += not got
-            else:
-                self._apart["spurious" if got else "absent"][organ.name] += 1
-        self._rows[pair.subject] = row
+    def __init__(self, records: Mapping[str, Kept], kind: str) -> None:
+        first = next(iter(records.values()))
+        fates = np.stack([record[f"{kind}/fates"] for record in records.values()])
+        values = np.stack([record[f"{kind}/values"] for record in records.values()])
+        shown = np.isin(fates, SCORED).any(axis=0)
+        names = first[f"{kind}/organs"]
+        self._apart = {
+            fate: {str(name): int(n) for name, n in zip(names, (fates == fate).sum(axis=0), strict=True) if n}
+            for fate in APART
+        }
+        self._subjects = list(records)
+        self._organs: list[str] = names[shown].tolist()
+        self._averaged = first[f"{kind}/averaged"][shown]
+        self._values = values[:, shown]
 
     def column(self, place: int, title: str, unit: str, settings: Mapping[str, Any]) -> Result:
         """The first or second number: over the set, by subject, by organ."""
-        organs = [organ for organ in self._organs if any(organ in row for row in self._rows.values())]
-        nothing = (np.nan, np.nan)
-        values = [[row.get(organ, nothing)[place] for organ in organs] for row in self._rows.values()]
-        table = np.array(values, np.float64).reshape(len(self._rows), len(organs))
-        averaged = table[:, np.array([self._organs[organ] for organ in organs], bool)]
+        table = self._values[..., place]
+        averaged = table[:, self._averaged]
         return Result(
             title=title,
             total=mean_over_organs(averaged, unit),
@@ -162,22 +194,20 @@ class _Table:
             counted="organs",
             per_subject={
                 subject: float(np.nanmean(row)) if np.isfinite(row).any() else None
-                for subject, row in zip(self._rows, averaged, strict=True)
+                for subject, row in zip(self._subjects, averaged, strict=True)
             },
-            per_organ={organ: _mean(table[:, n], unit) for n, organ in enumerate(organs)},
+            per_organ={organ: _mean(table[:, n], unit) for n, organ in enumerate(self._organs)},
             settings=settings,
         )
 
     def notes(self) -> tuple[str, ...]:
         """What was left out, and of how many subjects."""
-        known = {kind: {organ: n for organ, n in counts.items() if n} for kind, counts in self._apart.items()}
         listed = [
-            f"{what}: {', '.join(f'{organ} {n}' for organ, n in known[kind].items())}"
-            for kind, what in APART.items()
-            if known[kind]
+            f"{what}: {', '.join(f'{organ} {n}' for organ, n in self._apart[fate].items())}"
+            for fate, what in APART.items()
+            if self._apart[fate]
         ]
-        scored = {organ for row in self._rows.values() for organ in row}
-        beside = [organ for organ in self._organs if organ in scored and not self._organs[organ]]
+        beside = [organ for organ, is_in in zip(self._organs, self._averaged, strict=True) if not is_in]
         return (*listed, *(f"{organ}: not part of the mean, as in the paper's Table 2" for organ in beside))
 
 

@@ -8,6 +8,7 @@ import json
 import logging
 import os
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -22,7 +23,7 @@ from ctsynth.errors import DataError, RunError
 from ctsynth.files import atomic
 from ctsynth.metrics._frechet import BLOCKS, frechet_distance, kernel_distance
 from ctsynth.metrics._inception import DIMENSIONS, Inception, absent
-from ctsynth.metrics.base import Metric, Pair
+from ctsynth.metrics.base import Kept, Metric, Pair, Record
 from ctsynth.scores import Result, Value
 
 log = logging.getLogger(__name__)
@@ -54,8 +55,7 @@ class FID(Metric):
     def __init__(self) -> None:
         self._store: Store | None = None
         self._split = ""
-        self._real: list[Features] = []
-        self._synthetic: list[Features] = []
+        self._unwritten: dict[Path, Features] = {}
 
     @classmethod
     def available(cls) -> str | None:
@@ -72,54 +72,67 @@ class FID(Metric):
         """Its name in scores.json: ``fid``, or another where the weights are not those of FID."""
         return "fid" if self._is_fid else "fd_smoke"
 
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """Weights, features, slices, resizing, and the code of the network."""
+        return {
+            "weights_sha256": self._digest,
+            "features": f"{DIMENSIONS}, the last average pool's",
+            "slices": "8-bit gray in three channels, the window's ends 0 and 255",
+            "resize": "bilinear to 299 x 299",
+            "code": {package: version(package) for package in ("pytorch-fid", "torch", "torchvision")},
+        }
+
     def begin(self, store: Store, split: str) -> None:
         """Sees where the real slices come from, before the first pair."""
         self._store, self._split = store, split
 
-    def add(self, pair: Pair) -> None:
-        """Takes a subject in."""
+    def measure(self, pair: Pair) -> Record:
+        """The features of the ``real`` and the ``synthetic`` slices, (Z, 2048) each."""
         known = self._store.subjects_by_name.get(pair.subject) if self._store else None
         real = self._of(known) if known else self._net(pair.real)
-        self._real.append(real)
-        self._synthetic.append(self._net(pair.synthetic))
+        return {"real": real, "synthetic": self._net(pair.synthetic)}
 
-    def result(self) -> Result:
+    def result(self, records: Mapping[str, Kept]) -> Result:
         """The distance of the synthetic slices to the real ones, and KID as variant ``kid``."""
-        return self._compare(_joined(self._real), _joined(self._synthetic))
+        return self._compare(_stacked(records, "real"), _stacked(records, "synthetic"))
 
-    def floor(self) -> Result | None:
+    def floor(self, records: Mapping[str, Kept]) -> Result | None:
         """The same of real slices: those of the other split against those that were scored.
 
         Returns:
             None if the store has no other slices.
         """
-        if self._store is None:
+        others = self._store.subjects("test" if self._split == "train" else "train") if self._store else []
+        if not others:
             return None
-        subjects = self._store.subjects("test" if self._split == "train" else "train")
-        if not subjects:
-            return None
-        log.info("FID of real against real: features of %d slices", sum(subject.slices for subject in subjects))
-        features, last = [], time.monotonic()
+        log.info("FID of real against real: features of %d slices", sum(subject.slices for subject in others))
+        self.ahead(others)
+        parts = [(subject.slices, functools.partial(self._of, subject)) for subject in others]
+        return self._compare(_stacked(records, "real"), Stacked(parts))
+
+    def ahead(self, subjects: Sequence[Subject]) -> None:
+        """Computes the features of real slices that are not in the store's cache."""
+        last = time.monotonic()
         for done, subject in enumerate(subjects, start=1):
-            features.append(self._of(subject))
+            self._of(subject)
             if time.monotonic() - last > _TELL_EVERY:
                 last = time.monotonic()
                 log.info("features: %d/%d subjects", done, len(subjects))
-        return self._compare(_joined(self._real), _joined(features))
 
-    def _compare(self, real: Features, other: Features) -> Result:
+    def _compare(self, real: Stacked, other: Stacked) -> Result:
         n = min(len(real), len(other))
         found = Result(
             title="FID" if self._is_fid else "FD, other weights",
             total=Value(value=frechet_distance(real, other) if n > 1 else None, n=n),
             digits=self.digits,
             higher_is_better=False,
-            settings=self._settings,
+            settings=self.settings,
             notes=tuple(self._notes(n)),
         )
         return replace(found, variants={"kid": self._kernel(real, other, found)})
 
-    def _kernel(self, real: Features, other: Features, found: Result) -> Result:
+    def _kernel(self, real: Stacked, other: Stacked, found: Result) -> Result:
         n = found.total.n
         mean, deviation, size = kernel_distance(real, other) if n > 3 else (None, 0.0, 0)
         note = f"mean over {BLOCKS} subsets of {size} slices each, whose standard deviation is {deviation:.2g}"
@@ -128,7 +141,7 @@ class FID(Metric):
             title="KID" if self._is_fid else "KD, other weights",
             total=Value(value=mean, n=n, parts={"standard deviation": deviation}),
             digits=4,
-            settings=self._settings | {"kernel": "(x.y / d + 1)^3", "subsets": BLOCKS, "subset_size": size},
+            settings={**self.settings, "kernel": "(x.y / d + 1)^3", "subsets": BLOCKS, "subset_size": size},
             notes=(note,) if size else (),
         )
 
@@ -150,10 +163,13 @@ class FID(Metric):
         known = {"ct": subject.record["ct_sha256"], "window": [window.low, window.high], "weights": self._digest}
         name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         path = self._store.root / CACHE / f"{name[:32]}.npy"
-        features = _read(path, subject.slices)
+        features = self._unwritten.get(path)
         if features is None:
-            features = self._net(window.normalize(subject.ct()))
-            _write(path, features)
+            features = _read(path, subject.slices)
+        if features is None:
+            features = self._net(window.normalize(replace(subject).ct()))  # whose memory map ends with it
+            if not _write(path, features):
+                self._unwritten[path] = features
         return features
 
     @functools.cached_property
@@ -175,24 +191,43 @@ class FID(Metric):
     def _is_fid(self) -> bool:
         return self._digest == weights.TABLE["inception"].sha256
 
-    @property
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "weights_sha256": self._digest,
-            "features": f"{DIMENSIONS}, the last average pool's",
-            "slices": "8-bit gray in three channels, the window's ends 0 and 255",
-            "resize": "bilinear to 299 x 299",
-            "code": {package: version(package) for package in ("pytorch-fid", "torch", "torchvision")},
-        }
-
 
 def _other_weights() -> Path | None:
     named = os.environ.get(OTHER_WEIGHTS)
     return Path(named) if named else None
 
 
-def _joined(features: list[Features]) -> Features:
-    return np.concatenate(features) if features else np.empty((0, DIMENSIONS), np.float32)
+class Stacked:
+    """The features of several subjects one after the other, (n, 2048), of which one is in memory at a time.
+
+    Args:
+        parts: Of each subject how many slices it has, and what reads their features.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Callable[[], Features]]]) -> None:
+        self._parts = parts
+        self.shape = (sum(n for n, _ in parts), DIMENSIONS)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Features:
+        wanted = np.arange(len(self))[rows]
+        found = np.empty((*wanted.shape, DIMENSIONS), np.float32)
+        start = 0
+        for n, read in self._parts:
+            here = (wanted >= start) & (wanted < start + n)
+            if here.any():
+                found[here] = read()[wanted[here] - start]
+            start += n
+        return found
+
+
+def _stacked(records: Mapping[str, Kept], name: str) -> Stacked:
+    def reading(subject: str) -> Callable[[], Features]:
+        return lambda: records[subject][name]
+
+    return Stacked([(len(records[subject][name]), reading(subject)) for subject in records])
 
 
 def _read(path: Path, slices: int) -> Features | None:
@@ -204,9 +239,11 @@ def _read(path: Path, slices: int) -> Features | None:
     return features if features.shape == (slices, DIMENSIONS) and features.dtype == np.float32 else None
 
 
-def _write(path: Path, features: Features) -> None:
+def _write(path: Path, features: Features) -> bool:
     try:
         with atomic(path) as partial:
             np.save(partial, features, allow_pickle=False)
     except RunError as error:  # a store that others own: computed again next time
         log.debug("%s", error.message)
+        return False
+    return True

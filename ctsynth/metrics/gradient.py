@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
-from ctsynth.metrics.base import Metric, Pair, Unit, ratio
+from ctsynth.metrics.base import Kept, Metric, Pair, Record, Unit, ratio
 from ctsynth.scores import Result
 
 
@@ -21,19 +22,17 @@ class GradientRatio(Metric):
         "ratio": "of sums over the set",
     }
 
-    def __init__(self) -> None:
-        self._sums: dict[str, tuple[list[float], list[float]]] = {}
+    def measure(self, pair: Pair) -> Record:
+        """The steps of each slice, ``synthetic`` and ``real``."""
+        return {"synthetic": _steps(pair.synthetic), "real": _steps(pair.real)}
 
-    def add(self, pair: Pair) -> None:
-        """Takes a subject in."""
-        self._sums[pair.subject] = _steps(pair.synthetic), _steps(pair.real)
-
-    def result(self) -> Result:
+    def result(self, records: Mapping[str, Kept]) -> Result:
         """The ratio over the set, each subject and each slice; None where the real one is flat."""
-        sums = np.array([[sum(part) for part in pair] for pair in self._sums.values()], np.float64).reshape(-1, 2)
+        steps = {name: [record[of].tolist() for of in ("synthetic", "real")] for name, record in records.items()}
+        sums = np.array([[sum(part) for part in pair] for pair in steps.values()], np.float64).reshape(-1, 2)
         slices = {
             name: [above / below if below else None for above, below in zip(*pair, strict=True)]
-            for name, pair in self._sums.items()
+            for name, pair in steps.items()
         }
         used = sum(value is not None for values in slices.values() for value in values)
         return Result(
@@ -42,7 +41,7 @@ class GradientRatio(Metric):
             digits=self.digits,
             per_subject={
                 name: float(above / below) if below else None
-                for name, (above, below) in zip(self._sums, sums, strict=True)
+                for name, (above, below) in zip(steps, sums, strict=True)
             },
             per_slice=slices,
             settings=self.settings,

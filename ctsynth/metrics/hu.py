@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
 
 from ctsynth.labels import BODY
-from ctsynth.metrics.base import Array, Metric, Pair, interval, resample
+from ctsynth.metrics.base import Array, Kept, Metric, Pair, Record, interval, resample
 from ctsynth.scores import Result, Value
 
 
@@ -28,31 +29,23 @@ class OrganHU(Metric):
         "mean": "over a subject's voxels, then over subjects, then organs",
     }
 
-    def __init__(self) -> None:
-        self._means: dict[str, dict[str, tuple[float, float]]] = {}
-        self._order: list[str] = []
-
-    def add(self, pair: Pair) -> None:
-        """Takes a subject in."""
-        self._order = list(pair.labels.names.values())
+    def measure(self, pair: Pair) -> Record:
+        """The ``organs`` of the label set, and their mean ``hu``, real and synthetic; NaN where one is absent."""
+        ids, names = list(pair.labels.names), list(pair.labels.names.values())
         sizes = np.bincount(pair.mask.ravel(), minlength=pair.labels.num_classes)
-        sums = [
-            np.bincount(pair.mask.ravel(), weights=slices.ravel(), minlength=len(sizes))
-            for slices in (pair.real, pair.synthetic)
-        ]
-        low, width = pair.window.low, pair.window.width
-        self._means[pair.subject] = {
-            name: (float(low + width * sums[0][n] / sizes[n]), float(low + width * sums[1][n] / sizes[n]))
-            for n, name in pair.labels.names.items()
-            if sizes[n]
-        }
+        means = np.full((len(ids), 2), np.nan)
+        has = sizes[ids] > 0
+        for place, slices in enumerate((pair.real, pair.synthetic)):
+            sums = np.bincount(pair.mask.ravel(), weights=slices.ravel(), minlength=len(sizes))[ids]
+            means[has, place] = pair.window.low + pair.window.width * sums[has] / sizes[ids][has]
+        return {"organs": names, "hu": means}
 
-    def result(self) -> Result:
+    def result(self, records: Mapping[str, Kept]) -> Result:
         """The mean absolute difference over organs; per organ the difference, and both means as its parts."""
-        organs = [name for name in self._order if any(name in means for means in self._means.values())]
-        empty = (np.nan, np.nan)
-        means = np.array([[m.get(organ, empty) for organ in organs] for m in self._means.values()], np.float64)
-        means = means.reshape(len(self._means), len(organs), 2)
+        means = np.stack([record["hu"] for record in records.values()])
+        known = np.isfinite(means).any(axis=(0, 2))
+        means = means[:, known]
+        organs = next(iter(records.values()))["organs"][known].tolist()
         differences = means[..., 1] - means[..., 0]
         scored = np.array([organ != BODY for organ in organs], bool)
         draws = _mean_of_draws(differences)
@@ -60,7 +53,7 @@ class OrganHU(Metric):
         absolute = [
             abs(value.value) for name, value in per_organ.items() if name != BODY and value.value is not None
         ]
-        low, high = interval(_mean_absolute(draws[:, scored]), len(self._means))
+        low, high = interval(_mean_absolute(draws[:, scored]), len(records))
         value = float(np.mean(absolute)) if absolute else None
         return Result(
             title=self.title,
@@ -70,7 +63,7 @@ class OrganHU(Metric):
             counted="organs",
             per_subject={
                 name: float(np.nanmean(np.abs(row[scored]))) if np.isfinite(row[scored]).any() else None
-                for name, row in zip(self._means, differences, strict=True)
+                for name, row in zip(records, differences, strict=True)
             },
             per_organ=per_organ,
             settings=self.settings,

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.metrics.base import Metric, Pair, SliceMean
+from ctsynth.metrics.base import Kept, Metric, Pair, Record, slice_mean
 from ctsynth.scores import Result
 
 
@@ -33,28 +33,22 @@ class PSNR(Metric):
         "identical slices": "left out, counted",
     }
 
-    def __init__(self) -> None:
-        self._whole, self._body = SliceMean(), SliceMean()
-        self._values: list[tuple[float, float]] = []
-
-    def add(self, pair: Pair) -> None:
-        """Takes a subject in."""
+    def measure(self, pair: Pair) -> Record:
+        """PSNR of each slice, ``whole`` and in the ``body``: infinite where all is equal, NaN where nothing is."""
         values = []
         for real, synthetic, inside in zip(pair.real, pair.synthetic, pair.body, strict=True):
             squares = np.square(real.astype(np.float64) - synthetic)
             values.append((decibels(squares), decibels(squares[inside])))
-        self._whole.add(pair.subject, [whole for whole, _ in values])
-        self._body.add(pair.subject, [body for _, body in values])
-        self._values += values
+        return {"whole": [whole for whole, _ in values], "body": [body for _, body in values]}
 
-    def result(self) -> Result:
+    def result(self, records: Mapping[str, Kept]) -> Result:
         """The mean over slices, and the same inside the body as variant ``body``."""
-        whole, body = ([pair[place] for pair in self._values] for place in (0, 1))
-        variant = self._body.result(self, "PSNR in body", _notes(body))
-        return replace(self._whole.result(self, self.title, _notes(whole)), variants={"body": variant})
+        body = slice_mean(self, records, "body", "PSNR in body", _notes(records, "body"))
+        return replace(slice_mean(self, records, "whole", notes=_notes(records, "whole")), variants={"body": body})
 
 
-def _notes(values: Sequence[float]) -> list[str]:
+def _notes(records: Mapping[str, Kept], name: str) -> list[str]:
+    values = [value for record in records.values() for value in record[name]]
     found = {"equal the real ones": sum(map(math.isinf, values)), "show no body": sum(map(math.isnan, values))}
     return [f"{n} of {len(values)} slices {what}: left out of the mean" for what, n in found.items() if n]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from ctsynth.errors import DataError
-from ctsynth.metrics.base import Metric, Pair, SliceMean
+from ctsynth.metrics.base import Kept, Metric, Pair, Record, slice_mean
 from ctsynth.scores import Result
 
 SIGMA = 1.5
@@ -43,12 +44,8 @@ class SSIM(Metric):
         "mean": "over slices",
     }
 
-    def __init__(self) -> None:
-        self._whole, self._body = SliceMean(), SliceMean()
-        self._bodiless = self._slices = 0
-
-    def add(self, pair: Pair) -> None:
-        """Takes a subject in.
+    def measure(self, pair: Pair) -> Record:
+        """SSIM of each slice, ``whole`` and in the ``body``, NaN where there is none.
 
         Raises:
             DataError: The slices are smaller than the window.
@@ -61,16 +58,15 @@ class SSIM(Metric):
             inner = inside[RADIUS:-RADIUS, RADIUS:-RADIUS]
             whole.append(float(similarity.mean()))
             body.append(float(similarity[inner].mean()) if inner.any() else math.nan)
-        self._whole.add(pair.subject, whole)
-        self._body.add(pair.subject, body)
-        self._slices += len(whole)
-        self._bodiless += sum(map(math.isnan, body))
+        return {"whole": whole, "body": body}
 
-    def result(self) -> Result:
+    def result(self, records: Mapping[str, Kept]) -> Result:
         """The mean over slices, and the same inside the body as variant ``body``."""
-        notes = [f"{self._bodiless} of {self._slices} slices show no body: left out of the mean"]
-        body = self._body.result(self, "SSIM in body", notes if self._bodiless else ())
-        return replace(self._whole.result(self, self.title), variants={"body": body})
+        values = np.concatenate([record["body"] for record in records.values()])
+        bodiless = int(np.isnan(values).sum())
+        notes = [f"{bodiless} of {len(values)} slices show no body: left out of the mean"] if bodiless else []
+        body = slice_mean(self, records, "body", "SSIM in body", notes)
+        return replace(slice_mean(self, records, "whole"), variants={"body": body})
 
 
 def similarity_map(real: NDArray[np.floating[Any]], synthetic: NDArray[np.floating[Any]]) -> Map:

@@ -86,7 +86,7 @@ def similarity(official: Path, folder: Path) -> tuple[Side, Side]:
 
     def ours() -> None:
         for metric in (SSIM(), PSNR()):
-            metric.add(pair)
+            metric.measure(pair)
 
     def theirs() -> None:
         for one, other in zip(real, synthetic, strict=True):

@@ -6,6 +6,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813  its own way
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
+from scored import Scored
 
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.volume import Geometry
@@ -51,10 +52,8 @@ def pair(reference, subject="a", labels=AMOS22):
 
 
 def scored(references, masks, **options):
-    metric = Dice(Planted(masks, **options))
-    for subject, reference in references.items():
-        metric.add(pair(reference, subject))
-    return metric.result()
+    pairs = [pair(reference, subject) for subject, reference in references.items()]
+    return Scored(Dice(Planted(masks, **options)), *pairs).result()
 
 
 def blobs(seed, threshold=0.1):
@@ -164,8 +163,7 @@ def test_a_label_set_without_the_papers_columns_is_averaged_over_all_of_it():
     own = LabelSet.from_json({"name": "own", "classes": [{"id": 1, "name": "spleen"}, {"id": 2, "name": "liver"}]})
     reference = box((0, 10), (0, 10), (0, 4), label=1, into=box((12, 20), (0, 10), (0, 4), label=2))
     metric = Dice(Planted({"a": np.where(reference == 1, 1, 0).astype(np.uint8)}, frozenset({1, 2})))
-    metric.add(pair(reference, labels=own))
-    assert metric.result().total.value == pytest.approx(50)
+    assert Scored(metric, pair(reference, labels=own)).result().total.value == pytest.approx(50)
 
 
 def test_the_mean_is_over_subjects_first_and_then_over_organs():
@@ -184,8 +182,8 @@ def test_the_segmenter_sees_the_volume_in_hu_where_the_patient_lay(small_case):
     geometry = stacked_geometry(source, size)
     mask = to_slices(case.labels, size, "labels")
     planted = Planted({"a": stack(mask)})
-    metric = Dice(planted, planted)
-    metric.add(Pair("a", Window().normalize(ct), Window().normalize(ct) * 0.5, mask, AMOS22, Window(), geometry))
+    unit = Window().normalize(ct)
+    Dice(planted, planted).measure(Pair("a", unit, unit * 0.5, mask, AMOS22, Window(), geometry))
     synthetic, real = planted.seen
     np.testing.assert_array_equal(real.voxels, stack(ct))  # to the last HU
     assert synthetic.voxels.min() == -160
@@ -196,12 +194,11 @@ def test_the_segmenter_sees_the_volume_in_hu_where_the_patient_lay(small_case):
 
 def test_the_ceiling_is_the_segmenter_on_the_real_volumes():
     reference, found = box((0, 10), (0, 10), (2, 6)), box((5, 15), (0, 10), (2, 6))
-    metric = Dice(Planted({"a": found}), Planted({"a": reference}))
-    metric.add(pair(reference))
-    assert metric.result().total.value == pytest.approx(50)
-    assert metric.ceiling().total.value == 100
-    assert metric.ceiling().variants["hd95"].total.value == 0
-    assert Dice(Planted()).ceiling() is None
+    one = Scored(Dice(Planted({"a": found}), Planted({"a": reference})), pair(reference))
+    assert one.result().total.value == pytest.approx(50)
+    assert one.ceiling().total.value == 100
+    assert one.ceiling().variants["hd95"].total.value == 0
+    assert Scored(Dice(Planted())).ceiling() is None
 
 
 @pytest.fixture
@@ -225,10 +222,9 @@ def test_native_scores_the_source_grid_against_the_sources_own_labels(native):
         (small, from_slices(to_slices(Window().clip(case.hu), 16, "ct"), full.geometry, "ct")),
     ):
         planted = Planted({"a": case.labels})
-        metric = Dice(planted, native={"a": original})
-        metric.add(whole)
-        assert metric.result().total.value == 100  # which labels of half the pixels would not give
-        assert metric.result().settings["grid"] == "of the source CT"
+        result = Scored(Dice(planted, native={"a": original}), whole).result()
+        assert result.total.value == 100  # which labels of half the pixels would not give
+        assert result.settings["grid"] == "of the source CT"
         np.testing.assert_array_equal(planted.seen[0].voxels, expected)
         np.testing.assert_allclose(planted.seen[0].geometry.affine, case.affine, atol=1e-3)  # mm
 
@@ -237,7 +233,7 @@ def test_native_refuses_labels_on_another_grid(native, tmp_path, write_nifti):
     case, whole, full, _ = native
     moved = write_nifti(tmp_path / "moved.nii.gz", case.labels, case.affine + np.eye(4)[:, [1, 2, 3, 0]] * 6)
     with pytest.raises(DataError, match=r"moved\.nii\.gz: not on the grid"):
-        Dice(Planted(), native={"a": full._replace(labels=moved)}).add(whole)
+        Dice(Planted(), native={"a": full._replace(labels=moved)}).measure(whole)
 
 
 def test_memory_does_not_grow_with_the_slices():
@@ -258,7 +254,7 @@ def test_no_volume_outlives_its_subject():
     reference = box((0, 10), (0, 10), (0, 4))
     planted = Planted({"a": reference.copy()})
     metric = Dice(planted)
-    metric.add(pair(reference))
+    metric.measure(pair(reference))
     kept = [weakref.ref(planted.seen.pop().voxels), weakref.ref(planted.masks.pop("a"))]
     assert all(volume() is None for volume in kept)
 

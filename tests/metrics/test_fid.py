@@ -7,7 +7,7 @@ import torch
 from PIL import Image
 from scipy import linalg
 from scipy.ndimage import gaussian_filter
-from scored import make_store
+from scored import Scored, make_store
 
 from ctsynth import weights
 from ctsynth.data.slices import stacked_geometry
@@ -260,9 +260,7 @@ def pairs(store, change=lambda unit: unit):
 def run(metric, store, change=lambda unit: unit):
     one = metric()
     one.begin(store, "test")
-    for pair in pairs(store, change):
-        one.add(pair)
-    return one
+    return Scored(one, *pairs(store, change))
 
 
 def test_perfect_slices_have_no_distance(stub, store):
@@ -277,7 +275,7 @@ def test_perfect_slices_have_no_distance(stub, store):
 def test_with_other_weights_nothing_is_called_fid(stub, store):
     one = run(stub, store, lambda unit: 0.9 * unit)
     found = one.result()
-    assert one.key == "fd_smoke"
+    assert one.metric.key == "fd_smoke"
     assert found.total.value > 0
     assert "not those of FID" in found.notes[0]
     for each in (found, found.variants["kid"]):
@@ -290,7 +288,7 @@ def test_with_its_own_weights_it_is_fid(stub, store, tmp_path, monkeypatch):
     known = replace(weights.TABLE["inception"], sha256=sha256(tmp_path / "other.pth"))
     monkeypatch.setitem(weights.TABLE, "inception", known)
     one = run(stub, store)
-    assert one.key == "fid"
+    assert one.metric.key == "fid"
     assert [one.result().title, one.result().variants["kid"].title] == ["FID", "KID"]
     assert not [note for note in one.result().notes if "weights" in note]
 
@@ -346,18 +344,14 @@ def test_the_floor_is_real_slices_against_real_slices(stub, store):
 
 def test_no_floor_without_other_slices_or_a_store(stub, store, tmp_path, small_case):
     assert run(stub, make_store(tmp_path / "alone", [small_case(0)])).floor() is None
-    one = stub()
-    for pair in pairs(store):
-        one.add(pair)
+    one = Scored(stub(), *pairs(store))
     assert one.result().total.value < 1e-9
     assert one.floor() is None
 
 
 def test_one_slice_gives_no_number(stub, store):
     pair = next(pairs(store))
-    one = stub()
-    one.add(replace(pair, real=pair.real[:1], synthetic=pair.synthetic[:1]))
-    found = one.result()
+    found = Scored(stub(), replace(pair, real=pair.real[:1], synthetic=pair.synthetic[:1])).result()
     assert (found.total.value, found.variants["kid"].total.value) == (None, None)
 
 

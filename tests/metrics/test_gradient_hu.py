@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scored import Scored
 
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
@@ -18,11 +19,9 @@ MASK[:2, 14:18, 14:18] = 1  # spleen
 
 
 def result(metric, synthetic, mask=MASK, subjects=1):
-    one = metric()
     geometry = Geometry(REAL.shape[::-1], np.eye(4))
-    for number in range(subjects):
-        one.add(Pair(f"subject_{number}", REAL, synthetic, mask, AMOS22, Window(), geometry))
-    return one.result()
+    pairs = [Pair(f"subject_{n}", REAL, synthetic, mask, AMOS22, Window(), geometry) for n in range(subjects)]
+    return Scored(metric(), *pairs).result()
 
 
 def test_the_gradient_ratio_is_that_of_the_contrasts():
@@ -38,9 +37,8 @@ def test_blur_lowers_the_gradient_ratio_and_speckle_raises_it():
 def test_a_flat_real_slice_has_no_gradient_ratio():
     real = REAL.copy()
     real[0] = 0
-    metric = GradientRatio()
-    metric.add(Pair("one", real, REAL, MASK, AMOS22, Window(), Geometry(REAL.shape[::-1], np.eye(4))))
-    found = metric.result()
+    pair = Pair("one", real, REAL, MASK, AMOS22, Window(), Geometry(REAL.shape[::-1], np.eye(4)))
+    found = Scored(GradientRatio(), pair).result()
     assert found.per_slice["one"][0] is None
     assert found.total.n == 3
 
@@ -62,12 +60,11 @@ def test_the_parts_are_mean_hu():
 
 
 def test_an_absent_organ_is_not_listed_and_n_counts_the_subjects_that_have_it():
-    metric = OrganHU()
     geometry = Geometry(REAL.shape[::-1], np.eye(4))
     without = np.where(MASK == 1, AMOS22.body_id, MASK).astype(np.uint8)
-    metric.add(Pair("a", REAL, REAL, without, AMOS22, Window(), geometry))
-    metric.add(Pair("b", REAL, REAL + 0.05, MASK, AMOS22, Window(), geometry))
-    found = metric.result()
+    a = Pair("a", REAL, REAL, without, AMOS22, Window(), geometry)
+    b = Pair("b", REAL, REAL + 0.05, MASK, AMOS22, Window(), geometry)
+    found = Scored(OrganHU(), a, b).result()
     assert list(found.per_organ) == ["spleen", "liver", "body"]  # by id, whichever subject came first
     assert (found.per_organ["spleen"].n, found.per_organ["liver"].n) == (1, 2)
     assert found.per_organ["spleen"].low is None

@@ -3,6 +3,7 @@ import math
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
+from scored import Scored
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ctsynth.data.slices import to_slices
@@ -20,10 +21,7 @@ def pair(real, synthetic, mask=None, subject="one"):
 
 
 def result(metric, *pairs):
-    one = metric()
-    for each in pairs:
-        one.add(each)
-    return one.result()
+    return Scored(metric(), *pairs).result()
 
 
 def oracle(real, synthetic):

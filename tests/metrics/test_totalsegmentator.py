@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its own way
 from scipy.ndimage import gaussian_filter
+from scored import Scored
 
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.slices import from_slices, stacked_geometry
@@ -91,8 +92,7 @@ def native(store, segmenter, real_ct, tmp_path_factory):
         hu = np.rint(store.window.denormalize(unit)).astype(np.int16)
         Volume(from_slices(hu, subject.geometry, "ct"), subject.geometry).save(file)
         metric = Dice(segmenter, native={CASE: Original(subject.geometry, labels, file)})
-        metric.add(read_pair(subject, file, store))
-        results[kind] = metric.result()
+        results[kind] = Scored(metric, read_pair(subject, file, store)).result()
         results[f"{kind} masks"] = segmenter.last.voxels
     return results
 
@@ -132,9 +132,10 @@ def test_the_ceiling_of_the_stores_own_grid(store, segmenter, tmp_path):
     geometry = stacked_geometry(subject.geometry, store.size)
     kept = Kept(segmenter, tmp_path)  # the synthetic volume is the real one here: it is segmented once
     metric = Dice(kept, kept)
-    metric.add(Pair(CASE, unit, unit, np.asarray(subject.mask()), store.labels, store.window, geometry))
-    assert metric.ceiling().total.value == pytest.approx(88, abs=3)
-    assert metric.result().total == metric.ceiling().total
+    mask = np.asarray(subject.mask())
+    one = Scored(metric, Pair(CASE, unit, unit, mask, store.labels, store.window, geometry))
+    assert one.ceiling().total.value == pytest.approx(88, abs=3)
+    assert one.result().total == one.ceiling().total
 
 
 def test_a_volume_in_0_to_1_is_refused_where_the_stand_in_would_not_notice(store, segmenter, real_ct, tmp_path):

@@ -28,10 +28,11 @@ class Kept:
     Args:
         segmenter: What makes them.
         folder: Where they stay.
+        overwrite: Make again those that are there.
     """
 
-    def __init__(self, segmenter: Segmenter, folder: Path) -> None:
-        self._segmenter, self._folder = segmenter, folder
+    def __init__(self, segmenter: Segmenter, folder: Path, *, overwrite: bool = False) -> None:
+        self._segmenter, self._folder, self._overwrite = segmenter, folder, overwrite
 
     @property
     def name(self) -> str:
@@ -57,7 +58,7 @@ class Kept:
         """
         mask, record = self._folder / f"{subject}.nii.gz", self._folder / f"{subject}.json"
         key = self._key(volume, labels)
-        if mask.is_file() and record.is_file():
+        if not self._overwrite and mask.is_file() and record.is_file():
             try:
                 content = read_json(record)
                 if content["key"] == key:

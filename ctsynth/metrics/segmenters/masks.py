@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from numpy.typing import NDArray
 
 from ctsynth.data.volume import Geometry, Volume, label_names
 from ctsynth.errors import DataError
+from ctsynth.files import sha256
 from ctsynth.labels import BACKGROUND, LabelSet
 from ctsynth.metrics.segmenters.base import Segmentation, named, translate
 
@@ -39,10 +43,13 @@ class MaskFolder:
         self.name = program or f"masks in {folder.absolute().name}"
         self._labels = labels
 
-    @property
+    @functools.cached_property
     def settings(self) -> Mapping[str, Any]:
-        """Where the masks are from."""
-        return {"masks": self.folder.absolute().name} | ({"labels": self._labels.name} if self._labels else {})
+        """Where the masks are from, and a SHA-256 of them all."""
+        hashes = {str(path.relative_to(self.folder)): sha256(path) for path in sorted(self.folder.rglob("*.nii*"))}
+        digest = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
+        labels = {"labels": self._labels.name} if self._labels else {}
+        return {"masks": self.folder.absolute().name, "masks_sha256": digest} | labels
 
     def segment(self, volume: Volume, labels: LabelSet, subject: str) -> Segmentation:
         """Reads the subject's mask.

@@ -1,0 +1,82 @@
+"""What a metric has measured of each subject, kept on disk so that it is measured once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+
+from ctsynth.errors import DataError, UsageError
+from ctsynth.files import atomic
+from ctsynth.metrics.base import Kept, Metric, Pair
+
+_BROKEN = (OSError, ValueError, EOFError, KeyError, BadZipFile)
+_ENTRY = "record/"
+
+
+class Records(Mapping[str, Kept]):
+    """A metric's records, FOLDER/SUBJECT.npz, in the order of the subjects; each is read when it is asked for.
+
+    Args:
+        folder: Where they lie.
+        subjects: Whose they are.
+    """
+
+    def __init__(self, folder: Path, subjects: Sequence[str]) -> None:
+        self._folder, self._subjects = folder, subjects
+
+    def has(self, subject: str, key: str) -> bool:
+        """Whether the subject's record is whole and depends on what ``key`` stands for."""
+        try:
+            with np.load(self._path(subject), allow_pickle=False) as file:
+                return str(file["key"]) == key
+        except _BROKEN:
+            return False
+
+    def keep(self, subject: str, key: str, record: Kept) -> None:
+        """Writes the subject's record, whole or not at all.
+
+        Raises:
+            RunError: It cannot be written.
+        """
+        entries: dict[str, Any] = {f"{_ENTRY}{name}": values for name, values in record.items()}
+        with atomic(self._path(subject)) as partial:
+            np.savez(partial, **entries | {"key": np.array(key)})
+
+    def __getitem__(self, subject: str) -> Kept:
+        if subject not in self._subjects:
+            raise KeyError(subject)
+        path = self._path(subject)
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name.removeprefix(_ENTRY): file[name] for name in file.files if name.startswith(_ENTRY)}
+        except _BROKEN as error:
+            raise DataError(f"{path}: cannot be read: {error}", hint="score again with --overwrite") from error
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._subjects)
+
+    def __len__(self) -> int:
+        return len(self._subjects)
+
+    def _path(self, subject: str) -> Path:
+        return self._folder / f"{subject}.npz"
+
+
+def measured(metric: Metric, pair: Pair) -> Kept:
+    """What a metric measures of a pair, as arrays.
+
+    Raises:
+        UsageError: A part of it is neither numbers nor text.
+    """
+    record = {name: np.asarray(values) for name, values in metric.measure(pair).items()}
+    for name, values in record.items():
+        if values.dtype.kind not in "biufU":
+            raise UsageError(
+                f"{metric.title}: what it measures of {pair.subject} holds {name!r} of {values.dtype}",
+                hint="a metric's measure() returns numbers or text; NaN stands for none",
+            )
+    return record

@@ -1,0 +1,113 @@
+"""Finds the synthetic volume of each subject, and what it was made with."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctsynth.data.store import Subject
+from ctsynth.errors import DataError
+from ctsynth.files import read_json
+
+log = logging.getLogger(__name__)
+
+SUFFIXES = (".nii.gz", ".nii")
+
+OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body")
+"""Of the JSON beside a volume: what differs from volume to volume by nature."""
+
+
+def match(
+    synthetic: Path, subjects: Sequence[Subject], split: str, share: Sequence[Subject], *, partial: bool = False
+) -> tuple[dict[str, Path], list[str]]:
+    """Finds each subject's volume by its name.
+
+    Args:
+        synthetic: A folder, or the file of one subject, which is then the only one scored.
+        subjects: Of the split.
+        split: For messages.
+        share: Those of them that are to be scored.
+        partial: Missing volumes are no error, as long as there is one.
+
+    Returns:
+        The volumes by subject, and the subjects without one.
+
+    Raises:
+        DataError: Volumes are missing, or a subject has two.
+    """
+    single = synthetic.is_file()
+    if not single and not synthetic.is_dir():
+        raise DataError(f"{synthetic}: no such file or folder", hint="draw the volumes first: ctsynth sample")
+    if not subjects:
+        raise DataError(f"the store has no {split} subjects", hint="score another split: --split train")
+    volumes = [synthetic] if single else sorted(_volumes(synthetic))
+    found: dict[str, Path] = {}
+    known, extra = {subject.name for subject in subjects}, []
+    for path in volumes:
+        name = next((name for name in _names(path) if name in known), None)
+        if name is None:
+            extra.append(path.name)
+        elif name in found:
+            raise DataError(
+                f"{synthetic}: {found[name].name} and {path.name} are both of {name}", hint="remove one"
+            )
+        else:
+            found[name] = path
+    if extra and found:
+        log.warning("%s: no %s subject has the name of %s: not scored", synthetic, split, _listed(extra))
+    missing = [] if single and found else [subject.name for subject in share if subject.name not in found]
+    if missing and not (partial and found):
+        raise DataError(
+            f"{synthetic}: no volume of {_listed(missing)} ({len(missing)} of {len(share)} {split} subjects)",
+            hint="wanted SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz each; --partial scores those that are there",
+        )
+    if missing:
+        log.warning("%d of %d %s subjects are missing: not scored", len(missing), len(share), split)
+    return {subject.name: found[subject.name] for subject in share if subject.name in found}, missing
+
+
+def base_name(path: Path) -> str:
+    """A file's or folder's name without suffix and ``_synthetic``."""
+    name = path.absolute().name
+    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
+    return name.removesuffix(suffix).removesuffix("_synthetic")
+
+
+def _volumes(folder: Path) -> Iterator[Path]:
+    for path in folder.iterdir():
+        if path.name.endswith(SUFFIXES) and not path.name.startswith("."):  # a hidden one is half written
+            yield path
+
+
+def _names(path: Path) -> tuple[str, str]:
+    """The subjects that a file may be of: a subject may itself be called NAME_synthetic."""
+    stem = path.name.removesuffix(".gz").removesuffix(".nii")
+    return stem, stem.removesuffix("_synthetic")
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def provenance(files: Iterable[Path]) -> dict[str, Any]:
+    """What the volumes were made with, from the JSON file beside each: the entries in which all agree.
+
+    What they disagree in is named in ``differing``, and volumes without such a file are counted in ``unknown``.
+    """
+    records: list[Mapping[str, Any]] = []
+    unknown = 0
+    for path in files:
+        record = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+        content = read_json(record) if record.is_file() else None
+        if isinstance(content, dict):
+            records.append({key: value for key, value in content.items() if key not in OWN_TO_VOLUME})
+        else:
+            unknown += 1
+    keys = dict.fromkeys(key for record in records for key in record)
+    shared = {key: records[0].get(key) for key in keys if all(r.get(key) == records[0].get(key) for r in records)}
+    differing = [key for key in keys if key not in shared]
+    if differing:
+        log.warning("the volumes were not made alike: they differ in %s", ", ".join(differing))
+    return shared | ({"differing": differing} if differing else {}) | ({"unknown": unknown} if unknown else {})

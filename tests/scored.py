@@ -15,21 +15,10 @@ from ctsynth.labels import AMOS22
 from ctsynth.metrics._records import measured
 from ctsynth.metrics.base import Metric, Pair
 
-PLUGIN = '''
-from ctsynth.metrics.base import Metric, slice_mean
+DOCS = Path(__file__).parents[1] / "docs"
 
-
-class Brightness(Metric):
-    """Mean value of a synthetic slice."""
-
-    title = "Brightness"
-
-    def measure(self, pair):
-        return {"brightness": [unit.mean() for unit in pair.synthetic]}
-
-    def result(self, records):
-        return slice_mean(self, records, "brightness")
-'''
+PLUGIN = (DOCS / "metrics.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+"""The metric that the docs show, a file named brightness.py."""
 
 
 class Scored:

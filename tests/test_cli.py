@@ -52,6 +52,12 @@ def test_the_reference_in_docs_is_that_of_the_commands():
     assert make_cli.PAGE.read_text(encoding="utf-8") == make_cli.render(), "run python docs/reference/make_cli.py"
 
 
+def test_the_page_of_metrics_in_docs_is_that_of_their_files():
+    make_cli = reference()
+    page = make_cli.METRICS_PAGE.read_text(encoding="utf-8")
+    assert page == make_cli.render_metrics(), "run python docs/reference/make_cli.py"
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_nonsense_ends_with_2_and_nothing_on_stdout(name):
     done = ctsynth(name, "--no-such-option")

@@ -1,9 +1,10 @@
 import csv
 import io
 import json
+import runpy
 
 import pytest
-from scored import PLUGIN, make_store, write_synthetic
+from scored import DOCS, PLUGIN, make_store, write_synthetic
 from trained import both_splits, ctsynth, fit
 from typer.testing import CliRunner
 
@@ -110,11 +111,22 @@ def test_a_metric_of_ones_own_is_in_the_table_the_file_and_the_page(folder, monk
     done = run("score", "samples")
     assert "Brightness" in done.stdout
     assert "brightness" in json.loads((folder / "samples" / "scores.json").read_text())["metrics"]
+    assert "brightness,," in run("score", "samples", "--format", "csv").stdout
+    assert "Brightness" in run("score", "samples", "--format", "latex").stdout
+    assert "brightness" in json.loads(run("info", "--size", "64", "--json").stdout)["metrics"]
     monkeypatch.delenv("CTSYNTH_PLUGINS")  # the page needs the scores, not the metric
     page = run("report", "samples", "--out", "page")
     assert page.stdout == "page/index.html\n"
     assert "Brightness" in (folder / "page" / "index.html").read_text()
     assert "brightness" in (folder / "page" / "scores.csv").read_text()
+
+
+def test_a_metric_of_ones_own_is_on_the_page_of_metrics(folder, monkeypatch):
+    (folder / "metrics").mkdir()
+    (folder / "metrics" / "brightness.py").write_text(PLUGIN)
+    monkeypatch.setenv("CTSYNTH_PLUGINS", str(folder))
+    page = runpy.run_path(str(DOCS / "reference" / "make_cli.py"))["render_metrics"]()
+    assert "| `brightness` | Brightness |  | neither | Mean value of a synthetic slice. |" in page
 
 
 def test_a_report_on_nothing_ends_with_2(folder):

@@ -141,7 +141,7 @@ def command(
 
     from ctsynth.data.store import Store
     from ctsynth.metrics._choice import Segmenting
-    from ctsynth.report.tables import render
+    from ctsynth.report.tables import references_said, render
     from ctsynth.scoring import scoring
     from ctsynth.stop import Stop, stoppable
 
@@ -172,6 +172,8 @@ def command(
         for column, result in scores.metrics.items():
             for note in result.notes:
                 console.log.info("%s: %s", column, note)
+        for words in references_said(scores):
+            console.log.info("%s", words)
         console.log.info("written: %s", target)
 
     if checkpoint is None:

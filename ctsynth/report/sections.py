@@ -11,7 +11,7 @@ from ctsynth.report.content import Content
 from ctsynth.report.figures import HEADERS, Row, data_uri, figure_svg, legend, page_ink, picture_grid
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.runs import how, training
-from ctsynth.report.tables import count, organ_table, score_table, subject_table
+from ctsynth.report.tables import count, organ_table, references_said, score_table, subject_table
 from ctsynth.scores import Scores
 
 escape = html.escape
@@ -46,7 +46,8 @@ def _said(scores: Scores) -> list[str]:
     words = f"{count(scores.subjects, f'{scores.split} subjects')}, {count(scores.slices, 'slices')}"
     if scores.missing:
         words += f"; without a volume, and in no number: {', '.join(scores.missing)}"
-    return [words, *(f"{result.title}: {note}" for result in scores.metrics.values() for note in result.notes)]
+    notes = [f"{result.title}: {note}" for result in scores.metrics.values() for note in result.notes]
+    return [words, *notes, *references_said(scores)]
 
 
 def _whose(names: Sequence[str], everyone: int) -> str:

@@ -10,6 +10,14 @@ from ctsynth.errors import UsageError
 from ctsynth.report.table import NOTHING, Table, best_rows
 from ctsynth.scores import Result, Scores, Value
 
+REAL = {"floor": "real slices (floor)", "ceiling": "the real CT (ceiling)"}
+"""What is compared in the rows that are no system's."""
+
+MEANING = {
+    "floor": "real slices of the other split against those that were scored: no method can be expected below it",
+    "ceiling": "the segmenter on the real windowed volumes: no method can be expected to pass it",
+}
+
 
 def number(value: float | None, digits: int) -> str:
     """A number with so many decimal places; a dash for None."""
@@ -48,21 +56,52 @@ def score_table(scores: Mapping[str, Scores]) -> Table:
         (system, *(_cell(columns[name][row], one.subjects) for name in names))
         for row, (system, one) in enumerate(scores.items())
     ]
+    rows += [
+        (title, *(_real(found.get(name), columns[name]) for name in names)) for title, found in _references(scores)
+    ]
     best = {(row, place) for place, name in enumerate(names, start=1) for row in _best(columns[name])}
     return Table(("system", *headers), tuple(rows), frozenset(best))
 
 
 def _of_one(scores: Scores) -> Table:
+    shown = [(heading(result), result, result.total) for result in scores.metrics.values()]
+    shown += [
+        (f"{heading(result)} of {title}", result, values[name])
+        for title, values in _references({"": scores})
+        for name, result in scores.metrics.items()
+        if name in values
+    ]
     rows = [
         (
-            heading(result),
-            number(result.total.value, result.digits),
-            between(result.total, result.digits, scores.subjects),
-            count(result.total.n, result.counted),
+            name,
+            number(value.value, result.digits),
+            between(value, result.digits, scores.subjects),
+            count(value.n, result.counted),
         )
-        for result in scores.metrics.values()
+        for name, result, value in shown
     ]
     return Table(("metric", "value", "95 % interval", "mean over"), tuple(rows))
+
+
+def references_said(scores: Scores) -> list[str]:
+    """What floor and ceiling are, as far as they were computed."""
+    return [f"{kind}: {words}" for kind, words in MEANING.items() if getattr(scores, kind).values]
+
+
+def _references(scores: Mapping[str, Scores]) -> list[tuple[str, Mapping[str, Value]]]:
+    """Floor and ceiling by metric, each once for all systems that share it, else with the system's name."""
+    found: list[tuple[str, Mapping[str, Value]]] = []
+    for kind, title in REAL.items():
+        known = {system: getattr(one, kind).values for system, one in scores.items()}
+        apart = [(system, values) for system, values in known.items() if values]
+        distinct = [one for n, one in enumerate(apart) if one[1] not in [values for _, values in apart[:n]]]
+        is_shared = len(distinct) == 1
+        found += [(title if is_shared else f"{title}, {system}", values) for system, values in distinct]
+    return found
+
+
+def _real(value: Value | None, column: Sequence[Result | None]) -> str:
+    return number(value.value if value else None, next(result for result in column if result).digits)
 
 
 def _cell(result: Result | None, subjects: int) -> str:
@@ -109,17 +148,23 @@ def subject_table(scores: Scores) -> Table:
 
 
 def as_csv(scores: Mapping[str, Scores]) -> str:
-    """Every value of the set and of its organs, a line each, as precise as it was computed."""
+    """Every value of the set and of its organs, as precise as it was computed; then floor and ceiling."""
+    lines: list[tuple[str, str, str, Value]] = []
+    counted: dict[str, str] = {}
+    for system, one in scores.items():
+        for name, result in one.metrics.items():
+            counted[name] = result.counted
+            lines += [
+                (system, name, organ, value) for organ, value in {"": result.total, **result.per_organ}.items()
+            ]
+    for title, values in _references(scores):
+        lines += [(title, *key.partition("/")[::2], value) for key, value in values.items()]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("system", "metric", "organ", "value", "low", "high", "n", "counted", "unit"))
-    for system, one in scores.items():
-        for name, result in one.metrics.items():
-            for organ, value in {"": result.total, **result.per_organ}.items():
-                counted = "subjects" if organ else result.counted
-                writer.writerow(
-                    (system, name, organ, value.value, value.low, value.high, value.n, counted, value.unit)
-                )
+    for system, name, organ, value in lines:
+        things = "subjects" if organ else counted[name]
+        writer.writerow((system, name, organ, value.value, value.low, value.high, value.n, things, value.unit))
     return text.getvalue().rstrip("\n")
 
 

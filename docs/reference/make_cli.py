@@ -1,4 +1,4 @@
-"""Writes cli.md, the reference of every command, from the commands' own signatures and docstrings."""
+"""Writes cli.md and metrics.md from the signatures and docstrings of the commands and metrics themselves."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ from typing import Any, Literal
 from typer.models import ArgumentInfo
 
 from ctsynth.cli.app import app
+from ctsynth.metrics import base as metrics
 
 PAGE = Path(__file__).with_name("cli.md")
+METRICS_PAGE = Path(__file__).with_name("metrics.md")
 
 TOP = """# Commands
 
@@ -21,6 +23,15 @@ Made by `python docs/reference/make_cli.py` from what `ctsynth COMMAND --help` s
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input,
 75 stopped by SIGTERM or SIGUSR1 after saving (run the same command again), 130 Ctrl-C.
+"""
+
+METRICS_TOP = """# Metrics
+
+Made by `python docs/reference/make_cli.py` from the files of `ctsynth/metrics`; do not edit it by hand. How each
+number is computed and was checked stands in [../metrics.md](../metrics.md).
+
+| name | title | unit | better | measures |
+|---|---|---|---|---|
 """
 
 
@@ -35,6 +46,22 @@ def render() -> str:
     sections = [_section("ctsynth", "COMMAND [ARGS]...", top)]
     sections += [_section(f"ctsynth {name}", "", function) for name, function in commands().items()]
     return "\n".join([TOP, *sections])
+
+
+def render_metrics() -> str:
+    """The page of metrics, in the order of tables: those of the package and of ``$CTSYNTH_PLUGINS``."""
+    found = {name: metrics.find(name) for name in metrics.names()}
+    found = dict(sorted(found.items(), key=lambda item: item[1].rank))
+    better = {True: "higher", False: "lower", None: "neither"}
+    rows, sections = [], []
+    for name, metric in found.items():
+        text = inspect.cleandoc(metric.__doc__ or "").split("\n\nArgs:")[0]
+        what, *rest = text.replace("``", "`").split("\n\n")
+        what = " ".join(what.split())
+        rows.append(f"| `{name}` | {metric.title} | {metric.unit} | {better[metric.higher_is_better]} | {what} |")
+        if rest:
+            sections.append("\n\n".join([f"## {metric.title}", *rest]) + "\n")
+    return METRICS_TOP + "\n".join([*rows, "", *sections])
 
 
 def _section(title: str, tail: str, function: Callable[..., None]) -> str:
@@ -85,3 +112,4 @@ def _cell(text: str | None) -> str:
 
 if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8")
+    METRICS_PAGE.write_text(render_metrics(), encoding="utf-8")

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 from dataclasses import replace
 
@@ -17,6 +18,7 @@ from ctsynth.files import sha256
 from ctsynth.metrics import _frechet, fid
 from ctsynth.metrics._frechet import frechet_distance, kernel_distance
 from ctsynth.metrics._inception import Inception, absent, build, import_torchvision, to_gray
+from ctsynth.metrics._records import Records
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.fid import FID, OTHER_WEIGHTS
 
@@ -353,6 +355,32 @@ def test_one_slice_gives_no_number(stub, store):
     pair = next(pairs(store))
     found = Scored(stub(), replace(pair, real=pair.real[:1], synthetic=pair.synthetic[:1])).result()
     assert (found.total.value, found.variants["kid"].total.value) == (None, None)
+
+
+def test_memory_does_not_grow_with_the_number_of_slices(stub, tmp_path, monkeypatch):
+    """1,200 and 6,000 slices, both more than the 256 features here: 10 MB more if all were held."""
+    for module, name, value in (
+        (fid, "DIMENSIONS", 256),
+        (_frechet, "BLOCKS", 2),
+        (_frechet, "BLOCK_SIZE", 100),
+        (_frechet, "_ROWS", 500),
+    ):
+        monkeypatch.setattr(module, name, value)
+    names = [f"subject_{number}" for number in range(60)]
+    records = Records(tmp_path / "records", names)
+    for number, name in enumerate(names):
+        one, other = (features(100, 256, seed) for seed in (number, 1000 + number))
+        records.keep(name, "", {"real": one, "synthetic": other})
+
+    def peak(count):
+        tracemalloc.start()
+        stub().result(Records(tmp_path / "records", names[:count]))
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(1)
+    assert peak(60) < peak(12) + 1e6
 
 
 @needs_pytorch_fid

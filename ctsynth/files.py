@@ -8,6 +8,8 @@ import hashlib
 import json
 import logging
 import os
+import re
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,7 +30,7 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         RunError: The folder cannot be written to, or the disk is full.
     """
-    partial = path.with_name(f".partial-{os.getpid()}-{path.name}")
+    partial = path.with_name(f".partial-{secrets.randbelow(10**12)}-{path.name}")  # containers share process ids
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -44,6 +46,16 @@ def atomic(path: Path) -> Iterator[Path]:
         else:
             with suppress(OSError):  # the folder itself may not be one
                 partial.unlink()
+
+
+def remove_leftovers(path: Path) -> None:
+    """Removes what processes that were killed while they wrote this very file or folder left beside it."""
+    for other in path.parent.glob(".partial-*"):
+        if re.fullmatch(rf"\.partial-\d+-{re.escape(path.name)}", other.name):
+            if other.is_dir():
+                shutil.rmtree(other, ignore_errors=True)
+            else:
+                other.unlink(missing_ok=True)
 
 
 @contextmanager

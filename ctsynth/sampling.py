@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
@@ -24,7 +23,7 @@ from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
-from ctsynth.files import read_json, sha256, write_json
+from ctsynth.files import read_json, remove_leftovers, sha256, write_json
 from ctsynth.randomness import Draws
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained, step_of
@@ -328,10 +327,8 @@ def _drawn(
 
 def _clear(volume: Path, record: Path) -> None:
     """Removes an old record, which must not vouch for a new volume, and what a killed run was writing."""
-    parts = "|".join(re.escape(path.name) for path in (volume, record))
-    for path in volume.parent.glob(".*") if volume.parent.is_dir() else ():
-        if re.fullmatch(rf"\.partial-\d+-({parts})", path.name):
-            path.unlink()
+    for path in (volume, record):
+        remove_leftovers(path)
     with suppress(OSError):  # what is wrong with the folder is said when the volume is written
         record.unlink()
 

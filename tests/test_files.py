@@ -40,6 +40,16 @@ def test_nothing_is_left_behind_on_failure_and_the_old_file_stays(error, tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_two_writers_of_one_file_do_not_meet(tmp_path):
+    """As two containers on one file system, where both have the same process id."""
+    path = tmp_path / "features.npy"
+    with atomic(path) as one, atomic(path) as other:
+        one.write_text("whole")
+        other.write_text("whole")
+    assert path.read_text() == "whole"
+    assert list(tmp_path.iterdir()) == [path]
+
+
 def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
     path = tmp_path / "step_1"
     path.mkdir()

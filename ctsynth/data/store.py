@@ -13,9 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 import resource
-import shutil
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +25,7 @@ from numpy.typing import NDArray
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.errors import DataError, UsageError
-from ctsynth.files import atomic, read_json, sha256, write_json
+from ctsynth.files import atomic, read_json, remove_leftovers, sha256, write_json
 from ctsynth.labels import LabelSet
 
 SCHEMA = 1
@@ -207,7 +205,7 @@ def write_subject(
         RunError: The folder cannot be written.
     """
     folder = root / record["split"] / record["name"]
-    _remove_leftovers(folder)
+    remove_leftovers(folder)
     counts = np.bincount(mask.ravel(), minlength=1)
     voxels = {str(number): int(counts[number]) for number in np.flatnonzero(counts)}
     with atomic(folder) as partial:
@@ -266,10 +264,3 @@ def write_manifest(
 def _whole(root: Path, settings: dict[str, Any], subjects: list[tuple[str, str]]) -> list[dict[str, Any]]:
     found = [read_subject(root, split, name) for split, name in subjects]
     return [entry[1] for entry in found if entry and entry[0] == settings]
-
-
-def _remove_leftovers(folder: Path) -> None:
-    """Removes what a run that was killed while it wrote this very folder left beside it."""
-    for path in folder.parent.glob(".partial-*"):
-        if re.fullmatch(rf"\.partial-\d+-{re.escape(folder.name)}", path.name):
-            shutil.rmtree(path, ignore_errors=True)

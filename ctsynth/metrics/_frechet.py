@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -17,6 +18,33 @@ class Features(Protocol):
     def shape(self) -> tuple[int, ...]: ...
     def __len__(self) -> int: ...
     def __getitem__(self, rows: Any, /) -> NDArray[np.floating[Any]]: ...  # noqa: ANN401  slice or indices
+
+
+class Stacked:
+    """The features of several sets one after the other, of which one is in memory at a time.
+
+    Args:
+        parts: Of each set its size, and what reads it, (size, d).
+        d: Features of a thing.
+    """
+
+    def __init__(self, parts: Sequence[tuple[int, Callable[[], NDArray[np.float32]]]], d: int) -> None:
+        self._parts = parts
+        self.shape = (sum(n for n, _ in parts), d)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        wanted = np.arange(len(self))[rows]
+        found = np.empty((*wanted.shape, self.shape[1]), np.float32)
+        start = 0
+        for n, read in self._parts:
+            here = (wanted >= start) & (wanted < start + n)
+            if here.any():
+                found[here] = read()[wanted[here] - start]
+            start += n
+        return found
 
 
 BLOCKS = 100

@@ -31,9 +31,9 @@ def read_pair(subject: Subject, path: Path, store: Store) -> Pair:
     volume = Volume.load(path)
     stacked = stacked_geometry(subject.geometry, store.size)
     _check_values(volume.voxels, path, store)
-    if _same_grid(volume.geometry, stacked):
+    if same_grid(volume.geometry, stacked):
         slices = unstack(volume.voxels)
-    elif _same_grid(volume.geometry, subject.geometry):
+    elif same_grid(volume.geometry, subject.geometry):
         hu = volume.voxels if volume.voxels.dtype.kind in "if" else volume.voxels.astype(np.float32)
         slices = to_slices(store.window.clip(hu), store.size, "ct", air=store.window.low)
     else:
@@ -66,7 +66,8 @@ def _check_values(voxels: NDArray[Any], path: Path, store: Store) -> None:
         )
 
 
-def _same_grid(one: Geometry, other: Geometry) -> bool:
+def same_grid(one: Geometry, other: Geometry) -> bool:
+    """Whether voxels lie in the same places, to ``TOLERANCE``."""
     return one.shape == other.shape and bool(np.allclose(one.affine, other.affine, rtol=0, atol=TOLERANCE))
 
 

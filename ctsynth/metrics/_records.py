@@ -10,14 +10,14 @@ from zipfile import BadZipFile
 import numpy as np
 
 from ctsynth.errors import DataError, UsageError
-from ctsynth.files import atomic
-from ctsynth.metrics.base import Kept, Metric, Pair
+from ctsynth.files import atomic, remove_leftovers
+from ctsynth.metrics.base import Arrays, Metric, Pair
 
 _BROKEN = (OSError, ValueError, EOFError, KeyError, BadZipFile)
 _ENTRY = "record/"
 
 
-class Records(Mapping[str, Kept]):
+class Records(Mapping[str, Arrays]):
     """A metric's records, FOLDER/SUBJECT.npz, in the order of the subjects; each is read when it is asked for.
 
     Args:
@@ -36,17 +36,18 @@ class Records(Mapping[str, Kept]):
         except _BROKEN:
             return False
 
-    def keep(self, subject: str, key: str, record: Kept) -> None:
+    def keep(self, subject: str, key: str, record: Arrays) -> None:
         """Writes the subject's record, whole or not at all.
 
         Raises:
             RunError: It cannot be written.
         """
         entries: dict[str, Any] = {f"{_ENTRY}{name}": values for name, values in record.items()}
+        remove_leftovers(self._path(subject))
         with atomic(self._path(subject)) as partial:
             np.savez(partial, **entries | {"key": np.array(key)})
 
-    def __getitem__(self, subject: str) -> Kept:
+    def __getitem__(self, subject: str) -> Arrays:
         if subject not in self._subjects:
             raise KeyError(subject)
         path = self._path(subject)
@@ -66,7 +67,7 @@ class Records(Mapping[str, Kept]):
         return self._folder / f"{subject}.npz"
 
 
-def measured(metric: Metric, pair: Pair) -> Kept:
+def measured(metric: Metric, pair: Pair) -> Arrays:
     """What a metric measures of a pair, as arrays.
 
     Raises:

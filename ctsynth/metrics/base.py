@@ -68,7 +68,7 @@ class Pair:
 Record = Mapping[str, ArrayLike]
 """What is measured of one subject, by name: numbers or text, arrays of them."""
 
-Kept = Mapping[str, NDArray[Any]]
+Arrays = Mapping[str, NDArray[Any]]
 """A record as it is read again."""
 
 
@@ -115,18 +115,18 @@ class Metric(ABC):
         """What is to be known of a subject; the same pair gives the same record."""
 
     @abstractmethod
-    def result(self, records: Mapping[str, Kept]) -> Result:
+    def result(self, records: Mapping[str, Arrays]) -> Result:
         """The number of the set.
 
         Args:
             records: What was measured, by subject, in the store's order.
         """
 
-    def floor(self, records: Mapping[str, Kept]) -> Result | None:
+    def floor(self, records: Mapping[str, Arrays]) -> Result | None:
         """The same of real slices against other real ones; None where that says nothing."""
         return None
 
-    def ceiling(self, records: Mapping[str, Kept]) -> Result | None:
+    def ceiling(self, records: Mapping[str, Arrays]) -> Result | None:
         """The same for the real volumes in the synthetic ones' place; None where that says nothing."""
         return None
 
@@ -139,7 +139,7 @@ class Metric(ABC):
 
 
 def slice_mean(
-    metric: Metric, records: Mapping[str, Kept], name: str, title: str = "", notes: Sequence[str] = ()
+    metric: Metric, records: Mapping[str, Arrays], name: str, title: str = "", notes: Sequence[str] = ()
 ) -> Result:
     """The mean over the slices of a set, which is how the paper's PSNR and SSIM are read (Sec. 3).
 

@@ -13,15 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from ctsynth.data.slices import from_slices, stack
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError
-from ctsynth.metrics.base import Array, Kept, Metric, Pair, Record, Unit, interval, ratio, resample
+from ctsynth.metrics._pairs import same_grid
+from ctsynth.metrics.base import Array, Arrays, Metric, Pair, Record, Unit, interval, ratio, resample
 from ctsynth.metrics.segmenters.base import Segmenter, translate
 from ctsynth.metrics.segmenters.overlap import boxes, hd95, overlaps
 from ctsynth.metrics.segmenters.totalsegmentator import TotalSegmentator
 from ctsynth.scores import Result, Value
-
-TOLERANCE = 1e-3
-"""Largest difference between two affines of one grid, mm."""
-
 
 APART = {
     "absent": "neither in the label map nor found, left out (subjects)",
@@ -31,8 +28,10 @@ APART = {
 }
 """What does not go into the means as it is, and how the notes say so."""
 
+FATES = {(True, True): "found", (True, False): "missed", (False, True): "spurious", (False, False): "absent"}
+"""What becomes of an organ, by whether the label map shows it and whether it was found."""
+
 SCORED = ("found", "missed")
-"""What becomes of an organ that the label map shows, if the segmenter looks for it."""
 
 DEFINITION = {
     "dice": "3-D, a subject and organ at a time",
@@ -116,15 +115,15 @@ class Dice(Metric):
             record |= _measured("real", pair, _volume(pair.real, pair, original), reference, self._ceiling)
         return record
 
-    def result(self, records: Mapping[str, Kept]) -> Result:
+    def result(self, records: Mapping[str, Arrays]) -> Result:
         """Dice in %, over the set, by subject and by organ; the Hausdorff distance as variant ``hd95``."""
         return self._result(records, "synthetic", "")
 
-    def ceiling(self, records: Mapping[str, Kept]) -> Result | None:
+    def ceiling(self, records: Mapping[str, Arrays]) -> Result | None:
         """The same for the segmenter on the real volumes, which no synthetic volume should pass."""
         return self._result(records, "real", " of the real CT") if self._ceiling else None
 
-    def _result(self, records: Mapping[str, Kept], kind: str, of: str) -> Result:
+    def _result(self, records: Mapping[str, Arrays], kind: str, of: str) -> Result:
         table = _Table(records, kind)
         distance = table.column(1, f"HD95{of}", "mm", self.settings)
         dice = table.column(0, f"{self.title}{of}", self.unit, self.settings)
@@ -142,7 +141,7 @@ def _measured(
     values, fates = np.full((len(partners), 2), np.nan), []
     for organ, row in zip(partners, values, strict=True):
         both, wanted, got = map(int, sizes[:, organ.id])
-        fates.append(_fate(wanted, got, is_known=organ.id in found.classes))
+        fates.append(FATES[wanted > 0, got > 0] if organ.id in found.classes else "unknown")
         if fates[-1] in SCORED:
             box = places[organ.id]
             masks = reference[box] == organ.id, found.voxels[box] == organ.id
@@ -155,19 +154,10 @@ def _measured(
     }
 
 
-def _fate(wanted: int, got: int, *, is_known: bool) -> str:
-    """Found, or which of ``APART``."""
-    if not is_known:
-        return "unknown"
-    if wanted:
-        return "found" if got else "missed"
-    return "spurious" if got else "absent"
-
-
 class _Table:
     """Dice (%) and HD95 (mm) of every subject and organ."""
 
-    def __init__(self, records: Mapping[str, Kept], kind: str) -> None:
+    def __init__(self, records: Mapping[str, Arrays], kind: str) -> None:
         first = next(iter(records.values()))
         fates = np.stack([record[f"{kind}/fates"] for record in records.values()])
         values = np.stack([record[f"{kind}/values"] for record in records.values()])
@@ -254,7 +244,7 @@ def _synthetic(pair: Pair, original: Original | None) -> Volume:
     """The synthetic volume in HU within the window; its own voxels where they lie on the source's grid."""
     if original is not None:
         volume = Volume.load(original.synthetic)
-        if _same_grid(volume.geometry, original.geometry):
+        if same_grid(volume.geometry, original.geometry):
             hu = volume.voxels if volume.voxels.dtype.kind in "if" else volume.voxels.astype(np.float32)
             return Volume(np.rint(pair.window.clip(hu)).astype(np.int16), volume.geometry)
     return _volume(pair.synthetic, pair, original)
@@ -265,13 +255,9 @@ def _reference(pair: Pair, original: Original | None) -> NDArray[np.uint8]:
     if original is None:
         return stack(pair.mask)
     volume = Volume.load(original.labels)
-    if not _same_grid(volume.geometry, original.geometry):
+    if not same_grid(volume.geometry, original.geometry):
         raise DataError(
             f"{original.labels}: not on the grid that the slices of {pair.subject} were cut from",
             hint="it was changed since: run ctsynth preprocess again, or score without --native",
         )
     return translate(volume.voxels, pair.labels, pair.labels, str(original.labels)).voxels
-
-
-def _same_grid(one: Geometry, other: Geometry) -> bool:
-    return one.shape == other.shape and bool(np.allclose(one.affine, other.affine, rtol=0, atol=TOLERANCE))

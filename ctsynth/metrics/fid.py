@@ -21,9 +21,9 @@ from ctsynth import weights
 from ctsynth.data.store import Store, Subject
 from ctsynth.errors import DataError, RunError
 from ctsynth.files import atomic
-from ctsynth.metrics._frechet import BLOCKS, frechet_distance, kernel_distance
+from ctsynth.metrics._frechet import BLOCKS, Stacked, frechet_distance, kernel_distance
 from ctsynth.metrics._inception import DIMENSIONS, Inception, absent
-from ctsynth.metrics.base import Kept, Metric, Pair, Record
+from ctsynth.metrics.base import Arrays, Metric, Pair, Record
 from ctsynth.scores import Result, Value
 
 log = logging.getLogger(__name__)
@@ -93,11 +93,11 @@ class FID(Metric):
         real = self._of(known) if known else self._net(pair.real)
         return {"real": real, "synthetic": self._net(pair.synthetic)}
 
-    def result(self, records: Mapping[str, Kept]) -> Result:
+    def result(self, records: Mapping[str, Arrays]) -> Result:
         """The distance of the synthetic slices to the real ones, and KID as variant ``kid``."""
         return self._compare(_stacked(records, "real"), _stacked(records, "synthetic"))
 
-    def floor(self, records: Mapping[str, Kept]) -> Result | None:
+    def floor(self, records: Mapping[str, Arrays]) -> Result | None:
         """The same of real slices: those of the other split against those that were scored.
 
         Returns:
@@ -109,7 +109,7 @@ class FID(Metric):
         log.info("FID of real against real: features of %d slices", sum(subject.slices for subject in others))
         self.ahead(others)
         parts = [(subject.slices, functools.partial(self._of, subject)) for subject in others]
-        return self._compare(_stacked(records, "real"), Stacked(parts))
+        return self._compare(_stacked(records, "real"), Stacked(parts, DIMENSIONS))
 
     def ahead(self, subjects: Sequence[Subject]) -> None:
         """Computes the features of real slices that are not in the store's cache."""
@@ -197,37 +197,11 @@ def _other_weights() -> Path | None:
     return Path(named) if named else None
 
 
-class Stacked:
-    """The features of several subjects one after the other, (n, 2048), of which one is in memory at a time.
-
-    Args:
-        parts: Of each subject how many slices it has, and what reads their features.
-    """
-
-    def __init__(self, parts: Sequence[tuple[int, Callable[[], Features]]]) -> None:
-        self._parts = parts
-        self.shape = (sum(n for n, _ in parts), DIMENSIONS)
-
-    def __len__(self) -> int:
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | NDArray[np.int64]) -> Features:
-        wanted = np.arange(len(self))[rows]
-        found = np.empty((*wanted.shape, DIMENSIONS), np.float32)
-        start = 0
-        for n, read in self._parts:
-            here = (wanted >= start) & (wanted < start + n)
-            if here.any():
-                found[here] = read()[wanted[here] - start]
-            start += n
-        return found
-
-
-def _stacked(records: Mapping[str, Kept], name: str) -> Stacked:
+def _stacked(records: Mapping[str, Arrays], name: str) -> Stacked:
     def reading(subject: str) -> Callable[[], Features]:
         return lambda: records[subject][name]
 
-    return Stacked([(len(records[subject][name]), reading(subject)) for subject in records])
+    return Stacked([(len(records[subject][name]), reading(subject)) for subject in records], DIMENSIONS)
 
 
 def _read(path: Path, slices: int) -> Features | None:

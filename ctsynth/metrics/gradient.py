@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctsynth.metrics.base import Kept, Metric, Pair, Record, Unit, ratio
+from ctsynth.metrics.base import Arrays, Metric, Pair, Record, Unit, ratio
 from ctsynth.scores import Result
 
 
@@ -26,7 +26,7 @@ class GradientRatio(Metric):
         """The steps of each slice, ``synthetic`` and ``real``."""
         return {"synthetic": _steps(pair.synthetic), "real": _steps(pair.real)}
 
-    def result(self, records: Mapping[str, Kept]) -> Result:
+    def result(self, records: Mapping[str, Arrays]) -> Result:
         """The ratio over the set, each subject and each slice; None where the real one is flat."""
         steps = {name: [record[of].tolist() for of in ("synthetic", "real")] for name, record in records.items()}
         sums = np.array([[sum(part) for part in pair] for pair in steps.values()], np.float64).reshape(-1, 2)

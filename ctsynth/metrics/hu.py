@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsynth.labels import BODY
-from ctsynth.metrics.base import Array, Kept, Metric, Pair, Record, interval, resample
+from ctsynth.metrics.base import Array, Arrays, Metric, Pair, Record, interval, resample
 from ctsynth.scores import Result, Value
 
 
@@ -40,7 +40,7 @@ class OrganHU(Metric):
             means[has, place] = pair.window.low + pair.window.width * sums[has] / sizes[ids][has]
         return {"organs": names, "hu": means}
 
-    def result(self, records: Mapping[str, Kept]) -> Result:
+    def result(self, records: Mapping[str, Arrays]) -> Result:
         """The mean absolute difference over organs; per organ the difference, and both means as its parts."""
         means = np.stack([record["hu"] for record in records.values()])
         known = np.isfinite(means).any(axis=(0, 2))

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.metrics.base import Kept, Metric, Pair, Record, slice_mean
+from ctsynth.metrics.base import Arrays, Metric, Pair, Record, slice_mean
 from ctsynth.scores import Result
 
 
@@ -41,13 +41,13 @@ class PSNR(Metric):
             values.append((decibels(squares), decibels(squares[inside])))
         return {"whole": [whole for whole, _ in values], "body": [body for _, body in values]}
 
-    def result(self, records: Mapping[str, Kept]) -> Result:
+    def result(self, records: Mapping[str, Arrays]) -> Result:
         """The mean over slices, and the same inside the body as variant ``body``."""
         body = slice_mean(self, records, "body", "PSNR in body", _notes(records, "body"))
         return replace(slice_mean(self, records, "whole", notes=_notes(records, "whole")), variants={"body": body})
 
 
-def _notes(records: Mapping[str, Kept], name: str) -> list[str]:
+def _notes(records: Mapping[str, Arrays], name: str) -> list[str]:
     values = [value for record in records.values() for value in record[name]]
     found = {"equal the real ones": sum(map(math.isinf, values)), "show no body": sum(map(math.isnan, values))}
     return [f"{n} of {len(values)} slices {what}: left out of the mean" for what, n in found.items() if n]

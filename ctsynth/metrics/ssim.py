@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import correlate1d
 
 from ctsynth.errors import DataError
-from ctsynth.metrics.base import Kept, Metric, Pair, Record, slice_mean
+from ctsynth.metrics.base import Arrays, Metric, Pair, Record, slice_mean
 from ctsynth.scores import Result
 
 SIGMA = 1.5
@@ -60,7 +60,7 @@ class SSIM(Metric):
             body.append(float(similarity[inner].mean()) if inner.any() else math.nan)
         return {"whole": whole, "body": body}
 
-    def result(self, records: Mapping[str, Kept]) -> Result:
+    def result(self, records: Mapping[str, Arrays]) -> Result:
         """The mean over slices, and the same inside the body as variant ``body``."""
         values = np.concatenate([record["body"] for record in records.values()])
         bodiless = int(np.isnan(values).sum())

@@ -141,6 +141,9 @@ def test_the_checkpoints_of_a_run_are_the_rows_of_its_iteration_study(tmp_path, 
     store = both_splits(tmp_path / "out", small_case)
     run = fit(store, tmp_path / "run", keep_every=2)
     words = ["--data", store.root, "--metrics", "psnr", "--device", "cpu"]
+    share = ctsynth("score", run, "--checkpoint", "all", *words, "--shard", "1/2")
+    assert share.stdout.splitlines() == [f"step {step}: 1 subject measured, 0 kept" for step in (2, 4, 6)]
+    assert not list((run / "scored").glob("*/scores.json"))
     done = ctsynth("score", run, "--checkpoint", "all", *words)
     assert done.exit_code == 0, done.stderr
     assert [done.stdout.count(f"step {step}") for step in (2, 4, 6)] == [1, 1, 1]

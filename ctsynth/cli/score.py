@@ -141,7 +141,7 @@ def command(
 
     from ctsynth.data.store import Store
     from ctsynth.metrics._choice import Segmenting
-    from ctsynth.report.tables import references_said, render
+    from ctsynth.report.tables import count, references_said, render
     from ctsynth.scoring import scoring
     from ctsynth.stop import Stop, stoppable
 
@@ -185,8 +185,10 @@ def command(
                 _draw(step, store, split, folder, preset=preset, device=device, shard=shard or "1/1", stop=stop)
                 one(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
     if shard is not None:
-        lines = [f"{name}: {n['measured']} subjects measured, {n['kept']} kept" for name, n in shares.items()]
-        console.echo(dumps(shares) if json else "\n".join(lines))
+        told = (
+            f"{name}: {count(n['measured'], 'subjects')} measured, {n['kept']} kept" for name, n in shares.items()
+        )
+        console.echo(dumps(shares) if json else "\n".join(told))
         return
     if json:
         several = {name: scores.as_json() for name, scores in found.items()}

@@ -1,3 +1,4 @@
+import shutil
 import tracemalloc
 import warnings
 from dataclasses import replace
@@ -8,7 +9,7 @@ import torch
 from PIL import Image
 from scipy import linalg
 from scipy.ndimage import gaussian_filter
-from scored import Scored, make_store
+from scored import Scored, make_store, write_synthetic
 
 from ctsynth import weights
 from ctsynth.data.slices import stacked_geometry
@@ -21,6 +22,7 @@ from ctsynth.metrics._inception import Inception, absent, build, import_torchvis
 from ctsynth.metrics._records import Records
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.fid import FID, OTHER_WEIGHTS
+from ctsynth.scoring import score, scoring
 
 needs_pytorch_fid = pytest.mark.skipif(bool(absent()), reason=absent())
 
@@ -341,6 +343,22 @@ def test_the_floor_is_real_slices_against_real_slices(stub, store):
     assert floor.variants["kid"].total.value is not None
     Stub.seen = 0
     assert one.floor().total == floor.total
+    assert Stub.seen == 0
+
+
+def test_shards_compute_all_features_floor_included_and_the_merge_none(stub, store, tmp_path):
+    samples = write_synthetic(tmp_path / "samples", store)
+    whole = score(samples, store, "test", metrics=["fid"])
+    assert whole.floor.values
+    for folder in (store.root / "features", samples / "measured"):
+        shutil.rmtree(folder)
+    for number in (1, 2):
+        Stub.seen = 0
+        with scoring(samples, store, "test", metrics=["fid"], shard=f"{number}/2") as work:
+            work.measure()
+        assert Stub.seen == 3 * 6  # synthetic, real, and of the other split
+    Stub.seen = 0
+    assert score(samples, store, "test", metrics=["fid"]) == whole
     assert Stub.seen == 0
 
 

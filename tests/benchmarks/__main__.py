@@ -14,10 +14,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import scores, steps, volumes
+from . import ranks, scores, steps, volumes
 from .row import Figure, measure
 
-ROWS = {row.name: row for row in (*steps.ROWS, *scores.ROWS, *volumes.ROWS)}
+ROWS = {row.name: row for row in (*steps.ROWS, *scores.ROWS, *volumes.ROWS, *ranks.ROWS)}
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 PACKAGES = (
     "torch",
@@ -71,7 +71,11 @@ def main() -> int:
     console.print(table(figures), *(f"{name} is left out: {why}" for name, why in absent.items()), sep="\n")
     if asked.write:
         PAGE.write_text(page(figures, absent, asked.pairs), encoding="utf-8")
-    return int(any(figure.ratio > figure.row.hold for figure in figures))
+    return int(not all(map(held, figures)))
+
+
+def held(figure: Figure) -> bool:
+    return figure.row.hold is None or figure.ratio <= figure.row.hold
 
 
 def table(figures: list[Figure]) -> Table:
@@ -79,7 +83,7 @@ def table(figures: list[Figure]) -> Table:
     for heading in ("ours", "peer's", "ratio", "hold"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for figure in figures:
-        color = "green" if figure.ratio <= figure.row.hold else "red"
+        color = "green" if held(figure) else "red"
         quantity, peer, ours, peers, ratio, _, hold = cells(figure)
         shown.add_row(quantity, peer, ours, peers, f"[{color}]{ratio}", hold)
     return shown
@@ -96,8 +100,9 @@ def page(figures: list[Figure], absent: dict[str, str], pairs: int) -> str:
 def cells(figure: Figure) -> tuple[str, ...]:
     row = figure.row
     ours, peers = (amount(value, row.unit) for value in (figure.ours, figure.peers))
-    digits = 2 if row.hold >= 0.1 else 3
-    ratio, low, high, hold = (f"{value:.{digits}f}" for value in (figure.ratio, figure.low, figure.high, row.hold))
+    digits = 3 if row.hold is not None and row.hold < 0.1 else 2
+    ratio, low, high = (f"{value:.{digits}f}" for value in (figure.ratio, figure.low, figure.high))
+    hold = "" if row.hold is None else f"{row.hold:.{digits}f}"
     return row.quantity, row.peer, ours, peers, ratio, f"{low} to {high}", hold
 
 

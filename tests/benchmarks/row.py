@@ -26,7 +26,7 @@ class Row:
         name: What it is asked for by.
         quantity: What is measured, with all that it depends on.
         peer: Whose is measured beside it.
-        hold: Ours / the peer's should not be above this.
+        hold: Ours / the peer's should not be above this; None for a ratio that is reported only.
         setup: Makes both sides, ours first, from the folder of the official checkouts and an empty one. It raises
             ModuleNotFoundError where the peer is not at hand.
         unit: Seconds, or bytes, which are the same each time and so are counted once.
@@ -35,7 +35,7 @@ class Row:
     name: str
     quantity: str
     peer: str
-    hold: float
+    hold: float | None
     setup: Callable[[Path, Path], tuple[Side, Side]]
     unit: Literal["s", "B"] = "s"
 

@@ -20,7 +20,7 @@ def folders(package: str) -> list[Path]:
     """Where the plugins of a package lie: its own folder, then those of ``$CTSYNTH_PLUGINS``.
 
     ``$CTSYNTH_PLUGINS`` is a list of folders (separated as in ``$PATH``), each with a subfolder named like the
-    package's last part: ``methods`` or ``metrics``.
+    package's last part: ``methods``, ``segmenters`` or ``metrics``.
     """
     own = Path(__file__).parent.joinpath(*package.split(".")[1:])
     extra = [Path(folder) for folder in os.environ.get("CTSYNTH_PLUGINS", "").split(os.pathsep) if folder]

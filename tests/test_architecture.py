@@ -15,12 +15,13 @@ DOCS = PACKAGE.parent / "docs"
 LAYERS = (
     {"errors"},
     {"files", "device", "plugins", "shards", "stop", "batch", "randomness"},
-    {"labels", "config", "weights"},
+    {"labels", "config", "weights", "learner"},
     {"figures", "scores"},
     {"data", "networks"},
     {"diffusion"},
-    {"methods"},
-    {"training", "metrics"},
+    {"methods", "segmenters"},
+    {"training"},
+    {"metrics"},
     {"sampling", "scoring"},
     {"report"},
     {"cli"},
@@ -74,6 +75,7 @@ def test_the_docs_show_this_table():
     ("package", "forbidden"),
     [
         ("methods", {"data", "files"}),
+        ("segmenters", {"data", "files"}),
         ("networks", {"data", "files", "config"}),
         ("diffusion", {"data", "files", "config"}),
     ],
@@ -86,7 +88,8 @@ def test_no_model_sees_a_file(package, forbidden):
 def test_training_knows_no_method_and_no_network_by_name():
     for path in (PACKAGE / "training").glob("*.py"):
         assert "networks" not in own_imports(path)
-        assert not {n for n in imports(path) if n.startswith("ctsynth.methods.") and ".base" not in n}, path.name
+        packages = ("ctsynth.methods.", "ctsynth.segmenters.")
+        assert not {n for n in imports(path) if n.startswith(packages) and ".base" not in n}, path.name
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import torch
 from scored import make_store
 from typer.testing import CliRunner
 
+from ctsynth import learner
 from ctsynth.cli.app import app
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
@@ -27,9 +28,10 @@ SMALL = {
     "sdm": OPTIONS | {"head_channels": 4},
     "pix2pix": {"channels": 4, "discriminator_channels": 4},
     "spade": {"channels": 4, "multipliers": [4, 2, 1], "discriminator_channels": 4, "vgg": "no"},
+    "unet2d": {"channels": 8, "multipliers": [1, 2, 2]},
     "oasis": {"channels": 4, "multipliers": [4, 2, 1], "discriminator_channels": 8},
 }
-"""Of the other methods; their generators want slices of 32 x 32 and more."""
+"""Of the other methods and the segmenter; their generators want slices of 32 x 32 and more."""
 
 TRAINING = {
     "iterations": 6, "batch_size": 4, "save_every": 2, "sample_every": 1000, "log_every": 2, "lr": 1e-3,
@@ -66,7 +68,7 @@ def fit(
     config = configure(
         store,
         method,
-        preset="paper",
+        preset=next(iter(learner.find(method).presets)),
         options=SMALL.get(method, OPTIONS if method.startswith("ddpm") else {}) | dict(options),
         training=TRAINING | training,
         device=CPU,

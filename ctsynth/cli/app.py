@@ -9,7 +9,20 @@ import typer
 import typer.core
 
 from ctsynth import __version__
-from ctsynth.cli import console, demo, info, phantom, preprocess, report, sample, score, slurm, train, weights
+from ctsynth.cli import (
+    console,
+    demo,
+    info,
+    phantom,
+    preprocess,
+    report,
+    sample,
+    score,
+    slurm,
+    train,
+    train_segmenter,
+    weights,
+)
 from ctsynth.errors import CTSynthError
 
 
@@ -68,8 +81,8 @@ def ctsynth(
     console.configure(verbose=verbose, quiet=quiet)
 
 
-for module in (preprocess, train, sample, score, report, weights, slurm, demo, phantom, info):
-    app.command(module.__name__.rpartition(".")[2])(module.command)
+for module in (preprocess, train, sample, score, report, train_segmenter, weights, slurm, demo, phantom, info):
+    app.command(module.__name__.rpartition(".")[2].replace("_", "-"))(module.command)
 
 
 def main() -> None:

@@ -64,7 +64,8 @@ def command(
     segmenter: Annotated[
         str | None,
         typer.Option(
-            help="For dice: totalsegmentator, totalsegmentator-fast, or a folder of masks SUBJECT.nii.gz.",
+            help="For dice: totalsegmentator, totalsegmentator-fast, a run of `ctsynth train-segmenter`, or a"
+            " folder of masks SUBJECT.nii.gz.",
             show_default="totalsegmentator, if it can be had",
             rich_help_panel=WHAT,
         ),
@@ -123,6 +124,8 @@ def command(
         ctsynth score samples --metrics psnr,ssim --format latex > table.tex
 
         ctsynth score samples --metrics dice --segmenter masks/
+
+        ctsynth score samples --segmenter runs/segmenter
 
         ctsynth score runs/mask --checkpoint all --data out
 

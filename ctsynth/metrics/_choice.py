@@ -26,9 +26,9 @@ class Segmenting:
     """What finds the organs whose Dice is scored.
 
     Args:
-        segmenter: ``totalsegmentator``, ``totalsegmentator-fast`` or a folder of masks; None is TotalSegmentator
-            if it can be had.
-        device: Where it runs; ``auto`` is a GPU.
+        segmenter: ``totalsegmentator``, ``totalsegmentator-fast``, a segmenter's run or a folder of masks; None is
+            TotalSegmentator if it can be had.
+        device: Where it runs; ``auto`` is a GPU, and never the CPU for TotalSegmentator.
         native: On the grid of the source CT, and not on that of the stacked slices.
     """
 
@@ -98,7 +98,7 @@ def _dice(
     if segmenting.segmenter is None and TotalSegmentator.unavailable(device=segmenting.device):
         return None
     native = _originals(store, files) if segmenting.native else None
-    segmenter = find(segmenting.segmenter or "totalsegmentator", device=segmenting.device)
+    segmenter = find(segmenting.segmenter or "totalsegmentator", device=segmenting.device, store=store)
     if isinstance(segmenter, MaskFolder):  # of the synthetic volumes: it has seen no real ones
         return Dice(segmenter, None, native)
     real = Kept(segmenter, store.root / "segmentations")

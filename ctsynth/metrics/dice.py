@@ -127,7 +127,10 @@ class Dice(Metric):
         table = _Table(records, kind)
         distance = table.column(1, f"HD95{of}", "mm", self.settings)
         dice = table.column(0, f"{self.title}{of}", self.unit, self.settings)
-        return replace(dice, notes=table.notes(), variants={"hd95": distance})
+        notes = table.notes()
+        if self._segmenter.name != TotalSegmentator.name:
+            notes += (f"segmenter: {self._segmenter.name}; the paper's is {TotalSegmentator.name}",)
+        return replace(dice, notes=notes, variants={"hd95": distance})
 
 
 def _measured(

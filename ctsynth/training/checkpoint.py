@@ -19,11 +19,12 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from ctsynth import learner, plugins
 from ctsynth.config import RunConfig, build
 from ctsynth.errors import DataError, RunError, UsageError
-from ctsynth.files import atomic, sha256, write_json, write_text
+from ctsynth.files import atomic, read_json, sha256, write_json, write_text
 from ctsynth.labels import LabelSet
-from ctsynth.methods import base
+from ctsynth.learner import SEGMENTERS, Learner
 from ctsynth.methods.base import Method
 
 log = logging.getLogger(__name__)
@@ -87,15 +88,17 @@ def clear_leftovers(run: Path) -> None:
 def find(model: Path | None, runs: Path = Path("runs")) -> Path:
     """The checkpoint that a path means: a checkpoint folder, a run's latest, or the latest of the newest run.
 
+    A segmenter's run is taken only by its name.
+
     Raises:
         UsageError: There is none.
     """
     hint = "train one first: ctsynth train --cond mask"
     if model is None:
-        latest = sorted(runs.glob("*/latest"), key=lambda path: path.stat().st_mtime)
-        if not latest:
+        latest = sorted(runs.glob("*/latest"), key=lambda path: path.stat().st_mtime, reverse=True)
+        model = next((path.parent for path in latest if not _is_segmenter(path.parent)), None)
+        if model is None:
             raise UsageError(f"no run with a checkpoint in {runs}/", hint=hint)
-        model = latest[-1].parent
     if (model / "config.json").is_file() and (model / "model.safetensors").is_file():
         return model
     if not model.is_dir():
@@ -105,6 +108,12 @@ def find(model: Path | None, runs: Path = Path("runs")) -> Path:
     if there := saved(model):
         return next((path for path in there if path.name == name), there[-1])
     raise UsageError(f"no checkpoint in {model}", hint=hint)
+
+
+def _is_segmenter(run: Path) -> bool:
+    file = run / "config.json"
+    content = read_json(file) if file.is_file() else None
+    return isinstance(content, dict) and content.get("method") in plugins.names(SEGMENTERS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +136,23 @@ class Trained:
 
 
 def make_method(config: RunConfig) -> Method:
-    """The method that a config.json describes, with its initial weights drawn from the run's seed."""
-    cls = base.find(config.method)
+    """The method that a config.json describes, with its initial weights drawn from the run's seed.
+
+    Raises:
+        UsageError: It describes a segmenter.
+    """
+    method = make_learner(config)
+    if not isinstance(method, Method):
+        raise UsageError(
+            f"{config.method} is a segmenter: it finds organs and draws no slices",
+            hint="name a run of ctsynth train; a segmenter's is for ctsynth score --segmenter",
+        )
+    return method
+
+
+def make_learner(config: RunConfig) -> Learner:
+    """The method or segmenter that a config.json describes, with weights drawn from the run's seed."""
+    cls = learner.find(config.method)
     options = build(cls.Options, config.options, f"options of {config.method}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
@@ -144,10 +168,20 @@ def load(checkpoint: Path, device: torch.device, *, raw: bool = False) -> Traine
     """
     config = RunConfig.read(checkpoint / "config.json")
     method = make_method(config)
+    digest = make_ready(method, checkpoint, device, raw=raw)
+    return Trained(method, config, LabelSet.from_json(config.labels), checkpoint, digest)
+
+
+def make_ready(model: Learner, checkpoint: Path, device: torch.device, *, raw: bool = False) -> str:
+    """Gives a model a checkpoint's weights, in evaluation mode on the device; returns the SHA-256 of their file.
+
+    Raises:
+        DataError: The file is missing or damaged, or holds the weights of another network.
+    """
     weights = checkpoint / ("model.safetensors" if raw else "ema.safetensors")
-    load_weights(method, weights)
-    method.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-    return Trained(method, config, LabelSet.from_json(config.labels), checkpoint, sha256(weights))
+    load_weights(model, weights)
+    model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
+    return sha256(weights)
 
 
 def load_weights(model: nn.Module, file: Path) -> None:

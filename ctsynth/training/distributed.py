@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ctsynth.batch import Batch
 from ctsynth.errors import RunError
-from ctsynth.methods.base import Method, Phase
+from ctsynth.learner import Learner, Phase
 from ctsynth.randomness import Draws
 
 T = TypeVar("T")
@@ -154,7 +154,7 @@ def _hosts() -> dist.ProcessGroup | None:
 class _Loss(nn.Module):
     """A phase's loss as the forward pass of a module, as DistributedDataParallel wants it."""
 
-    def __init__(self, method: Method, phase: str) -> None:
+    def __init__(self, method: Learner, phase: str) -> None:
         super().__init__()
         self.method, self.phase = method, phase
 
@@ -162,7 +162,7 @@ class _Loss(nn.Module):
         return self.method.loss(self.phase, batch, rng)
 
 
-def freeze_others(method: Method, phase: Phase) -> None:
+def freeze_others(method: Learner, phase: Phase) -> None:
     """Lets gradients reach the phase's parameters only."""
     method.requires_grad_(False)
     for parameter in phase.parameters:
@@ -175,7 +175,7 @@ _KEEP_BUFFERS: dict[str, Any] = {  # the option's name, before and after torch r
 }
 
 
-def losses(method: Method, phases: list[Phase], world: World) -> dict[str, nn.Module]:
+def losses(method: Learner, phases: list[Phase], world: World) -> dict[str, nn.Module]:
     """The loss of each phase as a module of (batch, rng); over several ranks its backward averages the gradients.
 
     Each is wrapped while the other phases are frozen, so that it owns what its optimizer owns. Buffers are not
@@ -191,7 +191,7 @@ def losses(method: Method, phases: list[Phase], world: World) -> dict[str, nn.Mo
     return made
 
 
-def synchronize_norms(method: Method, world: World, device: torch.device) -> None:
+def synchronize_norms(method: Learner, world: World, device: torch.device) -> None:
     """Lets every batch normalization take its statistics over all ranks; parameters and buffers stay the same."""
     if world.size == 1:
         return

@@ -6,15 +6,15 @@ import copy
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # of any dimension, synchronized or not
 
-from ctsynth.methods.base import Method
+from ctsynth.batch import Batch
+from ctsynth.learner import Learner
 from ctsynth.randomness import Draws
 
 
 class EMA:
-    """An exponential moving average of a method's weights, with warm-up.
+    """An exponential moving average of a model's weights, with warm-up.
 
     The decay at a step is min(decay, (1 + step) / (10 + step)). Without the warm-up, a decay of 0.9999 keeps 37 %
     of the random start at 10,000 steps, and samples are noise.
@@ -24,12 +24,12 @@ class EMA:
         decay: Of a step.
     """
 
-    def __init__(self, model: Method, decay: float) -> None:
+    def __init__(self, model: Learner, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
-    def update(self, model: Method, step: int) -> None:
+    def update(self, model: Learner, step: int) -> None:
         """Moves the average toward the model after step ``step`` (the first is 1); buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
@@ -42,13 +42,13 @@ class EMA:
         return any(isinstance(module, BatchNorm) for module in self.model.modules())
 
     @torch.no_grad()
-    def take_statistics(self, batches: Iterable[tuple[Tensor, Draws]]) -> None:
+    def take_statistics(self, batches: Iterable[tuple[Batch, Draws]]) -> None:
         """Takes batch normalization's statistics of the averaged weights: their mean over these batches.
 
         As OASIS does (its update_EMA), and as torch.optim.swa_utils.update_bn. Spectral norms iterate along.
 
         Args:
-            batches: Label maps (B, H, W) int64, and what to draw them with.
+            batches: Slices with their label maps, and what to draw with.
         """
         keepers = [module for module in self.model.modules() if list(module.buffers(recurse=False))]
         momentum = {module: module.momentum for module in keepers if isinstance(module, BatchNorm)}
@@ -57,8 +57,8 @@ class EMA:
         for norm in momentum:
             norm.momentum = None  # a plain mean
             norm.reset_running_stats()
-        for labels, rng in batches:
-            self.model.generate(labels, rng=rng)
+        for batch, rng in batches:
+            self.model.predict(batch, rng)
         for norm, before in momentum.items():
             norm.momentum = before
         self.model.eval()

@@ -1,4 +1,4 @@
-"""One loop for every method: step, log, save, show; broken and resumed it equals the unbroken one, bit for bit.
+"""One loop for all that learns: step, log, save, show; broken and resumed it equals the unbroken one, bit for bit.
 
 On several ranks each does its share of every batch, and the first alone writes.
 """
@@ -24,7 +24,7 @@ from ctsynth.device import Precision, autocast
 from ctsynth.errors import DataError, Interrupted, UsageError
 from ctsynth.files import write_json
 from ctsynth.labels import LabelSet
-from ctsynth.methods.base import Phase
+from ctsynth.learner import Phase
 from ctsynth.randomness import Draws, seed_of
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training import checkpoint
@@ -82,7 +82,7 @@ class Trainer:
             raise UsageError(
                 "the store has no training slices", hint="see its manifest.json; is there an imagesTr?"
             )
-        self.model = checkpoint.make_method(config).to(device).train()
+        self.model = checkpoint.make_learner(config).to(device).train()
         if device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.model, self.settings.ema) if world.is_first else None
@@ -265,11 +265,11 @@ class Trainer:
             return
         size, seed = self.settings.batch_size, self.settings.seed
 
-        def batches() -> Iterator[tuple[Tensor, Draws]]:
+        def batches() -> Iterator[tuple[Batch, Draws]]:
             for number in range(self.settings.norm_batches):
                 order = shuffled(len(self.dataset), seed, number * size, size)
                 keys = [("statistics", seed, number * size + place) for place in range(size)]
-                yield self.dataset.batch(order, self.device).labels, Draws.at(keys, self.device)
+                yield self.dataset.batch(order, self.device), Draws.at(keys, self.device)
 
         if self.settings.norm_batches:
             with autocast(self.device, self.precision):

@@ -10,13 +10,12 @@ from typing import Any
 
 import torch
 
-from ctsynth import __version__
+from ctsynth import __version__, learner
 from ctsynth.config import RunConfig, TrainingConfig, build
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.device import find_precision
 from ctsynth.errors import UsageError
-from ctsynth.methods import base
 from ctsynth.stop import Stop
 from ctsynth.training.distributed import ALONE, World
 from ctsynth.training.loop import Trainer
@@ -36,8 +35,8 @@ def configure(
 
     Args:
         store: What it trains on.
-        method: By name.
-        preset: One of the method's; ``auto`` is ``paper`` on a GPU, else ``small`` where the method has it.
+        method: A method or a segmenter, by name.
+        preset: One of the method's; ``auto`` is its first on a GPU, else ``small`` where the method has it.
         options: The method's own settings.
         training: Those of ``TrainingConfig``.
         device: Where it will run.
@@ -45,9 +44,9 @@ def configure(
     Raises:
         UsageError: An unknown preset or setting, or a value that cannot be.
     """
-    cls = base.find(method)
+    cls = learner.find(method)
     if preset == "auto":
-        preset = "paper" if device.type == "cuda" or "small" not in cls.presets else "small"
+        preset = next(iter(cls.presets)) if device.type == "cuda" or "small" not in cls.presets else "small"
     if preset not in cls.presets:
         raise UsageError(f"{method} has no preset {preset!r}", hint=f"there are: {', '.join(cls.presets)}")
     chosen = cls.presets[preset]
@@ -95,7 +94,7 @@ def settled(run: Path, method: str) -> dict[str, Any]:
     before = RunConfig.read(file)
     if before.method != method:
         return {}
-    left = {field.name for field in fields(base.find(method).Options) if field.default == "auto"}
+    left = {field.name for field in fields(learner.find(method).Options) if field.default == "auto"}
     return {key: value for key, value in before.options.items() if key in left}
 
 

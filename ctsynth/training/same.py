@@ -6,9 +6,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from ctsynth import learner
 from ctsynth.config import MAY_CHANGE, RunConfig, build
 from ctsynth.errors import UsageError
-from ctsynth.methods import base
 
 
 def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
@@ -21,7 +21,7 @@ def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
     """
 
     def flat(config: RunConfig) -> dict[str, Any]:
-        options = build(base.find(config.method).Options, config.options, f"options of {config.method}")
+        options = build(learner.find(config.method).Options, config.options, f"options of {config.method}")
         content = replace(config, options=asdict(options)).as_json()
         training = {key: value for key, value in content.pop("training").items() if key not in MAY_CHANGE}
         options = content.pop("options")

@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from ctsynth import figures
 from ctsynth.data.loader import SliceDataset
 from ctsynth.device import Precision, autocast
 from ctsynth.files import atomic
 from ctsynth.labels import LabelSet
-from ctsynth.methods.base import Method
+from ctsynth.learner import Learner
 from ctsynth.randomness import Draws
 
 COUNT = 4
@@ -20,7 +21,7 @@ COUNT = 4
 
 
 class SampleSheet:
-    """Draws mask, real and synthetic slices side by side.
+    """Draws side by side mask, real slice, and what a model makes: a synthetic slice, or the mask that it finds.
 
     Args:
         dataset: The slices to choose from; the same ones are chosen each time.
@@ -36,24 +37,25 @@ class SampleSheet:
         chosen = _varied(dataset, COUNT)
         self.batch = dataset.batch(chosen, device)
 
-    def draw(self, method: Method, path: Path, step: int, iterations: int) -> None:
+    def draw(self, model: Learner, path: Path, step: int, iterations: int) -> None:
         """Writes the sheet of a step as PNG."""
         keys = [("sheet", row) for row in range(len(self.batch.labels))]
         with torch.inference_mode(), autocast(self.device, self.precision):
-            drawn = method.generate(self.batch.labels, rng=Draws.at(keys, self.device))
-        synthetic = (drawn[:, 0].float().cpu().numpy() + 1) / 2
-        real = (self.batch.image[:, 0].cpu().numpy() + 1) / 2
-        masks = self.batch.labels.cpu().numpy().astype(np.uint8)
-        rows = [
-            [figures.colorize(mask, self.labels), figures.gray(before), figures.gray(after)]
-            for mask, before, after in zip(masks, real, synthetic, strict=True)
-        ]
-        title = f"{method.title}, step {step:,} of {iterations:,} ({step / iterations:.0%})"
-        image = figures.sheet(
-            rows, headers=("mask", "real", "synthetic"), title=title, caption=method.caution(step)
-        )
+            made = model.predict(self.batch, Draws.at(keys, self.device))
+        columns = [self._pictures(slices) for slices in (self.batch.labels, self.batch.image, made)]
+        title = f"{model.title}, step {step:,} of {iterations:,} ({step / iterations:.0%})"
+        headers = ("mask", "real", "found" if made.ndim == 3 else "synthetic")
+        rows = list(zip(*columns, strict=True))
+        image = figures.sheet(rows, headers=headers, title=title, caption=model.caution(step))
         with atomic(path) as partial:
             image.save(partial, format="PNG")
+
+    def _pictures(self, slices: Tensor) -> list[figures.RGB]:
+        """Of slices (B, 1, H, W) in [-1, 1], or of label maps (B, H, W)."""
+        if slices.ndim == 3:
+            masks = slices.cpu().numpy().astype(np.uint8)
+            return [figures.colorize(mask, self.labels) for mask in masks]
+        return [figures.gray(unit) for unit in (slices[:, 0].float().cpu().numpy() + 1) / 2]
 
 
 def _varied(dataset: SliceDataset, count: int) -> list[int]:

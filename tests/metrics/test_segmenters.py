@@ -154,11 +154,13 @@ def test_a_broken_record_beside_a_mask_is_made_again(tmp_path):
 def test_a_segmenter_is_found_by_name_or_folder(tmp_path):
     assert find("totalsegmentator").mode == "default"
     assert find("totalsegmentator-fast", device="cpu").mode == "fast"
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "liver.nii.gz").touch()
     assert isinstance(find(str(tmp_path)), MaskFolder)
     with pytest.raises(UsageError, match="no segmenter is called 'nnunet'"):
         find("nnunet")
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(UsageError, match="reads no segmenter from one"):
+    with pytest.raises(UsageError, match="no checkpoint in"):
         find(str(tmp_path))
 
 

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 from trained import CPU
 
+from ctsynth.batch import Batch
 from ctsynth.randomness import Draws
 from ctsynth.training.ema import EMA
 
@@ -16,13 +17,14 @@ class Net(nn.Module):
         super().__init__()
         self.conv, self.norm, self.dropout = nn.Conv2d(1, 3, 1), nn.BatchNorm2d(3), nn.Dropout(0.5)
 
-    def generate(self, labels, *, rng):
-        return self.dropout(self.norm(self.conv(labels[:, None].float())))
+    def predict(self, batch, rng):
+        return self.dropout(self.norm(self.conv(batch.labels[:, None].float())))
 
 
 def batches(count=4):
     rng = torch.Generator().manual_seed(0)
-    return [(torch.randint(9, (2, 8, 8), generator=rng), Draws.at([("a",)], CPU)) for _ in range(count)]
+    labels = [torch.randint(9, (2, 8, 8), generator=rng) for _ in range(count)]
+    return [(Batch(torch.zeros(2, 1, 8, 8), these), Draws.at([("a",)], CPU)) for these in labels]
 
 
 def test_the_average_warms_up_and_then_decays_by_its_rate():  # min(decay, (1 + step) / (10 + step))
@@ -39,7 +41,7 @@ def test_the_average_warms_up_and_then_decays_by_its_rate():  # min(decay, (1 + 
 
 def test_statistics_are_those_of_the_averaged_weights():
     ema = EMA(Net(), 0.9)
-    labels = torch.cat([labels for labels, _ in batches()])
+    labels = torch.cat([batch.labels for batch, _ in batches()])
     ema.take_statistics(batches())
     through = ema.model.conv(labels[:, None].float())
     torch.testing.assert_close(ema.model.norm.running_mean, through.mean((0, 2, 3)))

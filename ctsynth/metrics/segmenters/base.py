@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.labels import BACKGROUND, LabelClass, LabelSet
@@ -94,15 +95,18 @@ def translate(voxels: NDArray[Any], own: LabelSet, labels: LabelSet, source: str
     return Segmentation(found, frozenset(mapping.values()) - {BACKGROUND, labels.body_id})
 
 
-def find(name: str, *, device: str = "auto") -> Segmenter:
+def find(name: str, *, device: str = "auto", store: Store | None = None) -> Segmenter:
     """The segmenter of that name.
 
     Args:
-        name: ``totalsegmentator``, ``totalsegmentator-fast``, or a folder of masks.
-        device: ``cuda``, ``mps`` or ``cpu``; ``auto`` is a GPU, and never the CPU.
+        name: ``totalsegmentator``, ``totalsegmentator-fast``, a run of ``ctsynth train-segmenter``, which has a
+            config.json, or a folder of masks.
+        device: ``cuda``, ``mps`` or ``cpu``; ``auto`` is a GPU, and the CPU for a run's segmenter only.
+        store: What is scored; a run's segmenter must have been trained on slices like its.
 
     Raises:
         UsageError: There is none of that name, or it cannot be had here.
+        DataError: It is a run's, and the store has another label set, size or window.
     """
     from ctsynth.metrics.segmenters.masks import MaskFolder
     from ctsynth.metrics.segmenters.totalsegmentator import TASKS, TotalSegmentator
@@ -112,13 +116,21 @@ def find(name: str, *, device: str = "auto") -> Segmenter:
         return TotalSegmentator(mode, device)
     folder = Path(name)
     if (folder / "config.json").is_file():
-        raise UsageError(
-            f"{name}: this is a training run; this version reads no segmenter from one",
-            hint="say totalsegmentator, or name a folder of masks that your segmenter wrote",
-        )
-    if folder.is_dir():
+        from ctsynth.metrics.segmenters.trained import TrainedSegmenter
+
+        trained = TrainedSegmenter(folder, device)
+        if store is not None:
+            trained.check(store)
+        return trained
+    if any(folder.glob("*.nii*")) or any(folder.glob("*/*.nii*")):
         return MaskFolder(folder)
+    if folder.is_dir():
+        raise UsageError(
+            f"{name}: neither a training run (config.json) nor masks (SUBJECT.nii.gz) in this folder",
+            hint="train a segmenter: ctsynth train-segmenter out --out runs/segmenter",
+        )
     raise UsageError(
         f"no segmenter is called {name!r}, and there is no such folder",
-        hint="there are: totalsegmentator, totalsegmentator-fast, or a folder of masks SUBJECT.nii.gz",
+        hint="there are: totalsegmentator, totalsegmentator-fast, a run of ctsynth train-segmenter, or a folder of"
+        " masks SUBJECT.nii.gz",
     )

@@ -1,0 +1,204 @@
+"""What ``ctsynth train`` and ``ctsynth train-segmenter`` share: options, ranks, the run's folder."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import sys
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from ctsynth.cli import console
+from ctsynth.errors import Interrupted, RunError, UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from ctsynth.config import RunConfig
+    from ctsynth.data.store import Store
+    from ctsynth.stop import Stop
+    from ctsynth.training.distributed import World
+
+DATA, NET, COST, RUN = "Data and run", "Method", "Optimization", "Machine"
+
+Set = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Any setting of the method, such as channels=96.", rich_help_panel=NET
+    ),
+]
+Resume = Annotated[
+    bool,
+    typer.Option("--resume/--no-resume", help="Continue a run that is there, or refuse.", rich_help_panel=DATA),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Delete a run that is there and begin again.", rich_help_panel=DATA)
+]
+BatchSize = Annotated[
+    int | None, typer.Option(help="Slices a step.", show_default="16; tiny 8", rich_help_panel=COST)
+]
+LearningRate = Annotated[
+    float | None, typer.Option(help="Learning rate.", show_default="the method's own", rich_help_panel=COST)
+]
+Ema = Annotated[
+    float | None,
+    typer.Option(help="Decay of the averaged weights.", show_default="0.9999; tiny 0.999", rich_help_panel=COST),
+]
+Seed = Annotated[int | None, typer.Option(help="Same seed, same weights.", show_default="0", rich_help_panel=COST)]
+SaveEvery = Annotated[
+    int | None,
+    typer.Option(help="Steps between checkpoints.", show_default="5000; tiny 250", rich_help_panel=COST),
+]
+SampleEvery = Annotated[
+    int | None,
+    typer.Option(help="Steps between sample sheets.", show_default="5000; tiny 250", rich_help_panel=COST),
+]
+Gpus = Annotated[
+    int | None,
+    typer.Option(help="GPUs of this machine.", show_default="1 where there is one", rich_help_panel=RUN),
+]
+Ranks = Annotated[
+    int | None,
+    typer.Option(
+        min=1, help="With --device cpu: processes that share each batch.", show_default="1", rich_help_panel=RUN
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cuda", "mps", "cpu"], typer.Option(help="Where to train.", rich_help_panel=RUN)
+]
+Precision = Annotated[
+    Literal["auto", "bf16", "fp32"] | None,
+    typer.Option(help="auto is bf16 on a GPU that has it, else fp32.", show_default="auto", rich_help_panel=RUN),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a run is trained.
+
+    Args:
+        device: Of this process.
+        world: The ranks that it is one of.
+        ranks: How many there should be.
+    """
+
+    device: torch.device
+    world: World
+    ranks: int
+
+
+def find_place(device: str, gpus: int | None, ranks: int | None) -> Place:
+    """Where this process trains, and how many ranks there should be.
+
+    Raises:
+        UsageError: There are no such GPUs, or the options contradict one another.
+    """
+    import torch
+
+    from ctsynth.device import check_gpus, find_device
+    from ctsynth.training.distributed import find_world
+
+    world = find_world()
+    if gpus is not None and world.size == 1:
+        check_gpus(gpus)
+    if gpus is not None and device in ("cpu", "mps"):
+        raise UsageError(f"--gpus {gpus} with --device {device}: name one of the two")
+    where = find_device(device)
+    if ranks is not None and where.type != "cpu":
+        raise UsageError(f"--ranks {ranks} is for --device cpu", hint=f"say --gpus {ranks}")
+    if where.type == "cuda" and world.size > 1:
+        check_gpus(world.local_rank + 1)
+        where = torch.device("cuda", world.local_rank)
+    return Place(where, world, gpus or ranks or 1)
+
+
+def fit(
+    store: Store, run: Path, config: RunConfig, place: Place, stop: Stop, *, resume: bool, overwrite: bool
+) -> None:
+    """Trains a run on all its ranks, starts them first if need be, and prints the run's folder."""
+    from ctsynth.files import sole
+    from ctsynth.training.distributed import joined
+    from ctsynth.training.run import train
+
+    world = place.world
+    if place.ranks > 1 and world.size == 1:
+        from ctsynth.training.launch import launch
+
+        console.log.info("%d ranks on this machine", place.ranks)
+        raise typer.Exit(launch(sys.argv[1:], place.ranks))
+    if not world.is_first:
+        console.log.setLevel(logging.WARNING)
+    lock = sole(run / ".train.lock") if world.is_first else nullcontext()
+    try:
+        with lock, joined(world, place.device):
+            if world.is_first:
+                _make_way(run, resume=resume, overwrite=overwrite)
+                _say(config, place.device, run)
+            config = world.of_first(config)  # one node may have VGG's weights, and another not
+            with console.progress("train", config.training.iterations) as progress:
+                train(store, run, config, device=place.device, stop=stop, progress=progress, world=world)
+    except (Interrupted, RunError) as error:  # on all ranks at once: the first tells it
+        if world.is_first:
+            raise
+        raise typer.Exit(error.exit_code) from None
+    if world.is_first:
+        console.echo(str(run))
+
+
+def given(settings: dict[str, Any]) -> dict[str, Any]:
+    """What was said."""
+    return {key: value for key, value in settings.items() if value is not None}
+
+
+def parse(pairs: list[str] | None) -> dict[str, Any]:
+    """KEY=VALUE as TOML has it; a bare word is a string.
+
+    Raises:
+        UsageError: One has no key, or no equals sign.
+    """
+    import tomllib
+
+    settings = {}
+    for pair in pairs or []:
+        key, equals, value = pair.partition("=")
+        if not equals or not key:
+            raise UsageError(f"--set {pair!r}: wanted KEY=VALUE, such as channels=96")
+        try:
+            settings[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key] = value
+    return settings
+
+
+def _say(config: RunConfig, where: torch.device, run: Path) -> None:
+    settings = config.training
+    if settings.epochs:
+        console.log.info("%d epochs are %s iterations", settings.epochs, f"{settings.iterations:,}")
+    console.log.info(
+        "%s, preset %s, %s, %s: %d slices of %d subjects -> %s",
+        config.method, config.preset, where, settings.precision, config.data["slices"], config.data["subjects"],
+        run,
+    )  # fmt: skip
+    if config.preset in ("small", "tiny"):
+        from ctsynth.learner import find
+
+        largest = next(iter(find(config.method).presets))
+        console.log.info("--preset %s is the full network and training; it wants a GPU", largest)
+
+
+def _make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
+    if not (run / "config.json").exists():
+        return
+    if overwrite:  # what is ours and no more, for --out may name any folder; config.json, which marks a run, last
+        for name in ("checkpoints", "samples"):
+            shutil.rmtree(run / name, ignore_errors=True)
+        for name in ("latest", "metrics.jsonl", "loss.png", "config.json"):
+            (run / name).unlink(missing_ok=True)
+    elif not resume:
+        raise UsageError(
+            f"{run} is there", hint="continue it (--resume), replace it (--overwrite) or name another --out"
+        )

@@ -1,0 +1,102 @@
+"""What the training loop trains: anything that learns from slices and label maps, phase by phase."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from ctsynth import plugins
+from ctsynth.batch import Batch
+from ctsynth.randomness import Draws
+
+METHODS, SEGMENTERS = "ctsynth.methods", "ctsynth.segmenters"
+"""The packages of learners, a file each: what draws slices, and what finds organs in them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Phase:
+    """What one optimizer steps together: a diffusion model's denoiser, a GAN's generator or discriminator.
+
+    Args:
+        name: As it is called in metrics.jsonl and trainer.pt.
+        parameters: What the optimizer owns; the other phases' are frozen meanwhile.
+        lr: The learner's own learning rate.
+        betas: Adam's.
+    """
+
+    name: str
+    parameters: list[nn.Parameter]
+    lr: float
+    betas: tuple[float, float] = (0.9, 0.999)
+
+
+@dataclass(frozen=True, slots=True)
+class Preset:
+    """Settings that belong together: the learner's own and those of ``TrainingConfig``."""
+
+    options: Mapping[str, Any] = field(default_factory=dict)
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Learner(nn.Module, ABC):
+    """A network, or several, that the loop trains. It sees tensors only, never a file.
+
+    Attributes:
+        title: Its name in tables and on sample sheets.
+        Options: A frozen dataclass of its settings.
+        presets: By name; the first is for a GPU, ``small`` for a CPU.
+        lr: Its base learning rate, which ``--lr`` replaces; the rates of the phases keep their ratio to it.
+
+    Args:
+        options: An instance of ``Options``.
+        num_classes: Classes in a label map, background and body included.
+        size: Side of a slice, pixels.
+    """
+
+    title: ClassVar[str]
+    Options: ClassVar[type[Any]]
+    presets: ClassVar[Mapping[str, Preset]]
+    lr: ClassVar[float] = 1e-4
+
+    @abstractmethod
+    def __init__(self, options: Any, *, num_classes: int, size: int) -> None:  # noqa: ANN401  its own Options
+        super().__init__()
+
+    @abstractmethod
+    def phases(self) -> Iterable[Phase]:
+        """What is optimized, in the order in which a training step goes through it."""
+
+    @abstractmethod
+    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        """What a phase minimizes, as the scalar ``loss``, and its terms by name."""
+
+    @abstractmethod
+    def predict(self, batch: Batch, rng: Draws) -> Tensor:
+        """What it has learned to make: slices (B, 1, H, W) in [-1, 1], or label maps (B, H, W) int64."""
+
+    @classmethod
+    def settle(cls, options: Any) -> Any:  # noqa: ANN401  its own Options
+        """Decides, before a run begins, what the options leave to this machine, such as ``auto``; the log says it.
+
+        Raises:
+            UsageError: What the options ask for is not here.
+        """
+        return options
+
+    def caution(self, step: int) -> str:
+        """What someone who looks at a sample sheet of this step should know; empty where there is nothing."""
+        return ""
+
+
+def find(name: str) -> type[Learner]:
+    """The class of a method or, where no method is called so, of a segmenter.
+
+    Raises:
+        UsageError: There is neither, or its file defines none.
+    """
+    is_segmenter = name in plugins.names(SEGMENTERS) and name not in plugins.names(METHODS)
+    return plugins.find(SEGMENTERS if is_segmenter else METHODS, name, Learner)  # type: ignore[type-abstract]

@@ -1,0 +1,1 @@
+"""One file, one network that finds organs in slices."""

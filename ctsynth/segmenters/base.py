@@ -1,0 +1,25 @@
+"""What a segmenter is: one file of this package that defines one subclass of ``Segmenter``."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+
+from torch import Tensor
+
+from ctsynth.batch import Batch
+from ctsynth.learner import Learner, Phase, Preset
+from ctsynth.randomness import Draws
+
+__all__ = ["Phase", "Preset", "Segmenter"]
+
+
+class Segmenter(Learner):
+    """Learns label maps from real slices, by the same loop that a method learns slices from label maps with."""
+
+    @abstractmethod
+    def segment(self, image: Tensor) -> Tensor:
+        """The label map of each slice: (B, 1, H, W) in [-1, 1] to (B, H, W) int64."""
+
+    def predict(self, batch: Batch, rng: Draws) -> Tensor:
+        """The label maps of the batch's real slices."""
+        return self.segment(batch.image)

@@ -1,0 +1,140 @@
+"""A small 2-D U-Net: the stand-in where TotalSegmentator cannot be had, or should not be asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F  # noqa: N812  torch's own spelling
+from torch import Tensor
+from torch import distributed as dist
+
+from ctsynth.batch import Batch
+from ctsynth.errors import UsageError
+from ctsynth.networks.segmentation_unet import SegmentationUNet
+from ctsynth.randomness import Draws
+from ctsynth.segmenters._augmentation import augment
+from ctsynth.segmenters.base import Phase, Preset, Segmenter
+
+_FALLING = {"lr_schedule": "cosine", "clip_norm": 1.0}
+_SMALL_TRAINING = _FALLING | {
+    "iterations": 5000, "batch_size": 8, "warmup": 100, "ema": 0.999,
+    "save_every": 1000, "keep_every": 5000, "sample_every": 1000,
+}  # fmt: skip
+_TINY_TRAINING = _FALLING | {
+    "iterations": 800, "batch_size": 4, "lr": 1e-2, "warmup": 20, "ema": 0.999,
+    "save_every": 250, "keep_every": 250, "sample_every": 250, "log_every": 10,
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UNet2DOptions:
+    """The network and what it learns from."""
+
+    channels: int = 32
+    """Channels of the first level."""
+
+    multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
+    """Channels of each level, as multiples of ``channels``, finest first."""
+
+    dropout: float = 0.0
+    """Rate in each residual block."""
+
+    dice_weight: float = 1.0
+    """Weight of the soft Dice beside the cross-entropy."""
+
+    augmentation: float = 1.0
+    """How strongly slices are moved and changed at random; 0 does not."""
+
+    def __post_init__(self) -> None:
+        if self.channels < 4 or self.channels % 4:
+            raise UsageError(f"channels must divide by 4, not {self.channels}")
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise UsageError(f"multipliers must be at least 1 each, not {list(self.multipliers)}")
+        if not 0 <= self.dropout < 1 or min(self.dice_weight, self.augmentation) < 0:
+            raise UsageError("dropout must be within [0, 1); dice_weight and augmentation must not be negative")
+
+
+class UNet2D(Segmenter):
+    """Cross-entropy and soft Dice on 2-D slices, after nnU-Net (Isensee et al. 2021)."""
+
+    title = "2-D U-Net"
+    Options = UNet2DOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "default": Preset(training=_FALLING | {"iterations": 30_000, "warmup": 500}),
+        "small": Preset({"channels": 16}, _SMALL_TRAINING),
+        "tiny": Preset({"channels": 16, "multipliers": (1, 2, 4, 8), "augmentation": 0.25}, _TINY_TRAINING),
+    }
+    lr = 2e-3
+
+    def __init__(self, options: UNet2DOptions, *, num_classes: int, size: int) -> None:
+        super().__init__(options, num_classes=num_classes, size=size)
+        self.options, self.num_classes = options, num_classes
+        factor = 2 ** (len(options.multipliers) - 1)
+        if size % factor:
+            raise UsageError(
+                f"slices of {size} x {size} do not suit this network: the side must divide by {factor}",
+                hint="say fewer levels, as --set multipliers=[1,2,4]",
+            )
+        self.network = SegmentationUNet(
+            1, num_classes, channels=options.channels, multipliers=options.multipliers, dropout=options.dropout
+        )
+
+    def phases(self) -> Iterable[Phase]:
+        """One."""
+        return (Phase("segmenter", list(self.network.parameters()), self.lr, (0.9, 0.99)),)
+
+    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+        """Weighted cross-entropy of all classes, and 1 - soft Dice of the organs that the batch shows."""
+        image, labels = augment(batch, rng, self.options.augmentation)
+        logits = self.network(image).float()
+        pixels = batch.class_pixels
+        if pixels is None:
+            pixels = labels.flatten().bincount(minlength=self.num_classes).float()
+        weight = _class_weights(pixels)
+        cross_entropy = F.cross_entropy(logits, labels, weight=weight, reduction="none").mean()
+        terms = {"cross_entropy": cross_entropy, "dice": 1 - _soft_dice(logits, labels)}
+        return {"loss": terms["cross_entropy"] + self.options.dice_weight * terms["dice"], **terms}
+
+    def segment(self, image: Tensor) -> Tensor:
+        """The likeliest class of each pixel."""
+        return self.network(image).argmax(dim=1)
+
+
+def _class_weights(pixels: Tensor) -> Tensor:
+    """1 / sqrt(pixels of the class), as multiples of the mean over pixels.
+
+    Without them a short training ends before it has found a small organ: the cross-entropy makes it improbable
+    everywhere at once, and from there the Dice's gradient is nearly zero.
+    """
+    weight = pixels.clamp(min=1).rsqrt()
+    return weight * pixels.sum() / (weight * pixels).sum()
+
+
+def _soft_dice(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean over the organs that the batch shows, on all ranks together, of 2 sum(p y) / (sum(p) + sum(y)).
+
+    Background, id 0, and body, the last id, are no organs.
+
+    Shapes:
+        logits: (B, num_classes, H, W).
+        labels: (B, H, W).
+        returns: a scalar; 0 where there is no organ.
+    """
+    given = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float()
+    found = logits.softmax(dim=1)
+    sums = torch.stack([(found * given).sum((0, 2, 3)), found.sum((0, 2, 3)), given.sum((0, 2, 3))])
+    both, got, wanted = _over_ranks(sums)[:, 1:-1]
+    is_there = (wanted > 0).float()
+    return (2 * both / (got + wanted + 1e-5) * is_there).sum() / is_there.sum().clamp(min=1)
+
+
+def _over_ranks(values: Tensor) -> Tensor:
+    """The sum over the ranks that share the batch, for the gradient too."""
+    if dist.is_available() and dist.is_initialized():
+        from torch.distributed.nn.functional import all_reduce
+
+        return all_reduce(values)
+    return values

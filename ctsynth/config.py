@@ -139,6 +139,8 @@ class RunConfig:
     """The store it was trained on: path, digest, subjects, slices."""
     phases: dict[str, Any] = field(default_factory=dict)
     """Learning rate and betas of each optimizer, as they came out."""
+    sha256: dict[str, str] = field(default_factory=dict)
+    """Of a checkpoint: of the files beside its config.json."""
     version: str = ""
     schema: int = SCHEMA
 

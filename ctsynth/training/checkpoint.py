@@ -9,8 +9,9 @@ from __future__ import annotations
 import logging
 import pickle
 import shutil
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,31 +30,65 @@ from ctsynth.methods.base import Method
 
 log = logging.getLogger(__name__)
 
+ANOTHER = "use another checkpoint of the run"
+
 
 def save(
     run: Path, step: int, model: nn.Module, ema: nn.Module, config: RunConfig, trainer: Mapping[str, Any]
 ) -> Path:
     """Writes RUN/checkpoints/step_N, whole or not at all, then points RUN/latest at it.
 
+    Its config.json holds the SHA-256 of the other files, so that one damaged later is known.
+
     Raises:
         RunError: It cannot be written; what was there before stays.
     """
-    path = path_of(run, step)
+    path, before = path_of(run, step), saved(run)
     try:
         with atomic(path) as partial:
             partial.mkdir()
             for name, weights in (("model", model.state_dict()), ("ema", ema.state_dict())):
                 content = safetensors.torch.save({key: value.contiguous() for key, value in weights.items()})
                 (partial / f"{name}.safetensors").write_bytes(content)  # save_file: owner only
-            write_json(partial / "config.json", config.as_json())
-            torch.save(dict(trainer), partial / "trainer.pt")
-    except RuntimeError as error:  # what torch makes of a full disk
-        raise RunError(
-            f"{path}: cannot write it: {str(error).splitlines()[0]}",
-            hint="free some space; the same command goes on from the checkpoint before it",
-        ) from error
-    write_text(run / "latest", path.name + "\n")
+            _save_trainer(trainer, partial / "trainer.pt")
+            hashes = {file.name: sha256(file) for file in sorted(partial.iterdir())}
+            write_json(partial / "config.json", replace(config, sha256=hashes).as_json())
+        point(run, path)
+    except RunError as error:
+        kept = (
+            f"the checkpoint of step {step_of(before[-1])} is still there" if before else "there is none before it"
+        )
+        raise RunError(f"{error.message}; {kept}", hint=error.hint) from error
     return path
+
+
+def _save_trainer(trainer: Mapping[str, Any], file: Path) -> None:
+    try:
+        with file.open("wb") as handle:
+            torch.save(_plain(trainer), handle)
+    except RuntimeError as error:  # "unexpected pos 768 vs 662" is what torch makes of a full disk
+        cause = error.__context__
+        raise cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0]) from None
+
+
+def _plain(content: Any) -> Any:  # noqa: ANN401  what torch.save takes
+    """The same content made anew: pickle's bytes depend on which equal strings and tuples are one object."""
+    if isinstance(content, Mapping):
+        return {sys.intern(key) if isinstance(key, str) else key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)([_plain(value) for value in content])
+    return content
+
+
+def point(run: Path, path: Path) -> None:
+    """Lets RUN/latest name a checkpoint."""
+    if _latest(run) != path.name:
+        write_text(run / "latest", path.name + "\n")
+
+
+def _latest(run: Path) -> str:
+    pointer = run / "latest"
+    return pointer.read_text(encoding="utf-8", errors="replace").strip() if pointer.is_file() else ""
 
 
 def path_of(run: Path, step: int) -> Path:
@@ -71,9 +106,12 @@ def saved(run: Path) -> list[Path]:
     return sorted(path for path in (run / "checkpoints").glob("step_*") if path.is_dir())
 
 
-def prune(run: Path, keep_every: int) -> None:
-    """Deletes what is neither among the newest two checkpoints nor at a multiple of ``keep_every`` steps."""
-    for path in saved(run)[:-2]:
+def prune(run: Path, step: int, keep_every: int) -> None:
+    """Deletes what is neither among the newest two checkpoints up to ``step`` nor at a multiple of ``keep_every``.
+
+    Those beyond it are damaged ones that the run will come to again.
+    """
+    for path in [path for path in saved(run) if step_of(path) <= step][:-2]:
         if step_of(path) % keep_every:
             shutil.rmtree(path)
 
@@ -103,10 +141,8 @@ def find(model: Path | None, runs: Path = Path("runs")) -> Path:
         return model
     if not model.is_dir():
         raise UsageError(f"{model}: no such run or checkpoint", hint=hint)
-    pointer = model / "latest"
-    name = pointer.read_text(encoding="utf-8").strip() if pointer.is_file() else ""
     if there := saved(model):
-        return next((path for path in there if path.name == name), there[-1])
+        return next((path for path in there if path.name == _latest(model)), there[-1])
     raise UsageError(f"no checkpoint in {model}", hint=hint)
 
 
@@ -180,8 +216,31 @@ def make_ready(model: Learner, checkpoint: Path, device: torch.device, *, raw: b
     """
     weights = checkpoint / ("model.safetensors" if raw else "ema.safetensors")
     load_weights(model, weights)
+    digest = sha256(weights)
+    _refuse_other_bytes(weights, digest, RunConfig.read(checkpoint / "config.json"))
     model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
-    return sha256(weights)
+    return digest
+
+
+def verify(checkpoint: Path) -> RunConfig:
+    """Compares the files of a checkpoint with the SHA-256 that its config.json holds, and returns that.
+
+    Raises:
+        DataError: One is missing, or is not what was saved.
+        UsageError: Its config.json is none.
+    """
+    config = RunConfig.read(checkpoint / "config.json")
+    for name in config.sha256:
+        try:
+            _refuse_other_bytes(checkpoint / name, sha256(checkpoint / name), config)
+        except OSError as error:
+            raise DataError(f"{checkpoint / name}: cannot read it: {error.strerror}", hint=ANOTHER) from error
+    return config
+
+
+def _refuse_other_bytes(file: Path, digest: str, config: RunConfig) -> None:
+    if digest != config.sha256.get(file.name, digest):
+        raise DataError(f"{file}: damaged: its SHA-256 is not the one in config.json", hint=ANOTHER)
 
 
 def load_weights(model: nn.Module, file: Path) -> None:
@@ -193,7 +252,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
     try:
         weights = safetensors.torch.load_file(file)
     except (OSError, SafetensorError) as error:
-        raise DataError(f"{file}: cannot read it: {error}", hint="use another checkpoint of the run") from error
+        raise DataError(f"{file}: cannot read it: {error}", hint=ANOTHER) from error
     own = model.state_dict()
     odd = [name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)]
     if odd:
@@ -218,5 +277,5 @@ def load_trainer(checkpoint: Path) -> dict[str, Any]:
     try:
         content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{file}: cannot read it: {error}", hint="use another checkpoint of the run") from error
+        raise DataError(f"{file}: cannot read it: {error}", hint=ANOTHER) from error
     return content

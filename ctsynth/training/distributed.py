@@ -68,6 +68,14 @@ class World:
             dist.all_reduce(values)
         return values
 
+    def gather(self, values: Tensor) -> Tensor:
+        """Every rank's, stacked; all get the same."""
+        if self.size == 1:
+            return values[None]
+        every = [torch.empty_like(values) for _ in range(self.size)]
+        dist.all_gather(every, values)
+        return torch.stack(every)
+
     def of_first(self, thing: T) -> T:
         """What the first rank has; the others' own is dropped."""
         if self.size == 1:

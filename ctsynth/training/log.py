@@ -6,7 +6,9 @@ import json
 import math
 import time
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,6 +74,23 @@ class MetricsLog:
         self._sums.clear()
         self.restart_clock()
         return row
+
+    def state(self) -> dict[str, Any]:
+        """What every rank has added since the last row; call it on each."""
+        names = sorted(self._sums)
+        if not names:
+            return {"steps": self.steps, "sums": {}}
+        sums = self.world.gather(torch.stack([self._sums[name] for name in names]))
+        return {"steps": self.steps, "sums": dict(zip(names, sums.T, strict=True))}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Goes on from a state; other ranks than it was saved by go on from their mean."""
+        self.steps = state.get("steps", 0)
+        self._sums.clear()
+        for name, sums in state.get("sums", {}).items():
+            own = sums[self.world.rank] if len(sums) == self.world.size else sums.mean()
+            self._sums[name] = own.to(self._first_bad.device)
+        self.restart_clock()
 
     def rows(self) -> list[dict[str, float]]:
         """Every row so far."""

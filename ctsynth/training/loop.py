@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -156,6 +156,7 @@ class Trainer:
         batch = self.dataset.batch([index for part in parts for index in self._slices(part)], self.device)
         batch = replace(batch, class_pixels=self._class_pixels(batch.labels))
         before = [b.clone() for b in self.model.buffers()] if len(parts) > 1 else []
+        logged = self.log.state() if len(parts) > 1 and self.world.size == 1 else None
         for phase in self.phases:
             optimizer = self.optimizers[phase.name]
             optimizer.zero_grad(set_to_none=True)
@@ -163,6 +164,8 @@ class Trainer:
             if not self._backward(phase, parts, batch, stop if may_leave else None):
                 for buffer, value in zip(self.model.buffers(), before, strict=False):
                     buffer.copy_(value)  # the parts done have moved running statistics
+                if logged is not None:
+                    self.log.restore(logged)
                 return False
             for group in optimizer.param_groups:
                 group["lr"] = phase.lr * self._factor(self.step)
@@ -226,17 +229,19 @@ class Trainer:
 
     def _save(self) -> None:
         self.log.check(checkpoint.saved(self.run))
+        log_state = self.log.state()
         if self.ema is not None:
             self._take_statistics(self.ema)
-            self._write(self.ema)
+            self._write(self.ema, log_state)
         self.world.wait()
         self._saved_step = self.step
         self.log.restart_clock()
 
-    def _write(self, ema: EMA) -> None:
-        state = {"step": self.step, "optimizers": {name: o.state_dict() for name, o in self.optimizers.items()}}
+    def _write(self, ema: EMA, log_state: dict[str, Any]) -> None:
+        optimizers = {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
+        state = {"step": self.step, "optimizers": optimizers, "log": log_state}
         checkpoint.save(self.run, self.step, self.model, ema.model, self.config, state)
-        checkpoint.prune(self.run, self.settings.keep_every)
+        checkpoint.prune(self.run, self.step, self.settings.keep_every)
 
     def _due(self) -> Path | None:
         """The sample sheet that this step should have and has not."""
@@ -296,21 +301,25 @@ class Trainer:
             )
         if found >= 0 and not self.world.is_first and not self._load(checkpoint.path_of(self.run, found)):
             raise DataError(f"{self.run}: step {found} can be read on rank 0 and not on {self.world.rank}")
+        if whole is not None:
+            checkpoint.point(self.run, whole)  # it may name a damaged one, or the one before
         self.log.forget_after(self.step)
 
     def _load(self, path: Path) -> bool:
         """Takes up a checkpoint; False, with a warning, if it is damaged."""
         try:
+            refuse_other_settings(checkpoint.verify(path), self.config, path)
             trainer = checkpoint.load_trainer(path)
             checkpoint.load_weights(self.model, path / "model.safetensors")
             if self.ema is not None:
                 checkpoint.load_weights(self.ema.model, path / "ema.safetensors")
-        except DataError as error:
+        except (DataError, UsageError) as error:
             log.warning("%s: trying the checkpoint before it", error.message)
             return False
         for name, optimizer in self.optimizers.items():
             optimizer.load_state_dict(trainer["optimizers"][name])
         self.step = self._saved_step = self._statistics_step = int(trainer["step"])
+        self.log.restore(trainer.get("log", {}))
         if self.world.is_first:
             log.info("continuing %s at step %d", self.run, self.step)
         return True

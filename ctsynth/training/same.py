@@ -25,7 +25,7 @@ def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
         content = replace(config, options=asdict(options)).as_json()
         training = {key: value for key, value in content.pop("training").items() if key not in MAY_CHANGE}
         options = content.pop("options")
-        ignored = {"version", "schema", "preset", "phases"}
+        ignored = {"version", "schema", "preset", "phases", "sha256"}
         data = content.pop("data").get("digest")
         return {k: v for k, v in content.items() if k not in ignored} | training | options | {"data": data}
 

@@ -11,6 +11,7 @@ import torch
 from trained import CPU, both_splits, ctsynth, fit, settings, weights
 
 from ctsynth.errors import DataError, UsageError
+from ctsynth.files import sha256
 from ctsynth.training import checkpoint
 
 
@@ -46,7 +47,11 @@ def test_a_checkpoint_has_four_files_and_latest_names_it(run):
     )
     assert (run / "latest").read_text() == "step_000000006\n"
     assert checkpoint.find(run) == path
-    assert json.loads((path / "config.json").read_text()) == json.loads((run / "config.json").read_text())
+    ours = json.loads((path / "config.json").read_text())
+    assert ours.pop("sha256") == {
+        name: sha256(path / name) for name in ("ema.safetensors", "model.safetensors", "trainer.pt")
+    }
+    assert ours | {"sha256": {}} == json.loads((run / "config.json").read_text())
     torch.load(path / "trainer.pt", weights_only=True)
 
 
@@ -82,6 +87,39 @@ def test_no_checkpoint_is_a_usage_error_that_says_how_to_get_one(tmp_path, name)
         assert "ctsynth train" in found.value.hint
 
 
+def flip(file, place):
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+
+
+def test_after_damage_the_runs_own_checkpoints_beyond_do_not_displace_new_ones(store, tmp_path):
+    run = fit(store, tmp_path / "run", iterations=6, save_every=1, keep_every=3)
+    for path in checkpoint.saved(run)[1:]:  # of 3, 5, 6
+        truncate(path / "trainer.pt")
+    fit(store, run, iterations=4, save_every=1, keep_every=3)
+    assert steps(run) == [3, 4, 5, 6]
+    assert (run / "latest").read_text() == "step_000000004\n"
+    fit(store, run, iterations=6, save_every=1, keep_every=3)
+    assert weights(run, 6) == weights(fit(store, tmp_path / "whole"), 6)
+
+
+def test_train_lets_latest_name_what_it_continued_from(store, run):
+    for text in (b"", b"\xff\xfe", b"step_000000004\n"):
+        (run / "latest").write_bytes(text)
+        assert checkpoint.find(run) in checkpoint.saved(run)
+        fit(store, run)
+        assert (run / "latest").read_text() == "step_000000006\n"
+
+
+@pytest.mark.parametrize("raw", [False, True])
+def test_sample_refuses_weights_of_which_a_bit_has_flipped(run, raw):
+    file = checkpoint.find(run) / ("model.safetensors" if raw else "ema.safetensors")
+    flip(file, file.stat().st_size - 5)  # a number like any other
+    with pytest.raises(DataError, match=rf"{file.name}: damaged: its SHA-256 is not the one in config.json"):
+        checkpoint.load(file.parent, CPU, raw=raw)
+
+
 @pytest.mark.parametrize("name", ["ema.safetensors", "config.json"])
 def test_sample_names_a_damaged_file(run, name):
     file = checkpoint.find(run) / name
@@ -94,12 +132,14 @@ def test_sample_names_a_damaged_file(run, name):
 
 
 @pytest.mark.parametrize("name", ["model.safetensors", "ema.safetensors", "trainer.pt"])
-@pytest.mark.parametrize("size", [0, 1, 9, 100, "most", None])
+@pytest.mark.parametrize("size", [0, 1, 9, 100, "most", "bit", None])
 def test_train_falls_back_to_the_checkpoint_before_a_damaged_one(store, run, caplog, name, size):
     whole = weights(run, 6)
     file = checkpoint.find(run) / name
     if size is None:
         file.unlink()
+    elif size == "bit":
+        flip(file, file.stat().st_size // 2)
     else:
         os.truncate(file, file.stat().st_size - 1 if size == "most" else size)
     with caplog.at_level(logging.INFO, "ctsynth"):

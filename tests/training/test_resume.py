@@ -130,6 +130,13 @@ def test_stopped_and_continued_is_unbroken(tmp_path, small_case, toy_gan, method
         assert checkpoint.step_of(stopped) < 6
         fit(store, broken, method, **training)
         assert weights(broken, 6) == weights(whole, 6)
+        assert rows(broken) == rows(whole)
+
+
+def rows(run):
+    """Of metrics.jsonl, without the speed."""
+    found = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [row for row in found if row.pop("images_per_s") > 0]
 
 
 def test_a_stop_within_a_batch_leaves_the_step_undone(store, tmp_path, toy_gan):

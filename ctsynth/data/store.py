@@ -33,6 +33,9 @@ SCHEMA = 1
 
 SPLITS = ("train", "test")
 
+_FILES_A_SUBJECT = 4
+"""Two memory maps, and two files that slices are read from."""
+
 _OTHER_OPEN_FILES = 512
 
 
@@ -130,7 +133,7 @@ class Store:
             window = Window(settings["level"], settings["width"])
             labels = LabelSet.from_json(settings["labels"], str(manifest))
             subjects = {record["name"]: _subject(path, record) for record in content["subjects"]}
-            _allow_open_files(2 * len(subjects) + _OTHER_OPEN_FILES)
+            _allow_open_files(_FILES_A_SUBJECT * len(subjects) + _OTHER_OPEN_FILES)
             return cls(path, settings["size"], window, labels, settings, subjects)
         except (KeyError, TypeError, ValueError) as error:
             raise DataError(

@@ -5,21 +5,24 @@ from __future__ import annotations
 import functools
 import subprocess
 import sys
+from itertools import count
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import torch
 
-from ctsynth.data.loader import SliceDataset
+from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.data.phantom.subject import PhantomSubject, make_subject
 from ctsynth.data.slices import to_slices
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
+from ctsynth.methods import base
 
 from .row import Row, Side
+from .steps import Repeated, training
 
 CPU = torch.device("cpu")
 DRAWS = 50
@@ -64,18 +67,24 @@ def slicing(official: Path, folder: Path) -> tuple[Side, Side]:
     return ours, monai
 
 
-def fetching(official: Path, folder: Path) -> tuple[Side, Side]:
-    """Batches of 16 in an order at random; theirs 8-bit PNG of CT and of labels."""
-    import cv2
-
-    window, subject = Window(), phantom()
-    ct = to_slices(window.clip(subject.hu), 256, "ct")
+def stored(folder: Path) -> SliceDataset:
+    """The phantom's slices, 256 x 256."""
+    subject = phantom()
+    ct = to_slices(Window().clip(subject.hu), 256, "ct")
     mask = to_slices(subject.labels, 256, "labels")
     settings = {"size": 256, "level": 40.0, "width": 400.0, "labels": AMOS22.as_json()}
     geometry = Geometry(subject.hu.shape, subject.affine).as_json()
     write_subject(folder, {"name": "subject", "split": "train", "geometry": geometry}, settings, ct, mask)
     write_manifest(folder, settings, [("train", "subject")])
-    dataset = SliceDataset(Store.open(folder), "train")
+    return SliceDataset(Store.open(folder), "train")
+
+
+def fetching(official: Path, folder: Path) -> tuple[Side, Side]:
+    """Batches of 16 in an order at random; theirs 8-bit PNG of CT and of labels."""
+    import cv2
+
+    window, dataset = Window(), stored(folder)
+    ct, mask = dataset.subjects[0].ct(), dataset.subjects[0].mask()
     gray = np.rint(window.normalize(ct) * 255).astype(np.uint8)
     for number in range(len(ct)):
         cv2.imwrite(str(folder / f"ct_{number}.png"), gray[number])
@@ -99,6 +108,18 @@ def fetching(official: Path, folder: Path) -> tuple[Side, Side]:
             read("mask", indices).long()
 
     return ours, theirs
+
+
+def loading(official: Path, folder: Path) -> tuple[Side, Side]:
+    """The share of a training step that goes to its data."""
+    dataset, size = stored(folder), 2
+    options = base.find("ddpm-mask").presets["small"].options
+    step = count()
+
+    def ours() -> None:
+        dataset.batch(shuffled(len(dataset), 0, next(step) * size, size), CPU)
+
+    return ours, training("ddpm-mask", Repeated(size, 256), folder / "run", **options)
 
 
 def starting(official: Path, folder: Path) -> tuple[Side, Side]:
@@ -129,6 +150,13 @@ ROWS = (
         peer="PNG through cv2",
         hold=0.08,
         setup=fetching,
+    ),
+    Row(
+        name="loading",
+        quantity="loading a batch of 2 slices of 256 x 256",
+        peer="ddpm-mask's training step on it, small preset",
+        hold=0.05,
+        setup=loading,
     ),
     Row(name="help", quantity="ctsynth --help", peer="import torch", hold=0.10, setup=starting),
 )

@@ -1,3 +1,8 @@
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import forked
 import numpy as np
 import pytest
 import torch
@@ -6,6 +11,12 @@ from hypothesis import strategies as st
 from trained import CPU, both_splits
 
 from ctsynth.data.loader import SliceDataset, shuffled
+from ctsynth.data.store import Store, write_manifest, write_subject
+from ctsynth.data.volume import Geometry
+from ctsynth.errors import DataError
+from ctsynth.labels import AMOS22
+from ctsynth.training.distributed import World
+from ctsynth.training.loop import Trainer
 
 
 @given(st.integers(1, 40), st.integers(0, 2**63 - 1), st.integers(0, 5))
@@ -17,6 +28,35 @@ def test_every_epoch_is_a_permutation(length, seed, epoch):
 def test_the_order_is_a_function_of_seed_and_position(length, seed, start, first, second):
     whole = shuffled(length, seed, start, first + second)
     assert shuffled(length, seed, start + first, second) == whole[first:]
+
+
+@given(
+    st.integers(1, 40),
+    st.integers(0, 2**31),
+    st.integers(1, 5),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.randoms(),
+)
+def test_ranks_share_the_order_without_overlap_or_loss(length, seed, ranks, accumulate, share, random):
+    """What a rank works on is a function of the seed, the step and the number of ranks, and of nothing else."""
+    size = ranks * accumulate * share
+    settings = SimpleNamespace(batch_size=size, accumulate=accumulate, seed=seed)
+    visits = [(step, rank) for step in range(-(-2 * length // size)) for rank in range(ranks)]
+    random.shuffle(visits)  # none needs what another has done
+    seen = {}
+    for step, rank in visits:
+        trainer = SimpleNamespace(settings=settings, world=World(rank, ranks), step=step, dataset=range(length))
+        for part in Trainer._parts(trainer):
+            positions = list(part)
+            assert len(positions) == share
+            assert {position // size for position in positions} == {step}  # the batch is one rank's alone
+            assert seen.keys().isdisjoint(positions)
+            seen |= zip(positions, Trainer._slices(trainer, part), strict=True)
+    order = [seen[position] for position in range(len(seen))]
+    assert order == shuffled(length, seed, 0, len(order))
+    for start in (0, length):
+        assert sorted(order[start : start + length]) == list(range(length))
 
 
 def test_epochs_and_seeds_have_orders_of_their_own():
@@ -52,3 +92,40 @@ def test_a_batch_is_within_minus_one_and_one_and_inverts_to_hu(store):
     hu = np.rint(store.window.denormalize((batch.image[:, 0].numpy() + 1) / 2))
     assert np.array_equal(hu, np.stack([data[index][0] for index in [11, 0, 3, 3]]))
     assert np.array_equal(batch.labels.numpy(), np.stack([data[index][1] for index in [11, 0, 3, 3]]))
+
+
+def test_a_file_that_is_cut_off_while_it_is_read_is_named(store):
+    train = SliceDataset(store, "train")
+    train[0]
+    os.truncate(store.subjects("train")[0].folder / "ct.npy", 1000)
+    with pytest.raises(DataError, match=r"subject_0/ct\.npy: it ends within slice 4"):
+        train[4]
+
+
+def store_of(root, subjects):
+    """Of 50 slices of 128 x 128 each, 2.4 MB."""
+    settings = {"size": 128, "level": 40.0, "width": 400.0, "labels": AMOS22.as_json()}
+    ct, mask = np.full((50, 128, 128), 7, np.int16), np.full((50, 128, 128), 6, np.uint8)
+    geometry = Geometry((128, 128, 50), np.diag([3.0, 3.0, 5.0, 1.0])).as_json()
+    names = [f"subject_{number:03}" for number in range(subjects)]
+    for name in names:
+        write_subject(root, {"name": name, "split": "train", "geometry": geometry}, settings, ct, mask)
+    write_manifest(root, settings, [("train", name) for name in names])
+    return root
+
+
+def resident_after_an_epoch(root):
+    """Bytes that a process holds, its mapped files included."""
+    data = SliceDataset(Store.open(root), "train")
+    for start in range(0, len(data), 16):
+        data.batch(shuffled(len(data), 0, start, 16), CPU)
+    (line,) = [line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS")]
+    return int(line.split()[1]) * 1024
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="memory is counted in Linux's /proc")
+def test_resident_memory_does_not_grow_with_the_data_set(tmp_path):
+    roots = [store_of(tmp_path / f"{subjects}", subjects) for subjects in (4, 40)]
+    with forked.server.Pool(1, maxtasksperchild=1) as pool:
+        small, large = pool.map(resident_after_an_epoch, roots, chunksize=1)
+    assert large - small < 8e6  # of 88 MB more

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-import os
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class SliceDataset:
     """
 
     def __init__(self, store: Store, split: str) -> None:
-        self.window = store.window
+        self.window, self.size = store.window, store.size
         self.subjects = store.subjects(split)
         self._open: dict[int, tuple[_Slices, _Slices]] = {}
         self.starts = np.cumsum([0, *(subject.slices for subject in self.subjects)])
@@ -33,23 +33,26 @@ class SliceDataset:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def __getitem__(self, index: int) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-        """Slice ``index`` in HU and its labels, both (H, W)."""
-        if not 0 <= index < len(self):
-            raise IndexError(index)
-        number = int(np.searchsorted(self.starts, index, side="right")) - 1
-        if number not in self._open:
-            subject = self.subjects[number]
-            self._open[number] = _Slices(subject.ct()), _Slices(subject.mask())
-        ct, mask = self._open[number]
-        place = index - int(self.starts[number])
-        return ct.read(place), mask.read(place)
+    def read(self, indices: list[int]) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """These slices in HU and their labels, both (B, H, W)."""
+        shape = (len(indices), self.size, self.size)
+        hu, labels = np.empty(shape, np.int16), np.empty(shape, np.uint8)
+        for row, index in enumerate(indices):
+            if not 0 <= index < len(self):
+                raise IndexError(index)
+            number = int(np.searchsorted(self.starts, index, side="right")) - 1
+            if number not in self._open:
+                subject = self.subjects[number]
+                self._open[number] = _Slices(subject.ct()), _Slices(subject.mask())
+            place = index - int(self.starts[number])
+            ct, mask = self._open[number]
+            ct.read(place, hu[row])
+            mask.read(place, labels[row])
+        return hu, labels
 
     def batch(self, indices: list[int], device: torch.device) -> Batch:
         """These slices on a device; HU become [-1, 1] there."""
-        slices = [self[index] for index in indices]
-        hu = torch.from_numpy(np.stack([ct for ct, _ in slices]))
-        labels = torch.from_numpy(np.stack([mask for _, mask in slices]))
+        hu, labels = map(torch.from_numpy, self.read(indices))
         if device.type == "cuda":
             hu, labels = hu.pin_memory(), labels.pin_memory()
         image = hu.to(device, non_blocking=True).float().sub_(self.window.low).mul_(2 / self.window.width).sub_(1)
@@ -62,25 +65,20 @@ class _Slices:
     def __init__(self, mapped: NDArray[Any]) -> None:
         assert isinstance(mapped, np.memmap)
         self.path, self.offset = Path(str(mapped.filename)), mapped.offset
-        self.shape, self.dtype = mapped.shape[1:], mapped.dtype
-        self._file = os.open(self.path, os.O_RDONLY)
+        self._file = self.path.open("rb", buffering=0)
+        weakref.finalize(self, self._file.close)
 
-    def __del__(self) -> None:
-        if hasattr(self, "_file"):
-            os.close(self._file)
-
-    def read(self, place: int) -> NDArray[Any]:
-        found = np.empty(self.shape, self.dtype)
+    def read(self, place: int, into: NDArray[Any]) -> None:
         try:
-            count = os.preadv(self._file, [found.data], self.offset + place * found.nbytes)
+            self._file.seek(self.offset + place * into.nbytes)
+            count = self._file.readinto(into.data)
         except OSError as error:
             raise DataError(f"{self.path}: cannot read slice {place}: {error.strerror}") from error
-        if count != found.nbytes:
+        if count != into.nbytes:
             raise DataError(
                 f"{self.path}: it ends within slice {place}",
                 hint="make the store again: ctsynth preprocess --overwrite",
             )
-        return found
 
 
 def shuffled(length: int, seed: int, start: int, count: int) -> list[int]:

@@ -72,4 +72,4 @@ def _varied(dataset: SliceDataset, count: int) -> list[int]:
         for part in np.array_split(np.arange(starts[subject], starts[subject + 1]), len(share))
         if len(part)
     ]
-    return [max(map(int, part), key=lambda index: len(np.unique(dataset[index][1]))) for part in parts]
+    return [max(map(int, part), key=lambda index: len(np.unique(dataset.read([index])[1]))) for part in parts]

@@ -93,19 +93,15 @@ def fetching(official: Path, folder: Path) -> tuple[Side, Side]:
 
     def ours() -> None:
         for indices in batches:
-            dataset.batch(indices, CPU)
+            dataset.read(indices)
 
-    def read(kind: str, indices: list[int]) -> torch.Tensor:
-        return torch.from_numpy(
-            np.stack(
-                [cv2.imread(str(folder / f"{kind}_{number}.png"), cv2.IMREAD_GRAYSCALE) for number in indices]
-            )
-        )
+    def read(kind: str, indices: list[int]) -> None:
+        np.stack([cv2.imread(str(folder / f"{kind}_{number}.png"), cv2.IMREAD_GRAYSCALE) for number in indices])
 
     def theirs() -> None:
         for indices in batches:
-            read("ct", indices)[:, None].float().div_(127.5).sub_(1)
-            read("mask", indices).long()
+            read("ct", indices)
+            read("mask", indices)
 
     return ours, theirs
 
@@ -146,7 +142,7 @@ ROWS = (
     ),
     Row(
         name="fetching",
-        quantity=f"{DRAWS} batches of 16 training slices of 256 x 256 with labels",
+        quantity=f"{DRAWS} batches of 16 training slices of 256 x 256 with labels, as they are kept",
         peer="PNG through cv2",
         hold=0.08,
         setup=fetching,

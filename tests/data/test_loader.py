@@ -73,12 +73,12 @@ def test_slices_come_in_the_order_of_the_subjects_and_splits_do_not_mix(store):
     train, test = SliceDataset(store, "train"), SliceDataset(store, "test")
     assert (len(train), len(test)) == (12, 6)
     first, second = store.subjects("train")
-    assert np.array_equal(train[5][0], first.ct()[5])
-    assert np.array_equal(train[6][1], second.mask()[0])
-    assert np.array_equal(test[0][0], store.subjects("test")[0].ct()[0])
+    assert np.array_equal(train.read([5])[0][0], first.ct()[5])
+    assert np.array_equal(train.read([6])[1][0], second.mask()[0])
+    assert np.array_equal(test.read([0])[0][0], store.subjects("test")[0].ct()[0])
     for outside in (-1, 12):
         with pytest.raises(IndexError):
-            train[outside]
+            train.read([outside])
 
 
 def test_a_batch_is_within_minus_one_and_one_and_inverts_to_hu(store):
@@ -90,16 +90,16 @@ def test_a_batch_is_within_minus_one_and_one_and_inverts_to_hu(store):
     assert batch.image.min() == -1  # air beside the patient
     assert batch.image.max() <= 1
     hu = np.rint(store.window.denormalize((batch.image[:, 0].numpy() + 1) / 2))
-    assert np.array_equal(hu, np.stack([data[index][0] for index in [11, 0, 3, 3]]))
-    assert np.array_equal(batch.labels.numpy(), np.stack([data[index][1] for index in [11, 0, 3, 3]]))
+    assert np.array_equal(hu, data.read([11, 0, 3, 3])[0])
+    assert np.array_equal(batch.labels.numpy(), data.read([11, 0, 3, 3])[1])
 
 
 def test_a_file_that_is_cut_off_while_it_is_read_is_named(store):
     train = SliceDataset(store, "train")
-    train[0]
+    train.read([0])
     os.truncate(store.subjects("train")[0].folder / "ct.npy", 1000)
     with pytest.raises(DataError, match=r"subject_0/ct\.npy: it ends within slice 4"):
-        train[4]
+        train.read([4])
 
 
 def store_of(root, subjects):

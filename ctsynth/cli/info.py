@@ -14,6 +14,7 @@ PACKAGES = (
     "numpy",
     "scipy",
     "nibabel",
+    "isal",
     "pillow",
     "scikit-image",
     "safetensors",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import gzip
 import io
-import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,6 +10,8 @@ from xml.etree import ElementTree
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
+from isal.igzip_lib import IsalError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
@@ -30,7 +30,7 @@ _MILLIMETERS = {1: 1000.0, 2: 1.0, 3: 1e-3}  # NIfTI-1 spatial units: meter, mil
 _DESCRIPTION_BYTES = 79
 _HEADER_BYTES = 1 << 24  # with extensions
 _PIECE = 1 << 20
-_GZIP = 31  # zlib's word for a gzip wrapper, checksum and all
+_LEVEL = 2  # of 0 to 3: a quarter of the time of gzip's 1, at its size
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -151,7 +151,7 @@ class Volume:
         image.header["descrip"] = description.encode()[:_DESCRIPTION_BYTES]
         with atomic(path) as partial, partial.open("wb") as file:
             if path.name.endswith(".gz"):
-                with gzip.GzipFile("", "wb", compresslevel=1, fileobj=file, mtime=0) as packed:
+                with igzip.IGzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
                     _write(image, packed)
             else:
                 _write(image, file)
@@ -203,10 +203,10 @@ def _unpacked(path: Path) -> bytearray:
             content = _inflate(file) if path.name.endswith(".gz") else bytearray(file.read())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
+    except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]  # its stub errs
+        raise DataError(f"{path}: the gzip file is cut off or damaged: {error}", hint=again) from None
     except OSError as error:
         raise DataError(f"{path}: cannot read it: {error.strerror}") from error
-    except (EOFError, zlib.error) as error:
-        raise DataError(f"{path}: the gzip file is cut off or damaged: {error}", hint=again) from None
     if not content:
         raise DataError(f"{path}: the file is empty", hint=again)
     return content
@@ -214,15 +214,10 @@ def _unpacked(path: Path) -> bytearray:
 
 def _inflate(file: BinaryIO) -> bytearray:
     """Unpacks a gzip file of any number of members, checked, with little more memory than its content takes."""
-    content, member = bytearray(), zlib.decompressobj(wbits=_GZIP)
-    for piece in iter(lambda: file.read(_PIECE), b""):
-        while piece:
-            if member.eof:
-                member = zlib.decompressobj(wbits=_GZIP)
-            content += member.decompress(piece)
-            piece = member.unused_data.lstrip(b"\0")  # between members, padding
-    if content and not member.eof:
-        raise EOFError("it ends too early")
+    content = bytearray()
+    with igzip.IGzipFile(fileobj=file) as packed:
+        for piece in iter(lambda: packed.read(_PIECE), b""):
+            content += piece
     return content
 
 

@@ -24,6 +24,7 @@ PACKAGES = (
     "numpy",
     "scipy",
     "nibabel",
+    "isal",
     "pillow",
     "scikit-image",
     "pytorch-fid",

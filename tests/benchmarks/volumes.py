@@ -46,6 +46,19 @@ def reading(official: Path, folder: Path) -> tuple[Side, Side]:
     return ours, theirs
 
 
+def writing(official: Path, folder: Path) -> tuple[Side, Side]:
+    hu, affine = phantom().hu, phantom().affine
+    volume = Volume(hu, Geometry(hu.shape, affine))
+
+    def ours() -> None:
+        volume.save(folder / "ours.nii.gz")
+
+    def theirs() -> None:
+        nib.save(nib.Nifti1Image(hu, affine), folder / "theirs.nii.gz")
+
+    return ours, theirs
+
+
 def slicing(official: Path, folder: Path) -> tuple[Side, Side]:
     from monai.transforms import Compose, EnsureTyped, Resized, ScaleIntensityRanged
 
@@ -132,6 +145,13 @@ ROWS = (
         peer="nibabel's dataobj",
         hold=0.60,
         setup=reading,
+    ),
+    Row(
+        name="writing",
+        quantity="writing it",
+        peer="nibabel's save",
+        hold=0.50,
+        setup=writing,
     ),
     Row(
         name="slicing",

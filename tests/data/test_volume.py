@@ -218,6 +218,31 @@ def test_a_file_that_cannot_be_used_is_named_with_the_reason(what, said, tmp_pat
     assert error.value.message.startswith(str(path))
 
 
+@settings(max_examples=60, deadline=None)
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_no_flipped_bit_of_a_gzip_file_reaches_the_voxels(place, bit, tmp_path_factory):
+    path = tmp_path_factory.mktemp("flipped") / "ct.nii.gz"
+    Volume(VOXELS, Geometry(SHAPE, AFFINE)).save(path)
+    content = bytearray(path.read_bytes())
+    content[int(place * len(content))] ^= 1 << bit
+    path.write_bytes(content)
+    try:
+        np.testing.assert_array_equal(Volume.load(path).voxels, VOXELS)  # the gzip header's time says nothing
+    except DataError as error:
+        assert error.message.startswith(str(path))  # noqa: PT017  one or the other
+
+
+def test_a_gzip_file_of_several_members_and_padding_is_read_whole(tmp_path):
+    nib.save(nib.Nifti1Image(VOXELS, AFFINE), tmp_path / "ct.nii")
+    plain = (tmp_path / "ct.nii").read_bytes()
+    members = gzip.compress(plain[:400]) + gzip.compress(plain[400:]) + bytes(100)
+    (tmp_path / "ct.nii.gz").write_bytes(members)
+    np.testing.assert_array_equal(Volume.load(tmp_path / "ct.nii.gz").voxels, VOXELS)
+    (tmp_path / "ct.nii.gz").write_bytes(members + b"junk")
+    with pytest.raises(DataError, match="cut off or damaged"):
+        Volume.load(tmp_path / "ct.nii.gz")
+
+
 def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path):
     (tmp_path / "x.nii.gz" / "in the way").mkdir(parents=True)  # permissions do not stop root
     with pytest.raises(RunError, match=r"x\.nii\.gz: cannot write it"):

@@ -72,7 +72,8 @@ def test_commands_and_options_that_are_named_exist(page):
             assert not rest or "--" not in words, words
             continue
         assert name in group.commands, words
-        options = {option for p in group.commands[name].params for option in (*p.opts, *p.secondary_opts)}
+        _, command, _ = group.resolve_command(group.make_context("ctsynth", [name]), [name])
+        options = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
         options |= {"--help", "-h", "[OPTIONS]"}
         assert {word for word in rest if word.startswith("--")} <= options, words
 

@@ -6,12 +6,13 @@ import inspect
 import types
 import typing
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal
 
 from typer.models import ArgumentInfo
 
-from ctsynth.cli.app import app
+from ctsynth.cli.app import COMMANDS, app
 from ctsynth.metrics import base as metrics
 
 PAGE = Path(__file__).with_name("cli.md")
@@ -37,7 +38,7 @@ number is computed and was checked stands in [../metrics.md](../metrics.md).
 
 def commands() -> dict[str, Callable[..., None]]:
     """The function behind each command, by name, in the order of the work."""
-    return {command.name: command.callback for command in app.registered_commands}
+    return {name: import_module(f"ctsynth.cli.{name}").command for name in COMMANDS}
 
 
 def render() -> str:

@@ -43,8 +43,9 @@ class _Commands(typer.core.TyperGroup):
         name, stand_in, rest = super().resolve_command(ctx, args)
         if stand_in is None:
             return name, stand_in, rest
+        file = str(name).replace("-", "_")
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        alone.command(stand_in.name)(import_module(f"ctsynth.cli.{stand_in.name.replace('-', '_')}").command)
+        alone.command(stand_in.name)(import_module(f"ctsynth.cli.{file}").command)
         return name, typer.main.get_command(alone), rest
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  as above

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from ctsynth.cli import _training as shared
+from ctsynth.cli import console
 from ctsynth.cli._training import COST, DATA, NET, RUN
-from ctsynth.errors import UsageError
+from ctsynth.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from ctsynth.config import RunConfig
+    from ctsynth.data.store import Store
+    from ctsynth.stop import Stop
 
 
 def command(
@@ -92,6 +98,14 @@ def command(
     ] = None,
     resume: shared.Resume = True,
     overwrite: shared.Overwrite = False,
+    dry_run: Annotated[
+        bool,
+        typer.Option(
+            "--dry-run",
+            help="Say what memory, time and disk the run will take; measures for half a minute, writes nothing.",
+            rich_help_panel=DATA,
+        ),
+    ] = False,
     iterations: Annotated[
         int | None,
         typer.Option(
@@ -137,6 +151,7 @@ def command(
         ctsynth train --cond mask
         ctsynth train --cond concat --preset tiny --iterations 500
         ctsynth train --config paper.toml --out runs/ablation --seed 1
+        ctsynth train --preset paper --gpus 4 --dry-run
 
     Prints the run's folder.
     """
@@ -178,4 +193,26 @@ def command(
             training={**file.get("training", {}), **shared.given(optimization)},
             device=place.device,
         )
+        if dry_run:
+            _forecast(store, resolved, place, stop)
+            return
         shared.fit(store, run, resolved, place, stop, resume=resume, overwrite=overwrite)
+
+
+def _forecast(store: Store, config: RunConfig, place: shared.Place, stop: Stop) -> None:
+    from ctsynth.stop import Stopped
+    from ctsynth.training.dryrun import forecast
+
+    if not place.world.is_first:
+        return
+    ranks = max(place.ranks, place.world.size)
+    try:
+        with stop.interruptible():
+            found = forecast(store, config, place.device, ranks=ranks)
+    except Stopped:
+        assert stop.requested is not None
+        raise Interrupted(
+            f"stopped by {stop.requested.name}", hint="a dry run writes nothing: start it again"
+        ) from None
+    for name, value in found.table(config, place.device, ranks).items():
+        console.echo(f"{name:<13} {value}")

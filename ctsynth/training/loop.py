@@ -122,11 +122,8 @@ class Trainer:
         progress(self.step, "")
         self._show(stop)
         while self.step < self.settings.iterations:
-            if self._stopping(stop) or not self._optimize(stop):
+            if self._stopping(stop) or not self.advance(stop):
                 self._halt(stop)
-            self.step += 1
-            if self.ema is not None:
-                self.ema.update(self.model, self.step)
             last = self.step == self.settings.iterations
             due = last or self.step % self.settings.log_every == 0
             if due or self.device.type == "cpu":  # reading a GPU's numbers at each step would make it wait
@@ -143,6 +140,15 @@ class Trainer:
             self._halt(stop)
         if self.world.is_first:
             figures.loss_curve(self.log.rows(), self.run / "loss.png")
+
+    def advance(self, stop: Stop) -> bool:
+        """One optimizer step of every phase, and of the averages; False if a signal came before its end."""
+        if not self._optimize(stop):
+            return False
+        self.step += 1
+        if self.ema is not None:
+            self.ema.update(self.model, self.step)
+        return True
 
     def _stopping(self, stop: Stop) -> bool:
         """Whether a signal has come to any rank; all agree."""

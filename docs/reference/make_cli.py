@@ -38,7 +38,7 @@ number is computed and was checked stands in [../metrics.md](../metrics.md).
 
 def commands() -> dict[str, Callable[..., None]]:
     """The function behind each command, by name, in the order of the work."""
-    return {name: import_module(f"ctsynth.cli.{name}").command for name in COMMANDS}
+    return {name: import_module(f"ctsynth.cli.{name.replace('-', '_')}").command for name in COMMANDS}
 
 
 def render() -> str:

@@ -63,9 +63,7 @@ def training(method: str, data: Repeated, folder: Path, **options: object) -> Si
     stop = Stop()
 
     def step() -> None:
-        trainer._optimize(stop)
-        trainer.step += 1
-        trainer.ema.update(trainer.model, trainer.step)
+        trainer.advance(stop)
         trainer.log.check([])
 
     return step

@@ -1,0 +1,257 @@
+"""What a run will take: counted without arithmetic, and timed on optimizer steps that are forgotten."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from ctsynth.batch import Batch
+from ctsynth.config import RunConfig
+from ctsynth.data.loader import SliceDataset
+from ctsynth.data.store import Store
+from ctsynth.device import autocast
+from ctsynth.errors import RunError, UsageError
+from ctsynth.randomness import Draws
+from ctsynth.stop import Stop
+from ctsynth.training.activations import Kept
+from ctsynth.training.checkpoint import make_method
+from ctsynth.training.loop import Trainer
+
+NOWHERE = Path(os.devnull) / "run"
+"""The folder of a run that writes nothing."""
+
+MOST_STEPS = 10
+
+PATIENCE = 20.0
+"""Seconds that the timed steps may take, unless one takes longer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a run will take.
+
+    Args:
+        parameters: Of each phase, by name.
+        flops: Of an optimizer step: the whole batch, all phases; two a multiplication and addition.
+        memory: Of a rank, bytes by what they are for. Activations are what autograd keeps at most; what
+            convolutions need beside it comes on top, on a CPU up to half as much again.
+        checkpoint: Of one on disk, bytes.
+        batch: Slices of a timed step of one rank; smaller than in the run where that would not fit.
+        steps: How many were timed.
+        images_per_s: Of all ranks, as if they did not wait for one another.
+        seconds: To the last iteration, without checkpoints and sample sheets.
+        peak: The most that the GPU had allocated in a timed step, bytes; None elsewhere.
+    """
+
+    parameters: dict[str, int]
+    flops: float
+    memory: dict[str, int]
+    checkpoint: int
+    batch: int
+    steps: int
+    images_per_s: float
+    seconds: float
+    peak: int | None = None
+
+    def table(self, config: RunConfig, device: torch.device, ranks: int = 1) -> dict[str, str]:
+        """What a person reads, line by line."""
+        training = config.training
+        parts = f", {ranks} ranks" if ranks > 1 else ""
+        parts += f", in {training.accumulate} parts" if training.accumulate > 1 else ""
+        parts += ", compiled" if training.compile else ""
+        whole = training.batch_size // ranks
+        smaller = f" (the run's have {whole}, whose rate may differ)" if self.batch < whole else ""
+        used = ", ".join(f"{what} {_size(size)}" for what, size in self.memory.items())
+        peak = f"; {_size(self.peak)} at most while timed" if self.peak else ""
+        return {
+            "method": f"{config.method}, preset {config.preset}, {config.size} x {config.size} pixels",
+            "device": f"{device}, {training.precision}",
+            "parameters": ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in self.parameters.items()),
+            "a step": f"{training.batch_size} slices{parts}: {_short(self.flops / 1e12)} TFLOP",
+            "memory": f"about {_size(sum(self.memory.values()))}{' a rank' if ranks > 1 else ''}: {used}{peak}",
+            "speed": f"{_short(self.images_per_s)} slices/s, {self.steps} timed steps of {self.batch}{smaller}",
+            "to the end": f"{_duration(self.seconds)} for {training.iterations:,} steps",
+            "a checkpoint": f"{_size(self.checkpoint)} on disk",
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Optimizer steps as they were timed; as in ``Forecast``."""
+
+    batch: int
+    steps: int
+    elapsed: float
+    peak: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Count:
+    """What a rank's share of a step takes, by shapes alone; as in ``Forecast``."""
+
+    parameters: dict[str, int]
+    flops: float
+    memory: dict[str, int]
+    checkpoint: int
+
+
+def forecast(store: Store, config: RunConfig, device: torch.device, *, ranks: int = 1) -> Forecast:
+    """Says what a run will take; nothing is written.
+
+    Args:
+        store: Its training slices.
+        config: From ``configure``.
+        device: Where.
+        ranks: That will share each batch; the share of one is measured.
+
+    Raises:
+        UsageError: The batch cannot be shared out.
+        RunError: The device has too little memory.
+    """
+    training = config.training
+    if training.batch_size % (training.accumulate * ranks):
+        raise UsageError(
+            f"batch_size ({training.batch_size}) must divide by accumulate ({training.accumulate})"
+            f" times the ranks ({ranks})"
+        )
+    counted = count(config, device, training.batch_size // (training.accumulate * ranks))
+    try:
+        timed = measure(store, config, device, counted.memory, ranks=ranks)
+    except torch.OutOfMemoryError as error:
+        raise RunError(
+            f"{device} has too little memory: {str(error).splitlines()[0]}", hint="say --accumulate 2, or more"
+        ) from error
+    rate = timed.batch * timed.steps / timed.elapsed * ranks
+    return Forecast(
+        parameters=counted.parameters,
+        flops=counted.flops * training.accumulate * ranks,
+        memory=counted.memory,
+        checkpoint=counted.checkpoint,
+        batch=timed.batch,
+        steps=timed.steps,
+        images_per_s=rate,
+        seconds=training.iterations * training.batch_size / rate,
+        peak=timed.peak,
+    )
+
+
+def count(config: RunConfig, device: torch.device, slices: int) -> Count:
+    """Counts the forward and backward passes of every phase, without doing their arithmetic.
+
+    Args:
+        config: From ``configure``.
+        device: Where they will run.
+        slices: Worked through at once.
+    """
+    where = device if device.type == "cuda" else torch.device("cpu")
+    side = (slices, config.size, config.size)
+    with FakeTensorMode(), where:
+        model = make_method(config).train()
+        batch = Batch(torch.zeros(side)[:, None], torch.zeros(side, dtype=torch.int64))
+        rng = Draws.at([("dry run", number) for number in range(slices)], where)
+        phases = list(model.phases())
+        kept = Kept([*model.parameters(), *model.buffers()])
+        with FlopCounterMode(display=False) as counter:
+            for phase in phases:
+                with autocast(where, config.training.precision), kept.counting():
+                    loss = model.loss(phase.name, batch, rng)["loss"]
+                loss.backward()
+        weights = _bytes([*model.parameters(), *model.buffers()])
+        learned = sum(_bytes(phase.parameters) for phase in phases)
+        checkpoint = 2 * _bytes(model.state_dict().values()) + 2 * learned
+    memory = {
+        "weights": weights,
+        "gradients": learned,
+        "Adam": 2 * learned,
+        "averages": weights,
+        "activations": kept.most,
+    }
+    parameters = {phase.name: sum(p.numel() for p in phase.parameters) for phase in phases}
+    return Count(parameters, counter.get_total_flops(), memory, checkpoint)
+
+
+def measure(
+    store: Store, config: RunConfig, device: torch.device, memory: dict[str, int], *, ranks: int = 1
+) -> Timing:
+    """Times optimizer steps on a run's own data.
+
+    They are a rank's share of the run's own steps. On a CPU they are smaller, down to a single slice, where those
+    take more than half of the memory or a quarter of ``PATIENCE``.
+
+    Args:
+        store: As for ``forecast``.
+        config: As for ``forecast``.
+        device: As for ``forecast``.
+        memory: What ``count`` says.
+        ranks: As for ``forecast``.
+    """
+    training, dataset = config.training, SliceDataset(store, "train")
+    whole = training.batch_size // ranks
+
+    def trainer(batch: int, *, compiled: bool) -> Trainer:
+        parts = training.accumulate if batch == whole else 1
+        settings = replace(training, batch_size=batch, accumulate=parts, compile=compiled)
+        run = replace(config, training=settings)
+        return Trainer(NOWHERE, run, dataset, None, device=device, precision=training.precision)
+
+    if device.type == "cpu":
+        ours = trainer(1, compiled=False)
+        batch = _affordable(_elapsed(ours), memory, whole, training.accumulate)
+    else:
+        batch = whole
+    if device.type != "cpu" or batch > 1 or training.compile:
+        ours = trainer(batch, compiled=training.compile)
+        _elapsed(ours)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    times = [_elapsed(ours)]
+    while len(times) < MOST_STEPS and sum(times) < PATIENCE:
+        times.append(_elapsed(ours))
+    peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return Timing(batch, len(times), sum(times), peak)
+
+
+def _affordable(duration: float, memory: dict[str, int], whole: int, accumulate: int) -> int:
+    """How many slices a timed step may have, where one on a single slice takes that many seconds."""
+    half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+    left = half - sum(memory.values()) + memory["activations"]
+    at_once = int(left / memory["activations"] * whole / accumulate)
+    fitting = whole if at_once * accumulate >= whole else at_once
+    return max(1, min(whole, fitting, int(PATIENCE / 4 / duration)))
+
+
+def _elapsed(trainer: Trainer) -> float:
+    """Seconds of an optimizer step."""
+    start = time.perf_counter()
+    trainer.advance(Stop())
+    if trainer.device.type != "cpu":
+        torch.accelerator.synchronize(trainer.device)
+    return time.perf_counter() - start
+
+
+def _bytes(tensors: Iterable[Tensor]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _short(number: float) -> str:
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
+
+
+def _size(size: float) -> str:
+    return f"{_short(size / 1e9)} GB" if size >= 1e9 else f"{_short(size / 1e6)} MB"
+
+
+def _duration(seconds: float) -> str:
+    """As people say it: 41 s, 7 min, 3.5 h, 12 days."""
+    for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
+        if seconds < limit:
+            return f"{_short(seconds / unit)} {name}"
+    return f"{_short(seconds / 86_400)} days"

@@ -40,7 +40,7 @@ class Draws:
     ) -> None:
         self.items = items
         self.device = device
-        self.group = group
+        self.groups = [group] * len(items)
         self._generator = torch.Generator(device)
 
     @classmethod
@@ -74,6 +74,13 @@ class Draws:
             items.append([((*key, k), weight / norm) for k, weight in zip(lattice, weights, strict=True)])
         return cls(items, device, group=key)
 
+    @classmethod
+    def joined(cls, parts: Sequence[Draws]) -> Draws:
+        """Draws of several batches as one, each item as in its own."""
+        whole = cls([item for part in parts for item in part.items], parts[0].device)
+        whole.groups = [group for part in parts for group in part.groups]
+        return whole
+
     def normal(self, name: str | int, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers called ``name``: (B, *shape) float32."""
         drawn: dict[Key, Tensor] = {}
@@ -88,12 +95,10 @@ class Draws:
     def shared(self, name: str | int, shape: Sequence[int]) -> Tensor:
         """Standard normal numbers that are the same for all items of the group: (B, *shape) float32.
 
-        Items that belong to no group draw each its own.
+        An item that belongs to no group draws its own.
         """
-        if self.group is None:
-            return self.normal(name, shape)
-        drawn = torch.randn(*shape, generator=self._seeded(self.group, name), device=self.device)
-        return drawn.expand(len(self.items), *shape)
+        alone = [[(group, 1.0)] if group else item for group, item in zip(self.groups, self.items, strict=True)]
+        return Draws(alone, self.device).normal(name, shape)
 
     def uniform(self, name: str | int) -> Tensor:
         """Numbers of [0, 1) called ``name``, each from its item's heaviest key: (B,) float32."""

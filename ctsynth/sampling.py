@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -19,48 +20,17 @@ from ctsynth.data.masks import complete_labels
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
-from ctsynth.data.window import Window
-from ctsynth.device import Precision, autocast
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.drawing import CORRELATION_LENGTH, Drawing, Slices, draw_all
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.files import read_json, remove_leftovers, sha256, write_json
-from ctsynth.randomness import Draws
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained, step_of
 
 log = logging.getLogger(__name__)
 
-CORRELATION_LENGTH = 12.0
-"""Of the noise along z, mm: at AMOS's 1.25 to 5 mm neighboring slices share most of it, at 15 mm little."""
-
-CPU = torch.device("cpu")
-
 DESCRIPTION = "synthetic CT by ctsynth, not a patient"
 
 SUFFIXES = (".nii.gz", ".nii")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
-    """How volumes are drawn.
-
-    Args:
-        sampler: None for a method that draws in one pass.
-        seed: Same seed, same volume.
-        noise: ``volume`` starts neighboring slices from alike noise, ``slice`` each from its own.
-        batch_size: Slices drawn at once; changes rounding only.
-        device: Where.
-        precision: ``bf16`` or ``fp32``.
-        choices: Of the method's own, such as ``pix2pix_test``.
-    """
-
-    sampler: SamplerConfig | None
-    seed: int = 0
-    noise: Literal["volume", "slice"] = "volume"
-    batch_size: int = 16
-    device: torch.device = CPU
-    precision: Precision = "fp32"
-    choices: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,46 +140,6 @@ def _label_volumes(folder: Path) -> Iterator[Path]:
             yield file
 
 
-def draw(
-    trained: Trained,
-    masks: NDArray[np.uint8],
-    spacing: float,
-    name: str,
-    drawing: Drawing,
-    advance: Callable[[int], None] = lambda slices: None,
-) -> NDArray[np.int16]:
-    """Draws the slices of one volume.
-
-    Args:
-        trained: The model.
-        masks: (Z, size, size) labels of its set, body included.
-        spacing: Between slices, mm.
-        name: The subject, which keys the noise.
-        drawing: How.
-        advance: Called after each batch with the number of slices so far.
-
-    Returns:
-        (Z, size, size) int16, HU within the model's window.
-    """
-    window = Window(trained.config.level, trained.config.width)
-    drawn = np.empty(masks.shape, np.int16)
-    for first in range(0, len(masks), drawing.batch_size):
-        chunk = masks[first : first + drawing.batch_size]
-        places = range(first, first + len(chunk))
-        if drawing.noise == "volume":
-            positions = [place * spacing for place in places]
-            rng = Draws.smooth(("sample", drawing.seed, name), positions, CORRELATION_LENGTH, drawing.device)
-        else:
-            rng = Draws.at([("sample", drawing.seed, name, place) for place in places], drawing.device)
-        labels = torch.from_numpy(chunk.astype(np.int64)).to(drawing.device)
-        with torch.inference_mode(), autocast(drawing.device, drawing.precision):
-            image = trained.method.generate(labels, rng=rng, sampler=drawing.sampler)
-        unit = (image[:, 0].float().cpu().numpy() + 1) / 2
-        drawn[first : first + len(chunk)] = np.rint(window.denormalize(unit))
-        advance(first + len(chunk))
-    return drawn
-
-
 def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]:
     """What a synthetic volume was made with: the content of the JSON file beside it, but for the body's origin."""
     config = trained.config
@@ -264,7 +194,9 @@ def sample(
     overwrite: bool = False,
     progress: Callable[..., None] = lambda done, note="": None,
 ) -> Iterator[Path]:
-    """Draws the cases one by one and yields the path of each volume; those that are whole are skipped.
+    """Draws the cases and yields the path of each volume, in their order; those that are whole are skipped.
+
+    A volume is written while the next one is drawn.
 
     Args:
         trained: The model.
@@ -282,47 +214,104 @@ def sample(
     """
     _check_sampler(trained, drawing)
     _choose(trained, drawing)
-    broken: list[DataError] = []
-    for number, case in enumerate(cases):
-        wanted = provenance(trained, case, drawing)
-        if not overwrite and is_whole(case, wanted):
-            log.info("%s is whole: skipped", case.out)
-        else:
-            try:
-                with stop.interruptible():
-                    hu, geometry, body = _drawn(trained, case, drawing, partial(progress, number))
-            except Stopped:
-                assert stop.requested is not None
+    queue = _Queue(cases, progress)
+    volumes = draw_all(trained, queue.opened(trained, drawing, overwrite), drawing, queue.advance)
+    with ThreadPoolExecutor(1) as writer:
+        try:
+            while volume := _next(volumes, stop):
+                volume.written = writer.submit(volume.write)
+                yield from queue.whole(before=volume)  # waits for those: no more than two are held
+        except Stopped:
+            yield from queue.whole(before=queue.undrawn())
+            assert stop.requested is not None
+            if queue.left:
                 raise Interrupted(
-                    f"{stop.requested.name}: {number - len(broken)} of {len(cases)} volumes are whole",
+                    f"{stop.requested.name}: {queue.done} of {len(cases)} volumes are whole",
                     hint="the same command goes on with the next",
                 ) from None
-            except DataError as error:
-                if len(cases) == 1:
-                    raise
-                log.warning("%s", error.message)
-                broken.append(error)
-                continue
-            record = case.out.with_name(stem(case.out) + ".json")
-            _clear(case.out, record)
-            Volume(case.finish(hu, geometry), geometry).save(case.out, DESCRIPTION)
-            write_json(record, wanted | {"body": body})
-        progress(number + 1, case.name)
-        yield case.out
-    if broken:
+        yield from queue.whole()
+    if broken := queue.broken:
         listed = "".join(f"\n  {error.message}" for error in broken)
         raise RunError(f"{len(broken)} of {len(cases)} masks cannot be used:{listed}", hint=broken[0].hint)
 
 
-def _drawn(
-    trained: Trained, case: Case, drawing: Drawing, note: Callable[[str], None]
-) -> tuple[NDArray[np.int16], Geometry, str]:
-    masks, geometry, body = case.read()
+def _next(volumes: Iterator[_Opened], stop: Stop) -> _Opened | None:
+    with stop.interruptible():
+        return next(volumes, None)
 
-    def advance(slices: int) -> None:
-        note(f"{case.name}: {slices} of {len(masks)} slices")
 
-    return draw(trained, masks, geometry.spacing[2], case.name, drawing, advance), geometry, body
+class _Opened(Slices):
+    """A case that is being drawn; ``written`` is set when it is drawn."""
+
+    def __init__(self, case: Case, wanted: dict[str, Any]) -> None:
+        masks, self.geometry, body = case.read()
+        super().__init__(case.name, masks, self.geometry.spacing[2])
+        self.case, self.out, self.record = case, case.out, wanted | {"body": body}
+        self.written: Future[None] | None = None
+
+    def write(self) -> None:
+        record = self.out.with_name(stem(self.out) + ".json")
+        _clear(self.out, record)
+        Volume(self.case.finish(self.hu, self.geometry), self.geometry).save(self.out, DESCRIPTION)
+        write_json(record, self.record)
+
+
+class _Queue:
+    """Cases on their way from mask to volume, in their order; those that are whole already among them.
+
+    Attributes:
+        done: Volumes that are whole and have been told.
+        broken: What was wrong with masks.
+    """
+
+    def __init__(self, cases: list[Case], progress: Callable[..., None]) -> None:
+        self.cases, self.progress = cases, progress
+        self.done = 0
+        self.broken: list[DataError] = []
+        self._outputs: deque[Case | _Opened] = deque()
+
+    @property
+    def left(self) -> int:
+        """Cases whose volume is still to come."""
+        return len(self.cases) - len(self.broken) - self.done
+
+    def opened(self, trained: Trained, drawing: Drawing, overwrite: bool) -> Iterator[_Opened]:
+        """Reads the masks of what is to be drawn."""
+        for case in self.cases:
+            wanted = provenance(trained, case, drawing)
+            if not overwrite and is_whole(case, wanted):
+                log.info("%s is whole: skipped", case.out)
+                self._outputs.append(case)
+                continue
+            try:
+                volume = _Opened(case, wanted)
+            except DataError as error:
+                if len(self.cases) == 1:
+                    raise
+                log.warning("%s", error.message)
+                self.broken.append(error)
+                continue
+            self._outputs.append(volume)
+            yield volume
+
+    def advance(self, volume: _Opened, slices: int) -> None:
+        """Tells of a batch."""
+        self.progress(self.done + len(self.broken), f"{volume.name}: {slices} of {len(volume.masks)} slices")
+
+    def undrawn(self) -> _Opened | None:
+        """The first that is not drawn to its end."""
+        return next((out for out in self._outputs if isinstance(out, _Opened) and not out.written), None)
+
+    def whole(self, before: _Opened | None = None) -> Iterator[Path]:
+        """The paths of those before that one, or of all, when they are written."""
+        while self._outputs and self._outputs[0] is not before:
+            output = self._outputs[0]
+            if isinstance(output, _Opened) and output.written:
+                output.written.result()
+            self._outputs.popleft()
+            self.done += 1
+            self.progress(self.done + len(self.broken), output.name)
+            yield output.out
 
 
 def _clear(volume: Path, record: Path) -> None:

@@ -21,7 +21,7 @@ LAYERS = (
     {"diffusion"},
     {"methods", "segmenters"},
     {"training"},
-    {"metrics"},
+    {"metrics", "drawing"},
     {"sampling", "scoring"},
     {"report"},
     {"cli"},

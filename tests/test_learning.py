@@ -10,7 +10,8 @@ import torch
 
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.store import Store
-from ctsynth.sampling import Drawing, SamplerConfig, draw
+from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.drawing import Drawing, draw
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 from ctsynth.training.run import configure, train

@@ -13,9 +13,10 @@ from trained import CPU, both_splits, fit, labels_like
 
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.labels import label_set
-from ctsynth.sampling import Drawing, cases_of_masks, cases_of_store, sample
+from ctsynth.sampling import cases_of_masks, cases_of_store, sample
 from ctsynth.shards import take
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
@@ -230,7 +231,7 @@ def test_a_signal_breaks_a_volume_off_and_the_same_command_goes_on(
     for number in range(3):
         case = small_case(number)
         write_nifti(tmp_path / "masks" / f"m{number}.nii.gz", labels_like(case), case.affine)
-    drawn(trained, tmp_path / "masks", tmp_path / "whole")
+    drawn(trained, tmp_path / "masks", tmp_path / "whole", batch_size=6)
     generate, count = type(trained.method).generate, 0
 
     def signaled(self, *words, **more):
@@ -242,11 +243,11 @@ def test_a_signal_breaks_a_volume_off_and_the_same_command_goes_on(
 
     monkeypatch.setattr(type(trained.method), "generate", signaled)
     with pytest.raises(Interrupted, match="SIGUSR1: 1 of 3 volumes are whole"), Stop() as stop:
-        drawn(trained, tmp_path / "masks", tmp_path / "broken", stop=stop)
+        drawn(trained, tmp_path / "masks", tmp_path / "broken", stop=stop, batch_size=6)
     assert sorted(path.name for path in (tmp_path / "broken").iterdir()) == [
         "m0_synthetic.json", "m0_synthetic.nii.gz"
     ]  # fmt: skip
-    drawn(trained, tmp_path / "masks", tmp_path / "broken")
+    drawn(trained, tmp_path / "masks", tmp_path / "broken", batch_size=6)
     assert content(tmp_path / "broken") == content(tmp_path / "whole")
 
 

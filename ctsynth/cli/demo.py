@@ -45,6 +45,7 @@ def command(
         from ctsynth.data.store import Store
         from ctsynth.device import find_device
         from ctsynth.diffusion.samplers import SamplerConfig
+        from ctsynth.drawing import Drawing
         from ctsynth.report.page import build_report
         from ctsynth.report.tables import render
         from ctsynth.scoring import score
@@ -68,9 +69,7 @@ def command(
         with console.progress("train", iterations) as progress:
             train(store, run, config, device=where, stop=stop, progress=progress)
         trained = checkpoint.load(checkpoint.find(run), where)
-        drawing = sampling.Drawing(
-            sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision
-        )
+        drawing = Drawing(sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision)
         cases = sampling.cases_of_store(store, "test", trained, out / "synthetic")
         with console.progress("sample", len(cases)) as progress:
             list(sampling.sample(trained, cases, drawing, stop=stop, progress=progress))

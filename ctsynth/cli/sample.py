@@ -158,13 +158,14 @@ def command(
 
         from ctsynth import sampling
         from ctsynth.data.store import Store
+        from ctsynth.drawing import Drawing
 
         if mask is not None:
             cases = sampling.cases_of_masks(mask, trained, out, labels=labels, body_from=body_from)
         else:
             assert data is not None
             cases = sampling.cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
-        drawing = sampling.Drawing(
+        drawing = Drawing(
             sampler=pick_sampler(preset, sampler, steps, guidance, draws_in_one_pass=not trained.method.samplers),
             seed=seed,
             noise=noise,

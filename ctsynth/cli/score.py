@@ -235,13 +235,14 @@ def _draw(
     from ctsynth import sampling
     from ctsynth.cli.sample import pick_sampler
     from ctsynth.device import find_device, find_precision
+    from ctsynth.drawing import Drawing
     from ctsynth.files import sole
     from ctsynth.shards import lock_name, take
     from ctsynth.training import checkpoint
 
     where = find_device(device)
     trained = checkpoint.load(path, where)
-    drawing = sampling.Drawing(
+    drawing = Drawing(
         sampler=pick_sampler(preset, None, None, 1.0, draws_in_one_pass=not trained.method.samplers),
         batch_size=4 if where.type == "cpu" else 16,
         device=where,

@@ -1,0 +1,138 @@
+"""Label slices to CT slices in HU, in batches that may reach over several volumes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ctsynth.data.window import Window
+from ctsynth.device import Precision, autocast
+from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.randomness import Draws
+from ctsynth.training.checkpoint import Trained
+
+CORRELATION_LENGTH = 12.0
+"""Of the noise along z, mm: at AMOS's 1.25 to 5 mm neighboring slices share most of it, at 15 mm little."""
+
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Drawing:
+    """How volumes are drawn.
+
+    Args:
+        sampler: None for a method that draws in one pass.
+        seed: Same seed, same volume.
+        noise: ``volume`` starts neighboring slices from alike noise, ``slice`` each from its own.
+        batch_size: Slices drawn at once; changes rounding only.
+        device: Where.
+        precision: ``bf16`` or ``fp32``.
+        choices: Of the method's own, such as ``pix2pix_test``.
+    """
+
+    sampler: SamplerConfig | None
+    seed: int = 0
+    noise: Literal["volume", "slice"] = "volume"
+    batch_size: int = 16
+    device: torch.device = CPU
+    precision: Precision = "fp32"
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+
+class Slices:
+    """The slices of a volume that is to be drawn.
+
+    Args:
+        name: The subject, which keys the noise.
+        masks: (Z, size, size) uint8 labels of the model's set, body included.
+        spacing: Between slices, mm.
+
+    Attributes:
+        hu: (Z, size, size) int16, HU within the model's window, as far as they are drawn.
+    """
+
+    def __init__(self, name: str, masks: NDArray[np.uint8], spacing: float) -> None:
+        self.name, self.masks, self.spacing = name, masks, spacing
+        self.hu = np.empty(masks.shape, np.int16)
+
+
+Volume = TypeVar("Volume", bound=Slices)
+
+
+def draw_all(
+    trained: Trained,
+    volumes: Iterable[Volume],
+    drawing: Drawing,
+    advance: Callable[[Volume, int], None] = lambda volume, slices: None,
+) -> Iterator[Volume]:
+    """Draws volumes and yields each, in their order, when its last slice is drawn.
+
+    Every batch has ``batch_size`` slices, of one volume or of several; the last is filled up with copies of its
+    last slice. For a network computes a slice to the same bits wherever it stands in a batch and whatever stands
+    beside it, but not in a batch of another size. So a volume's bytes do not depend on its company.
+
+    Args:
+        trained: The model.
+        volumes: What to draw; taken as they are needed.
+        drawing: How.
+        advance: Called after each batch with the volume of its last slice, and how many of that are drawn.
+    """
+    batch: list[tuple[Volume, int]] = []
+    for volume in volumes:
+        for place in range(len(volume.masks)):
+            batch.append((volume, place))
+            if len(batch) == drawing.batch_size:
+                yield from _finished(trained, batch, drawing, advance)
+                batch = []
+    if batch:
+        yield from _finished(trained, batch, drawing, advance)
+
+
+def draw(
+    trained: Trained, masks: NDArray[np.uint8], spacing: float, name: str, drawing: Drawing
+) -> NDArray[np.int16]:
+    """Draws the slices of one volume: arguments as of ``Slices``, which returns its ``hu``."""
+    (volume,) = draw_all(trained, [Slices(name, masks, spacing)], drawing)
+    return volume.hu
+
+
+def _finished(
+    trained: Trained,
+    batch: list[tuple[Volume, int]],
+    drawing: Drawing,
+    advance: Callable[[Volume, int], None],
+) -> Iterator[Volume]:
+    """Draws a batch of places in volumes and yields the volumes that end in it."""
+    full = batch + batch[-1:] * (drawing.batch_size - len(batch))
+    labels = torch.from_numpy(np.stack([volume.masks[place] for volume, place in full]).astype(np.int64))
+    rng = Draws.joined(
+        [
+            _noise(volume, [place for _, place in places], drawing)
+            for volume, places in groupby(full, itemgetter(0))
+        ]
+    )
+    with torch.inference_mode(), autocast(drawing.device, drawing.precision):
+        image = trained.method.generate(labels.to(drawing.device), rng=rng, sampler=drawing.sampler)
+    window = Window(trained.config.level, trained.config.width)
+    hu = np.rint(window.denormalize((image[:, 0].float().cpu().numpy() + 1) / 2))
+    for (volume, place), drawn in zip(batch, hu, strict=False):
+        volume.hu[place] = drawn
+    advance(batch[-1][0], batch[-1][1] + 1)
+    for volume, place in batch:
+        if place + 1 == len(volume.masks):
+            yield volume
+
+
+def _noise(volume: Slices, places: list[int], drawing: Drawing) -> Draws:
+    if drawing.noise == "volume":
+        positions = [place * volume.spacing for place in places]
+        return Draws.smooth(("sample", drawing.seed, volume.name), positions, CORRELATION_LENGTH, drawing.device)
+    return Draws.at([("sample", drawing.seed, volume.name, place) for place in places], drawing.device)

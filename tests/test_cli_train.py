@@ -5,7 +5,10 @@ import torch
 from PIL import Image
 from trained import both_splits, ctsynth, settings
 
+from ctsynth.cli._training import find_place
+from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
+from ctsynth.training.distributed import World
 
 FILES = ("config.json", "ema.safetensors", "model.safetensors", "trainer.pt")
 
@@ -159,6 +162,18 @@ def test_more_gpus_than_there_are_is_refused_with_their_number(folder, monkeypat
         found = f"there are {there}" if there else "there is none"
         assert f"--gpus {wanted}: {found} on this machine" in done.stderr
     assert not (folder / "runs").exists()
+
+
+def test_a_task_of_srun_may_see_its_own_gpu_alone(monkeypatch):
+    monkeypatch.setattr("ctsynth.device.find_device", lambda _: torch.device("cuda"))
+    monkeypatch.setattr("ctsynth.training.distributed.find_world", lambda: World(2, 4, 2))
+    for there, number in ((1, 0), (4, 2)):  # with --gpus-per-task=1, and with the node's
+        monkeypatch.setattr(torch.cuda, "device_count", lambda there=there: there)
+        assert find_place("cuda", None, None).device == torch.device("cuda", number)
+    monkeypatch.setenv("RANK", "2")  # torchrun, whose workers see all
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UsageError, match="--gpus 3: there is 1"):
+        find_place("cuda", None, None)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

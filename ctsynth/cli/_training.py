@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 import sys
 from contextlib import nullcontext
@@ -111,8 +112,10 @@ def find_place(device: str, gpus: int | None, ranks: int | None) -> Place:
     if ranks is not None and where.type != "cpu":
         raise UsageError(f"--ranks {ranks} is for --device cpu", hint=f"say --gpus {ranks}")
     if where.type == "cuda" and world.size > 1:
-        check_gpus(world.local_rank + 1)
-        where = torch.device("cuda", world.local_rank)
+        has_its_own = "RANK" not in os.environ and torch.cuda.device_count() == 1  # srun --gpus-per-task
+        number = 0 if has_its_own else world.local_rank
+        check_gpus(number + 1)
+        where = torch.device("cuda", number)
     return Place(where, world, gpus or ranks or 1)
 
 
@@ -137,7 +140,7 @@ def fit(
         with lock, joined(world, place.device):
             if world.is_first:
                 _make_way(run, resume=resume, overwrite=overwrite)
-                _say(config, place.device, run)
+                _say(config, place, run)
             config = world.of_first(config)  # one node may have VGG's weights, and another not
             with console.progress("train", config.training.iterations) as progress:
                 train(store, run, config, device=place.device, stop=stop, progress=progress, world=world)
@@ -174,8 +177,9 @@ def parse(pairs: list[str] | None) -> dict[str, Any]:
     return settings
 
 
-def _say(config: RunConfig, where: torch.device, run: Path) -> None:
-    settings = config.training
+def _say(config: RunConfig, place: Place, run: Path) -> None:
+    settings, ranks = config.training, place.world.size
+    where = f"{ranks} ranks on {place.device.type}" if ranks > 1 else str(place.device)
     if settings.epochs:
         console.log.info("%d epochs are %s iterations", settings.epochs, f"{settings.iterations:,}")
     console.log.info(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,7 +141,12 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
 
 
 def _first_node(env: Mapping[str, str]) -> str:
-    return env.get("SLURM_LAUNCH_NODE_IPADDR", "127.0.0.1")
+    """Where rank 0 runs, of a list such as ``gpu[03-05,9],big``; SLURM_LAUNCH_NODE_IPADDR may be a login node."""
+    if env.get("SLURM_STEP_NUM_NODES", "1") == "1":
+        return "127.0.0.1"
+    first = re.match(r"(\[[^]]*\]|[^,[])+", env["SLURM_STEP_NODELIST"])
+    assert first is not None
+    return re.sub(r"\[(\w+)[^]]*\]", r"\1", first[0])
 
 
 def _port(env: Mapping[str, str]) -> str:

@@ -13,7 +13,7 @@ from trained import CPU, SMALL, both_splits, fit
 from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
-from ctsynth.training.distributed import ALONE, World, find_world, joined, synchronize_norms
+from ctsynth.training.distributed import ALONE, World, _first_node, find_world, joined, synchronize_norms
 from ctsynth.training.launch import _free_port
 
 METHODS = ["ddpm-concat", "ddpm-mask", "ddpm-edge", *SMALL]
@@ -137,6 +137,22 @@ def test_batch_statistics_apart_ranks_may_accumulate(together):
 )
 def test_ranks_come_from_torchrun_or_a_slurm_step(env, world):
     assert find_world(env) == world
+
+
+@pytest.mark.parametrize(
+    ("nodes", "first"),
+    [
+        ("gpu7", "gpu7"),
+        ("gpu07,gpu09", "gpu07"),
+        ("gpu[003-005,9]", "gpu003"),
+        ("a[2,4]b-[01-02].x,big", "a2b-01.x"),
+    ],
+)
+def test_ranks_meet_on_the_first_node_of_the_step(nodes, first):
+    login = {"SLURM_LAUNCH_NODE_IPADDR": "10.0.0.1", "SLURM_STEP_NODELIST": nodes}
+    assert _first_node(login | {"SLURM_STEP_NUM_NODES": "2"}) == first
+    assert _first_node(login | {"SLURM_STEP_NUM_NODES": "1"}) == "127.0.0.1"
+    assert _first_node({}) == "127.0.0.1"
 
 
 def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, small_case):

@@ -19,7 +19,12 @@ def run(text, tmp_path, code, task=1):
 srun() {{ printf '%s\\n' "$@" > srun.txt; return {code}; }}
 scontrol() {{ echo "$@" > scontrol.txt; }}
 """
-    env = {"SLURM_ARRAY_TASK_ID": str(task), "SLURM_JOB_ID": "77", "PATH": "/usr/bin:/bin"}
+    env = {
+        "SLURM_ARRAY_TASK_ID": str(task),
+        "SLURM_ARRAY_JOB_ID": "77",
+        "SLURM_JOB_ID": "77",
+        "PATH": "/usr/bin:/bin",
+    }
     done = subprocess.run(["bash", "-c", stand_ins + text], cwd=tmp_path, env=env, check=False)
     again = tmp_path / "scontrol.txt"
     return done.returncode, (tmp_path / "srun.txt").read_text().splitlines(), again.exists() and again.read_text()
@@ -31,12 +36,14 @@ def test_each_task_of_the_array_trains_its_method(tmp_path):
     assert "--gres=gpu:2" in text
     code, words, again = run(text, tmp_path, 0)
     assert (code, again) == (0, False)
-    assert words[:7] == ["ctsynth", "train", "--method", "oasis", "--data", "/my data/out", "--out"]
-    assert words[7].endswith("/runs/oasis")
-    assert words[8:] == ["--gpus", "2", "--seed", "1 2"]
+    assert words[:2] == ["--cpus-per-task=8", "ctsynth"]  # srun does not inherit it from sbatch
+    assert words[2:7] == ["train", "--method", "oasis", "--data", "/my data/out"]
+    assert words[7] == "--out"
+    assert words[8].endswith("/runs/oasis")
+    assert words[9:] == ["--gpus", "2", "--seed", "1 2"]
 
 
-@pytest.mark.parametrize(("code", "again"), [(75, "requeue 77\n"), (1, False), (2, False)])
+@pytest.mark.parametrize(("code", "again"), [(75, "requeue 77_1\n"), (1, False), (2, False)])
 def test_only_what_was_saved_is_queued_again(tmp_path, code, again):
     assert run(script(), tmp_path, code)[::2] == (code, again)
 

@@ -19,6 +19,7 @@ SCRIPT = """\
 #!/bin/bash
 # Trains {count} of ctsynth's methods, a task of the array each. Submit it with: sbatch FILE
 # Preempted, or out of time, a task saves, leaves with 75 and queues itself again; it goes on where it was.
+# There is no trap for SIGTERM: scancel ends this shell, and what was canceled is not queued again.
 #SBATCH --job-name=ctsynth
 #SBATCH --array=0-{last}
 #SBATCH --nodes=1 --ntasks=1 --cpus-per-task={cpus}{gres}
@@ -27,9 +28,11 @@ SCRIPT = """\
 {site}
 methods=({methods})
 method=${{methods[$SLURM_ARRAY_TASK_ID]}}
-{weights}srun ctsynth train --method "$method" --data {data} --out {runs}/"$method" {where}{extra}
+{weights}srun --cpus-per-task={cpus} ctsynth train --method "$method" \\
+    --data {data} --out {runs}/"$method" {where}{extra}
 rc=$?
-[ $rc -eq 75 ] && scontrol requeue "$SLURM_JOB_ID"
+# Not $SLURM_JOB_ID: one task has the array's own, which stands for all of them.
+[ $rc -eq 75 ] && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 exit $rc
 """
 

@@ -80,6 +80,9 @@ class TrainingConfig:
     compile: bool = False
     """Compile the networks with torch.compile."""
 
+    checkpointing: bool = False
+    """Compute residual blocks again in the backward pass instead of keeping what they computed."""
+
     def __post_init__(self) -> None:
         for name in (
             "iterations",
@@ -114,6 +117,7 @@ MAY_CHANGE = frozenset(
         "log_every",
         "precision",
         "compile",
+        "checkpointing",
     }
 )
 """Training settings that a resumed run may change; the others make another run."""

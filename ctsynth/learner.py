@@ -50,6 +50,8 @@ class Learner(nn.Module, ABC):
         Options: A frozen dataclass of its settings.
         presets: By name; the first is for a GPU, ``small`` for a CPU.
         lr: Its base learning rate, which ``--lr`` replaces; the rates of the phases keep their ratio to it.
+        blocks: What its networks are made of many times over: what ``--compile`` takes one by one, and what
+            ``--checkpointing``, for which there must be some, computes twice.
 
     Args:
         options: An instance of ``Options``.
@@ -61,6 +63,7 @@ class Learner(nn.Module, ABC):
     Options: ClassVar[type[Any]]
     presets: ClassVar[Mapping[str, Preset]]
     lr: ClassVar[float] = 1e-4
+    blocks: ClassVar[tuple[type[nn.Module], ...]] = ()
 
     @abstractmethod
     def __init__(self, options: Any, *, num_classes: int, size: int) -> None:  # noqa: ANN401  its own Options

@@ -24,6 +24,7 @@ from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, SamplerConfig
 from ctsynth.diffusion.schedule import SCHEDULES
 from ctsynth.errors import UsageError
 from ctsynth.methods.base import Method, Phase, Preset
+from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches
 from ctsynth.networks.unet import UNet
 from ctsynth.randomness import Draws
@@ -175,6 +176,7 @@ class DiffusionMethod(Method):
     Options = DiffusionOptions
     presets: ClassVar[Mapping[str, Preset]] = PRESETS
     samplers = tuple(SAMPLERS)
+    blocks = (ResBlock,)
 
     def __init__(self, options: DiffusionOptions, *, num_classes: int, size: int) -> None:
         super().__init__(options, num_classes=num_classes, size=size)

@@ -22,8 +22,9 @@ from ctsynth.errors import RunError, UsageError
 from ctsynth.randomness import Draws
 from ctsynth.stop import Stop
 from ctsynth.training.activations import Kept
-from ctsynth.training.checkpoint import make_method
+from ctsynth.training.checkpoint import make_learner
 from ctsynth.training.loop import Trainer
+from ctsynth.training.regions import recompute_blocks
 
 NOWHERE = Path(os.devnull) / "run"
 """The folder of a run that writes nothing."""
@@ -67,6 +68,7 @@ class Forecast:
         parts = f", {ranks} ranks" if ranks > 1 else ""
         parts += f", in {training.accumulate} parts" if training.accumulate > 1 else ""
         parts += ", compiled" if training.compile else ""
+        parts += ", blocks computed twice" if training.checkpointing else ""
         whole = training.batch_size // ranks
         smaller = f" (the run's have {whole}, whose rate may differ)" if self.batch < whole else ""
         used = ", ".join(f"{what} {_size(size)}" for what, size in self.memory.items())
@@ -154,7 +156,9 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
     where = device if device.type == "cuda" else torch.device("cpu")
     side = (slices, config.size, config.size)
     with FakeTensorMode(), where:
-        model = make_method(config).train()
+        model = make_learner(config).train()
+        if config.training.checkpointing:
+            recompute_blocks(model)
         batch = Batch(torch.zeros(side)[:, None], torch.zeros(side, dtype=torch.int64))
         rng = Draws.at([("dry run", number) for number in range(slices)], where)
         phases = list(model.phases())

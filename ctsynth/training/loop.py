@@ -38,6 +38,7 @@ from ctsynth.training.distributed import (
 )
 from ctsynth.training.ema import EMA
 from ctsynth.training.log import MetricsLog
+from ctsynth.training.regions import compile_blocks, recompute_blocks
 from ctsynth.training.same import refuse_other_settings
 from ctsynth.training.sheet import SampleSheet
 
@@ -106,8 +107,9 @@ class Trainer:
         if world.agree(world.is_first and ((run / "config.json").exists() or bool(checkpoint.saved(run)))):
             self._resume()
         if self.settings.compile:
-            for child in self.model.children():
-                child.compile()
+            compile_blocks(self.model)
+        if self.settings.checkpointing:
+            recompute_blocks(self.model)
 
     def train(self, stop: Stop, progress: Callable[..., None] = lambda done, note="": None) -> None:
         """Runs to the last iteration.

@@ -54,6 +54,10 @@ def configure(
     subjects = store.subjects("train")
     slices = sum(subject.slices for subject in subjects)
     settings = _training(chosen.training, training, slices, f"training settings of {method}")
+    if settings.checkpointing and not cls.blocks:
+        raise UsageError(
+            f"{method} does not take --checkpointing", hint="to save memory, say --accumulate 2 or more"
+        )
     settings = replace(settings, precision=find_precision(settings.precision, device))
     return RunConfig(
         method=method,

@@ -42,7 +42,8 @@ def test_the_first_is_the_demo_and_the_second_lint_types_and_tests():
     demo, tests = ([shlex.split(step) for step in command.split(" && ")] for command in quick_start())
     assert demo[-1] == [".venv/bin/ctsynth", "demo"]
     run = [" ".join(step).removeprefix(".venv/bin/") for step in tests[2:]]
-    assert run == ["ruff check .", "ruff format --check .", "mypy", "python -m pytest"]
+    assert run[:-1] == ["ruff check .", "ruff format --check .", "mypy"]
+    assert run[-1].startswith("python -m pytest")
 
 
 def test_the_gate_runs_readmes_own_line():

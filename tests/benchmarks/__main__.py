@@ -44,7 +44,8 @@ for NaN.
     python -m tests.benchmarks --official DIR --write
 
 DIR holds checkouts called SPADE, OASIS, semantic-diffusion-model, improved-diffusion and
-pytorch-CycleGAN-and-pix2pix.
+pytorch-CycleGAN-and-pix2pix. Not measured: anything on a GPU. What scoring the paper's 6,559 pairs takes, in
+time and in memory, is worked out from such rates in [metrics.md](metrics.md#what-it-costs-the-papers-6559-pairs).
 """
 
 
@@ -62,11 +63,13 @@ def main() -> int:
         parser.error(f"no row is called {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     figures, absent = [], {}
     for name in asked.names or ROWS:
-        print(name, file=sys.stderr)
+        print(name, end=" ", file=sys.stderr, flush=True)
         try:
             figures.append(measure(ROWS[name], asked.official, asked.pairs))
+            print(f"{figures[-1].ratio:.3f}", file=sys.stderr)
         except ModuleNotFoundError as error:
             absent[name] = str(error)
+            print("left out", file=sys.stderr)
         gc.collect()
     console = Console(width=80, highlight=False)
     console.print(table(figures), *(f"{name} is left out: {why}" for name, why in absent.items()), sep="\n")

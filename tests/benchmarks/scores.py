@@ -27,6 +27,7 @@ FEATURES = 2048
 
 
 def distance(count: int, official: Path, folder: Path) -> tuple[Side, Side]:
+    import_torchvision()
     from pytorch_fid.fid_score import calculate_frechet_distance
 
     rng = np.random.default_rng(0)

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import linalg
 
 Array = NDArray[np.float64]
 
@@ -68,9 +69,10 @@ def frechet_distance(one: Features, other: Features) -> float:
 
         |m1 - m2|^2 + Tr(S1 + S2 - 2 (S1 S2)^(1/2))
 
-    (Dowson and Landau 1982; Heusel et al. 2017, Eq. 6). With S = R^T R for each set, Tr (S1 S2)^(1/2) is the sum
-    of the singular values of R1 R2^T: no matrix root is needed, and where a set has no more things than features
-    R is the centered set itself, and small. Covariances have the divisor n - 1.
+    (Dowson and Landau 1982; Heusel et al. 2017, Eq. 6). No matrix root is needed: where both covariances have full
+    rank, the trace is the sum of the roots of the eigenvalues of S1 S2. Where one has not, it is that of the
+    singular values of R1 R2^T with S = R^T R for each set; with no more things than features R is the centered
+    set itself, and small. Covariances have the divisor n - 1.
 
     Args:
         one: (n1, d), n1 at least 2.
@@ -81,36 +83,53 @@ def frechet_distance(one: Features, other: Features) -> float:
     """
     if min(len(one), len(other)) < 2:
         raise ValueError(f"sets of {len(one)} and {len(other)}: a covariance needs at least 2")
-    (mean1, root1), (mean2, root2) = _gaussian(one), _gaussian(other)
-    product = root1 @ root2.T
-    if min(len(one), len(other)) <= one.shape[1]:
-        cross = np.linalg.svd(product, compute_uv=False).sum()
-    else:  # as exact at full rank, and cheaper
-        cross = np.sqrt(np.clip(np.linalg.eigvalsh(product @ product.T), 0, None)).sum()
-    distance = np.square(mean1 - mean2).sum() + np.square(root1).sum() + np.square(root2).sum() - 2 * cross
-    return max(0.0, float(distance))
+    if min(len(one), len(other)) > one.shape[1]:
+        (mean1, covariance1), (mean2, covariance2) = _covariance(one), _covariance(other)
+        spread = np.trace(covariance1) + np.trace(covariance2)
+        try:
+            values = linalg.eigh(covariance1, covariance2, type=2, eigvals_only=True, driver="gv")
+            cross = np.sqrt(np.clip(values, 0, None)).sum()
+        except linalg.LinAlgError:  # a feature that never changes, or two that always agree
+            cross = _trace_norm(_root(covariance1) @ _root(covariance2).T)
+    else:
+        (mean1, root1), (mean2, root2) = _deviations(one), _deviations(other)
+        spread = np.square(root1).sum() + np.square(root2).sum()
+        cross = _trace_norm(root1 @ root2.T)
+    return max(0.0, float(np.square(mean1 - mean2).sum() + spread - 2 * cross))
 
 
-def _gaussian(features: Features) -> tuple[Array, Array]:
-    """The mean (d,) of a set and a root R (r, d) of its covariance R^T R, with no more than d rows."""
+def _covariance(features: Features) -> tuple[Array, Array]:
+    """The mean (d,) of a set and its covariance (d, d)."""
     n, d = features.shape
-    if n <= d:
-        rows = features[:].astype(np.float64)
-        center: Array = rows.mean(axis=0)
-        return center, (rows - center) / np.sqrt(n - 1)
     parts = [slice(start, start + _ROWS) for start in range(0, n, _ROWS)]
     mean = np.sum([features[part].sum(axis=0, dtype=np.float64) for part in parts], axis=0) / n
     covariance: Array = np.zeros((d, d))
     for part in parts:
         rows = features[part] - mean
         covariance += rows.T @ rows
-    covariance /= n - 1
-    try:
-        root: NDArray[Any] = np.linalg.cholesky(covariance).T
-    except np.linalg.LinAlgError:  # a feature that never changes, or two that always agree
-        values, vectors = np.linalg.eigh(covariance)
-        root = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
-    return mean, root
+    return mean, covariance / (n - 1)
+
+
+def _deviations(features: Features) -> tuple[Array, Array]:
+    """The mean (d,) of a set and a root R (r, d) of its covariance R^T R, with no more than d rows."""
+    n, d = features.shape
+    if n > d:
+        mean, covariance = _covariance(features)
+        return mean, _root(covariance)
+    rows = features[:].astype(np.float64)
+    center: Array = rows.mean(axis=0)
+    return center, (rows - center) / np.sqrt(n - 1)
+
+
+def _root(covariance: Array) -> Array:
+    values, vectors = np.linalg.eigh(covariance)
+    root: Array = np.sqrt(np.clip(values, 0, None))[:, None] * vectors.T
+    return root
+
+
+def _trace_norm(matrix: Array) -> float:
+    """The sum of the singular values."""
+    return float(np.linalg.svd(matrix, compute_uv=False).sum())
 
 
 def kernel_distance(one: Features, other: Features) -> tuple[float, float, int]:

@@ -14,10 +14,10 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import ranks, scores, steps, volumes
+from . import evaluations, ranks, scores, steps, volumes
 from .row import Figure, measure
 
-ROWS = {row.name: row for row in (*steps.ROWS, *scores.ROWS, *volumes.ROWS, *ranks.ROWS)}
+ROWS = {row.name: row for row in (*steps.ROWS, *evaluations.ROWS, *scores.ROWS, *volumes.ROWS, *ranks.ROWS)}
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 PACKAGES = (
     "torch",
@@ -31,15 +31,16 @@ PACKAGES = (
     "monai",
     "opencv-python-headless",
 )
-UNITS = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, "MB"))}
+UNITS = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, "MB")), "evaluations": ((1, ""),)}
 
 HEAD = """# How fast
 
 Ours and a named peer's, measured by turns in one process: the median over {pairs} pairs of the ratio of a
 pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the machine do not add.
-Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. The peers' training
-steps are those of their own loops, without VGG; ours is the trainer's, with its running averages and its look
-for NaN.
+Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. "Apart" is by how much what
+both found differs, as a share of the largest number; of the slices, whose filters are not the same, the mean. The
+peers' training steps are those of their own loops, without VGG; ours is the trainer's, with its running averages
+and its look for NaN.
 
     python -m tests.benchmarks --official DIR --write
 
@@ -88,14 +89,14 @@ def table(figures: list[Figure]) -> Table:
         shown.add_column(heading, justify="right", no_wrap=True)
     for figure in figures:
         color = "green" if held(figure) else "red"
-        quantity, peer, ours, peers, ratio, _, hold = cells(figure)
+        quantity, peer, ours, peers, ratio, _, hold, _ = cells(figure)
         shown.add_row(quantity, peer, ours, peers, f"[{color}]{ratio}", hold)
     return shown
 
 
 def page(figures: list[Figure], absent: dict[str, str], pairs: int) -> str:
-    headings = ("quantity", "peer", "ours", "peer's", "ratio", "quartiles", "hold")
-    lines = [headings, ("---", "---", *["--:"] * 5), *(cells(figure) for figure in figures)]
+    headings = ("quantity", "peer", "ours", "peer's", "ratio", "quartiles", "hold", "apart")
+    lines = [headings, ("---", "---", *["--:"] * 6), *(cells(figure) for figure in figures)]
     parts = [HEAD.format(pairs=pairs), machine(), "\n".join(f"| {' | '.join(line)} |" for line in lines)]
     parts += ["Left out: " + "; ".join(f"{name} ({why})" for name, why in absent.items()) + "."] if absent else []
     return "\n\n".join(part.strip() for part in parts) + "\n"
@@ -107,13 +108,14 @@ def cells(figure: Figure) -> tuple[str, ...]:
     digits = 3 if row.hold is not None and row.hold < 0.1 else 2
     ratio, low, high = (f"{value:.{digits}f}" for value in (figure.ratio, figure.low, figure.high))
     hold = "" if row.hold is None else f"{row.hold:.{digits}f}"
-    return row.quantity, row.peer, ours, peers, ratio, f"{low} to {high}", hold
+    apart = "" if figure.apart is None else f"{figure.apart:.0e}" if figure.apart else "0"
+    return row.quantity, row.peer, ours, peers, ratio, f"{low} to {high}", hold, apart
 
 
 def amount(value: float, unit: str) -> str:
     """Three digits and a unit that suits them."""
     scale, name = next((entry for entry in UNITS[unit] if value >= entry[0]), UNITS[unit][-1])
-    return f"{value / scale:.3g} {name}"
+    return f"{value / scale:.3g} {name}".strip()
 
 
 def machine() -> str:

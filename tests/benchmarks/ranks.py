@@ -59,5 +59,6 @@ ROWS = (
         peer="one rank",
         hold=None,
         setup=ranks,
+        returned=True,
     ),
 )

@@ -12,10 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
-Side = Callable[[], float | None]
-"""What one side does once; where it returns a number, that counts and not the time."""
+import numpy as np
+from numpy.typing import ArrayLike
+
+Side = Callable[[], Any]
+"""What one side does once."""
+
+Setup = Callable[[Path, Path], tuple[Side, Side]]
+
+
+def relative(ours: ArrayLike, peers: ArrayLike) -> float:
+    """The largest difference, as a share of the peer's largest number."""
+    ours, peers = np.asarray(ours, np.float64), np.asarray(peers, np.float64)
+    if ours.shape != peers.shape:
+        raise ValueError(f"ours has the shape {ours.shape}, the peer's {peers.shape}")
+    return float(np.abs(ours - peers).max() / np.abs(peers).max())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,20 +42,29 @@ class Row:
         hold: Ours / the peer's should not be above this; None for a ratio that is reported only.
         setup: Makes both sides, ours first, from the folder of the official checkouts and an empty one. It raises
             ModuleNotFoundError where the peer is not at hand.
-        unit: Seconds, or bytes, which are the same each time and so are counted once.
+        unit: Seconds; or bytes or network evaluations, which are the same each time and so are counted once.
+        returned: A side returns what it costs. Otherwise that is the processor's time, and what it returns is what
+            it was to find.
+        within: How much both findings may differ; None where they are not the same thing.
+        difference: Of both findings, ours first.
+        small: As ``setup``, for a test of the findings alone.
     """
 
     name: str
     quantity: str
     peer: str
     hold: float | None
-    setup: Callable[[Path, Path], tuple[Side, Side]]
-    unit: Literal["s", "B"] = "s"
+    setup: Setup
+    unit: Literal["s", "B", "evaluations"] = "s"
+    returned: bool = False
+    within: float | None = None
+    difference: Callable[[Any, Any], float] = relative
+    small: Setup | None = None
 
 
 @dataclass(frozen=True)
 class Figure:
-    """What was measured: medians of both sides, and the quartiles of the ratio of a pair."""
+    """What was measured: medians of both sides, a pair's ratio and its quartiles, how far apart findings are."""
 
     row: Row
     ours: float
@@ -50,28 +72,42 @@ class Figure:
     low: float
     ratio: float
     high: float
+    apart: float | None
 
 
 def measure(row: Row, official: Path, pairs: int) -> Figure:
-    """Measures both sides by turns, after a first call of each that does not count."""
+    """Measures both sides by turns, after a first call of each that does not count (see ``compare``)."""
     with TemporaryDirectory() as folder:
         sides = row.setup(official, Path(folder))
-        for side in sides:
-            side()
+        apart = compare(row, sides)
         taken = []
         for number in range(pairs if row.unit == "s" else 1):
             order = -1 if number % 2 else 1  # who goes first changes
-            taken.append([_cost(side) for side in sides[::order]][::order])
+            taken.append([_cost(row, side) for side in sides[::order]][::order])
     ratios = [ours / peers for ours, peers in taken]
     low, ratio, high = statistics.quantiles(ratios * 2 if len(ratios) == 1 else ratios, n=4, method="inclusive")
     ours, peers = (statistics.median(values) for values in zip(*taken, strict=True))
-    return Figure(row, ours, peers, low, ratio, high)
+    return Figure(row, ours, peers, low, ratio, high, apart)
 
 
-def _cost(side: Side) -> float:
+def compare(row: Row, sides: tuple[Side, Side]) -> float | None:
+    """Calls both and says how far apart their findings are; None where these are not the same thing.
+
+    Raises:
+        AssertionError: Farther than ``within``.
+    """
+    ours, peers = (side() for side in sides)
+    if row.within is None:
+        return None
+    apart = row.difference(ours, peers)
+    assert apart <= row.within, f"{row.name}: {apart:.1e} apart, {row.within:.0e} at most"
+    return apart
+
+
+def _cost(row: Row, side: Side) -> float:
     before = _processor_time()
     number = side()
-    return _processor_time() - before if number is None else number
+    return number if row.returned else _processor_time() - before
 
 
 def _processor_time() -> float:

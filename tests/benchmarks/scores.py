@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ctsynth.data.phantom.subject import make_subject
@@ -26,23 +27,20 @@ from .row import Row, Side
 FEATURES = 2048
 
 
-def distance(count: int, official: Path, folder: Path) -> tuple[Side, Side]:
+def distance(count: int, d: int, official: Path, folder: Path) -> tuple[Side, Side]:
     import_torchvision()
     from pytorch_fid.fid_score import calculate_frechet_distance
 
     rng = np.random.default_rng(0)
-    sets = [np.maximum(rng.normal(size=(count, FEATURES)), 0).astype(np.float32) for _ in range(2)]
+    sets = [np.maximum(rng.normal(size=(count, d)), 0).astype(np.float32) for _ in range(2)]
 
-    def theirs() -> None:
+    def theirs() -> float:
         statistics = [(some.mean(axis=0), np.cov(some, rowvar=False)) for some in sets]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of SciPy, and that the product is singular
-            calculate_frechet_distance(*statistics[0], *statistics[1])
+            return calculate_frechet_distance(*statistics[0], *statistics[1])
 
-    def ours() -> None:
-        frechet_distance(*sets)
-
-    return ours, theirs
+    return partial(frechet_distance, *sets), theirs
 
 
 def inception(official: Path, folder: Path) -> tuple[Side, Side]:
@@ -55,18 +53,15 @@ def inception(official: Path, folder: Path) -> tuple[Side, Side]:
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
     weights = net.state_dict()
-    slices = np.random.default_rng(0).random((4, 256, 256), np.float32)
+    slices = np.random.default_rng(0).integers(256, size=(4, 256, 256)).astype(np.float32) / 255
     plain, folded = build(weights), Inception(weights, "cpu")
 
-    def theirs() -> None:
+    def theirs() -> NDArray[np.float32]:
         images = torch.from_numpy(slices)[:, None].repeat(1, 3, 1, 1)
         with torch.no_grad():
-            plain(images)[0].squeeze(3).squeeze(2).numpy()
+            return plain(images)[0].squeeze(3).squeeze(2).numpy()
 
-    def ours() -> None:
-        folded(slices)
-
-    return ours, theirs
+    return partial(folded, slices), theirs
 
 
 def similarity(official: Path, folder: Path) -> tuple[Side, Side]:
@@ -85,14 +80,16 @@ def similarity(official: Path, folder: Path) -> tuple[Side, Side]:
         structural_similarity, gaussian_weights=True, sigma=1.5, use_sample_covariance=False, data_range=1
     )
 
-    def ours() -> None:
-        for metric in (SSIM(), PSNR()):
-            metric.measure(pair)
+    def ours() -> list[list[float]]:
+        ssim, psnr = SSIM().measure(pair), PSNR().measure(pair)
+        return [ssim["whole"], psnr["whole"]]
 
-    def theirs() -> None:
+    def theirs() -> list[tuple[float, ...]]:
+        found = []
         for one, other in zip(real, synthetic, strict=True):
-            as_ours(one.astype(np.float64), other.astype(np.float64))
-            peak_signal_noise_ratio(one, other, data_range=1)
+            similarity = as_ours(one.astype(np.float64), other.astype(np.float64))
+            found.append((similarity, peak_signal_noise_ratio(one, other, data_range=1)))
+        return list(zip(*found, strict=True))
 
     return ours, theirs
 
@@ -103,14 +100,18 @@ ROWS = (
         quantity="Fréchet distance of 2 x 3,000 features of 2,048",
         peer="pytorch-fid",
         hold=0.12,
-        setup=partial(distance, 3000),
+        setup=partial(distance, 3000, FEATURES),
+        within=1e-6,
+        small=partial(distance, 300, 64),
     ),
     Row(
         name="frechet-few",
         quantity="Fréchet distance of 2 x 500 features of 2,048",
         peer="pytorch-fid",
         hold=0.005,
-        setup=partial(distance, 500),
+        setup=partial(distance, 500, FEATURES),
+        within=1e-4,
+        small=partial(distance, 50, 64),
     ),
     Row(
         name="inception",
@@ -118,6 +119,7 @@ ROWS = (
         peer="pytorch-fid",
         hold=0.70,
         setup=inception,
+        within=1e-5,
     ),
     Row(
         name="similarity",
@@ -125,5 +127,6 @@ ROWS = (
         peer="scikit-image",
         hold=1.00,
         setup=similarity,
+        within=1e-6,
     ),
 )

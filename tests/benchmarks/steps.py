@@ -285,6 +285,7 @@ ROWS = (
         hold=0.75,
         setup=activations,
         unit="B",
+        returned=True,
     ),
     Row(
         name="denoising",

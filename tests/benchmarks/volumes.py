@@ -11,17 +11,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.data.phantom.subject import PhantomSubject, make_subject
-from ctsynth.data.slices import to_slices
+from ctsynth.data.slices import to_slices, unstack
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
 from ctsynth.methods import base
 
-from .row import Row, Side
+from .row import Row, Side, relative
 from .steps import Repeated, training
 
 CPU = torch.device("cpu")
@@ -37,26 +38,28 @@ def reading(official: Path, folder: Path) -> tuple[Side, Side]:
     path = folder / "ct.nii.gz"
     nib.save(nib.Nifti1Image(phantom().hu, phantom().affine), path)
 
-    def ours() -> None:
-        Volume.load(path)
-
-    def theirs() -> None:
-        np.asanyarray(nib.load(path).dataobj)
-
-    return ours, theirs
+    return lambda: Volume.load(path).voxels, lambda: np.asanyarray(nib.load(path).dataobj)
 
 
 def writing(official: Path, folder: Path) -> tuple[Side, Side]:
     hu, affine = phantom().hu, phantom().affine
     volume = Volume(hu, Geometry(hu.shape, affine))
 
-    def ours() -> None:
+    def ours() -> Path:
         volume.save(folder / "ours.nii.gz")
+        return folder / "ours.nii.gz"
 
-    def theirs() -> None:
+    def theirs() -> Path:
         nib.save(nib.Nifti1Image(hu, affine), folder / "theirs.nii.gz")
+        return folder / "theirs.nii.gz"
 
     return ours, theirs
+
+
+def files(ours: Path, theirs: Path) -> float:
+    """How much two NIfTI files differ in voxels or in their place."""
+    one, other = (nib.load(path) for path in (ours, theirs))
+    return max(relative(one.get_fdata(), other.get_fdata()), relative(one.affine, other.affine))
 
 
 def slicing(official: Path, folder: Path) -> tuple[Side, Side]:
@@ -71,13 +74,12 @@ def slicing(official: Path, folder: Path) -> tuple[Side, Side]:
         ]
     )
 
-    def ours() -> None:
-        to_slices(window.clip(hu), 256, "ct")
+    return lambda: to_slices(window.clip(hu), 256, "ct"), lambda: theirs({"image": hu[None]})["image"]
 
-    def monai() -> None:
-        theirs({"image": hu[None]})
 
-    return ours, monai
+def gray(ours: NDArray[np.int16], theirs: torch.Tensor) -> float:
+    """The mean difference as a share of the window: the two filters are not the same."""
+    return float(np.abs(Window().normalize(ours) - (unstack(theirs[0].numpy()) + 1) / 2).mean())
 
 
 def stored(folder: Path) -> SliceDataset:
@@ -104,17 +106,15 @@ def fetching(official: Path, folder: Path) -> tuple[Side, Side]:
         cv2.imwrite(str(folder / f"mask_{number}.png"), mask[number])
     batches = np.random.default_rng(0).integers(len(ct), size=(DRAWS, 16)).tolist()
 
-    def ours() -> None:
-        for indices in batches:
-            dataset.read(indices)
+    def ours() -> list[NDArray[np.uint8]]:
+        return [mask for _, mask in map(dataset.read, batches)]
 
-    def read(kind: str, indices: list[int]) -> None:
-        np.stack([cv2.imread(str(folder / f"{kind}_{number}.png"), cv2.IMREAD_GRAYSCALE) for number in indices])
+    def read(kind: str, indices: list[int]) -> NDArray[np.uint8]:
+        files = (str(folder / f"{kind}_{number}.png") for number in indices)
+        return np.stack([cv2.imread(file, cv2.IMREAD_GRAYSCALE) for file in files])
 
-    def theirs() -> None:
-        for indices in batches:
-            read("ct", indices)
-            read("mask", indices)
+    def theirs() -> list[NDArray[np.uint8]]:
+        return [mask for _, mask in ((read("ct", indices), read("mask", indices)) for indices in batches)]
 
     return ours, theirs
 
@@ -145,6 +145,7 @@ ROWS = (
         peer="nibabel's dataobj",
         hold=0.60,
         setup=reading,
+        within=0,
     ),
     Row(
         name="writing",
@@ -152,6 +153,8 @@ ROWS = (
         peer="nibabel's save",
         hold=0.50,
         setup=writing,
+        within=0,
+        difference=files,
     ),
     Row(
         name="slicing",
@@ -159,6 +162,8 @@ ROWS = (
         peer="MONAI's dictionary transforms",
         hold=0.10,
         setup=slicing,
+        within=0.02,
+        difference=gray,
     ),
     Row(
         name="fetching",
@@ -166,6 +171,7 @@ ROWS = (
         peer="PNG through cv2",
         hold=0.08,
         setup=fetching,
+        within=0,
     ),
     Row(
         name="loading",

@@ -18,8 +18,11 @@ class Batch:
         labels: (B, H, W) int64 in [0, num_classes).
         class_pixels: (num_classes,) float32, pixels of each class in the whole batch, of which these slices may be
             a part: one rank's share, or one step's of accumulation. None where they are the whole.
+        shared: by name what an earlier phase of a step leaves, graph and all, for a later one. None where it may
+            not: kept for every part of a batch, it would take the memory that the parts are to save.
     """
 
     image: Tensor
     labels: Tensor
     class_pixels: Tensor | None = None
+    shared: dict[str, Tensor] | None = None

@@ -85,17 +85,15 @@ class Pix2Pix(Method):
     def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The discriminator's cross-entropy on real and fake; the generator's as real, and its weighted L1."""
         segmap = one_hot(batch.labels, self.num_classes)
-        masks = self._dropout(batch.labels.shape[-1], rng)
+        fake = self._fake(segmap, batch, rng)
         if phase == "discriminator":
-            with torch.no_grad():
-                fake = self._slices(segmap, masks)
+            fake = fake.detach()
             # one by one, for the fake must not be normalized by the real's statistics
             terms = {
                 "real": _cross_entropy(self._judge(segmap, batch.image), is_real=True),
                 "fake": _cross_entropy(self._judge(segmap, fake), is_real=False),
             }
             return {"loss": terms["real"] + terms["fake"], **terms}
-        fake = self._slices(segmap, masks)
         adversarial = _cross_entropy(self._judge(segmap, fake), is_real=True)
         l1 = F.l1_loss(fake, batch.image)
         return {"loss": adversarial + self.options.l1_weight * l1, "adversarial": adversarial, "l1": l1}
@@ -106,6 +104,18 @@ class Pix2Pix(Method):
         if self.pix2pix_test == "original":
             return self._slices(segmap, self._dropout(labels.shape[-1], rng), per_slice=True)
         return self._slices(segmap)
+
+    def _fake(self, segmap: Tensor, batch: Batch, rng: Draws) -> Tensor:
+        """As training draws it; both phases judge one, as in the original, where they may share it."""
+        shared = batch.shared
+        if shared and "fake" in shared:
+            return shared["fake"]
+        if shared is not None:
+            self.generator.requires_grad_(True)  # frozen while the discriminator learns, which comes first
+        fake = self._slices(segmap, self._dropout(batch.labels.shape[-1], rng))
+        if shared is not None:
+            shared["fake"] = fake
+        return fake
 
     def _dropout(self, side: int, rng: Draws) -> list[Tensor]:
         """Masks of 0 and 2, each as likely; smooth along z where the draws are."""

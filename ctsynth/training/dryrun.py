@@ -23,6 +23,7 @@ from ctsynth.randomness import Draws
 from ctsynth.stop import Stop
 from ctsynth.training.activations import Kept
 from ctsynth.training.checkpoint import make_learner
+from ctsynth.training.distributed import freeze_others
 from ctsynth.training.loop import Trainer
 from ctsynth.training.regions import recompute_blocks
 
@@ -160,11 +161,14 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
         if config.training.checkpointing:
             recompute_blocks(model)
         batch = Batch(torch.zeros(side)[:, None], torch.zeros(side, dtype=torch.int64))
+        if config.training.accumulate == 1:
+            batch = replace(batch, shared={})
         rng = Draws.at([("dry run", number) for number in range(slices)], where)
         phases = list(model.phases())
         kept = Kept([*model.parameters(), *model.buffers()])
         with FlopCounterMode(display=False) as counter:
             for phase in phases:
+                freeze_others(model, phase)
                 with autocast(where, config.training.precision), kept.counting():
                     loss = model.loss(phase.name, batch, rng)["loss"]
                 loss.backward()

@@ -162,7 +162,8 @@ class Trainer:
         """One optimizer step of every phase; False if a signal came while parts of the batch were still to do."""
         parts = self._parts()
         batch = self.dataset.batch([index for part in parts for index in self._slices(part)], self.device)
-        batch = replace(batch, class_pixels=self._class_pixels(batch.labels))
+        shared: dict[str, Tensor] | None = {} if len(parts) == 1 else None
+        batch = replace(batch, class_pixels=self._class_pixels(batch.labels), shared=shared)
         before = [b.clone() for b in self.model.buffers()] if len(parts) > 1 else []
         logged = self.log.state() if len(parts) > 1 and self.world.size == 1 else None
         for phase in self.phases:

@@ -11,7 +11,9 @@ port's names. `output` is with batch statistics and no dropout, `evaluated` with
 by 8 at 256). Norms are of gradients, in the port's order of parameters.
 """
 
+import copy
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -255,6 +257,21 @@ def test_the_discriminators_loss_does_not_reach_the_generator_even_unfrozen():
     model = make()
     model.loss("discriminator", batch_of(), draws(4))["loss"].backward()
     assert all(parameter.grad is None for parameter in model.generator.parameters())
+
+
+def test_phases_that_share_their_fake_draw_it_once_and_learn_the_same():
+    apart, drawn = make(), []
+    together = copy.deepcopy(apart)
+    for model, batch in ((apart, batch_of()), (together, replace(batch_of(), shared={}))):
+        count = []
+        model.generator.register_forward_hook(lambda *_, count=count: count.append(1))
+        for phase in model.phases():
+            freeze_others(model, phase)
+            model.loss(phase.name, batch, draws(4))["loss"].backward()
+        drawn.append(len(count))
+    assert drawn == [2, 1]
+    for (name, ours), theirs in zip(together.named_parameters(), apart.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, msg=name)
 
 
 def test_the_loss_is_the_sum_of_its_weighted_terms():

@@ -3,35 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import datetime
 import gc
-import os
 import sys
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 
 from . import evaluations, ranks, scores, steps, volumes
 from .row import Figure, measure
+from .words import amount, machine
 
 ROWS = {row.name: row for row in (*steps.ROWS, *evaluations.ROWS, *scores.ROWS, *volumes.ROWS, *ranks.ROWS)}
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
-PACKAGES = (
-    "torch",
-    "numpy",
-    "scipy",
-    "nibabel",
-    "isal",
-    "pillow",
-    "scikit-image",
-    "pytorch-fid",
-    "monai",
-    "opencv-python-headless",
-)
-UNITS = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, "MB")), "evaluations": ((1, ""),)}
 
 HEAD = """# How fast
 
@@ -45,8 +29,9 @@ and its look for NaN.
     python -m tests.benchmarks --official DIR --write
 
 DIR holds checkouts called SPADE, OASIS, semantic-diffusion-model, improved-diffusion and
-pytorch-CycleGAN-and-pix2pix. Not measured: anything on a GPU. What scoring the paper's 6,559 pairs takes, in
-time and in memory, is worked out from such rates in [metrics.md](metrics.md#what-it-costs-the-papers-6559-pairs).
+pytorch-CycleGAN-and-pix2pix. Not measured here: anything on a GPU, for which there is
+`python -m tests.benchmarks.gpu`. What scoring the paper's 6,559 pairs takes, in time and in memory, is worked out
+from such rates in [metrics.md](metrics.md#what-it-costs-the-papers-6559-pairs).
 """
 
 
@@ -110,33 +95,6 @@ def cells(figure: Figure) -> tuple[str, ...]:
     hold = "" if row.hold is None else f"{row.hold:.{digits}f}"
     apart = "" if figure.apart is None else f"{figure.apart:.0e}" if figure.apart else "0"
     return row.quantity, row.peer, ours, peers, ratio, f"{low} to {high}", hold, apart
-
-
-def amount(value: float, unit: str) -> str:
-    """Three digits and a unit that suits them."""
-    scale, name = next((entry for entry in UNITS[unit] if value >= entry[0]), UNITS[unit][-1])
-    return f"{value / scale:.3g} {name}".strip()
-
-
-def machine() -> str:
-    """Where and with what this was measured."""
-    info = Path("/proc/cpuinfo")
-    models = (
-        [line.split(": ")[1] for line in info.read_text().splitlines() if "model name" in line]
-        if info.exists()
-        else []
-    )
-    found = []
-    for package in PACKAGES:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            continue
-    threads = torch.get_num_threads()
-    return (
-        f"{datetime.date.today()}, {os.cpu_count()} cores ({models[0] if models else 'CPU'}), "
-        f"torch on {threads} thread{'s' if threads > 1 else ''}; {', '.join(found)}."
-    )
 
 
 if __name__ == "__main__":

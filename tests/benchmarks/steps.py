@@ -35,12 +35,12 @@ STEPS = 4
 
 
 class Repeated:
-    """A data set whose every batch is the same, in memory."""
+    """A data set whose every batch is the same, in the device's memory."""
 
-    def __init__(self, size: int, side: int = SIDE) -> None:
+    def __init__(self, size: int, side: int = SIDE, device: torch.device = CPU) -> None:
         generator = torch.Generator().manual_seed(0)
-        self.image = torch.rand(size, 1, side, side, generator=generator) * 2 - 1
-        self.labels = torch.randint(CLASSES, (size, side, side), generator=generator)
+        self.image = (torch.rand(size, 1, side, side, generator=generator) * 2 - 1).to(device)
+        self.labels = torch.randint(CLASSES, (size, side, side), generator=generator).to(device)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -69,26 +69,34 @@ def training(method: str, data: Repeated, folder: Path, **options: object) -> Si
     return step
 
 
-def diffusion_peer(package: str, learner: nn.Module, folder: Path, **options: object):
-    """Their training loop around a network: loss, backward, optimizer, averages and logging."""
+def diffusion_peer(package: str, learner: nn.Module, folder: Path, device: torch.device = CPU, **options: object):
+    """Their training loop around a network: loss, backward, optimizer, averages and logging.
+
+    On a GPU it wraps the network in DistributedDataParallel, even alone, and each of its steps needs the process
+    group: who is done with it destroys that.
+    """
     import_module(f"{package}.logger").configure(str(folder), format_strs=[])
     process = import_module(f"{package}.script_util").create_gaussian_diffusion(
         learn_sigma=True, rescale_timesteps=True, rescale_learned_sigmas=True
     )
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, store=dist.FileStore(str(folder / "group"), 1), rank=0, world_size=1)
     loop = import_module(f"{package}.train_util").TrainLoop(
-        model=learner.train(), diffusion=process, data=None, batch_size=64, microbatch=-1, lr=1e-4,
+        model=learner.to(device).train(), diffusion=process, data=None, batch_size=1024, microbatch=-1, lr=1e-4,
         ema_rate="0.9999", log_interval=10, save_interval=10_000, resume_checkpoint="", **options,
     )  # fmt: skip
-    dist.destroy_process_group()
+    if device.type == "cpu":
+        dist.destroy_process_group()
     return loop
 
 
-ABSENT = {"blobfile": {}, "mpi4py": {"MPI": None}}
+ABSENT = {"blobfile": {}, "mpi4py": {"MPI": Namespace(COMM_WORLD=Namespace(Get_rank=lambda: 0))}}
 """What improved-diffusion and SDM import for storage and for many machines."""
 
 
-def improved_diffusion(official: Path, folder: Path):
+def improved_diffusion(
+    official: Path, folder: Path, *, side: int = SIDE, device: torch.device = CPU, fp16: bool = False
+):
     """Their loop, and the network with the mask beside the noisy slice as their super-resolution has its image."""
     with checkout(official, "improved-diffusion", ABSENT):
 
@@ -97,10 +105,10 @@ def improved_diffusion(official: Path, folder: Path):
                 return super().forward(torch.cat([x, one_hot(labels, CLASSES)], dim=1), timesteps)
 
         network = Concat(
-            1 + CLASSES, 128, 2, 2, (SIDE // 16, SIDE // 8), channel_mult=MULTIPLIERS, num_heads=4,
+            1 + CLASSES, 128, 2, 2, (side // 16, side // 8), channel_mult=MULTIPLIERS, num_heads=4,
             use_scale_shift_norm=True,
         )  # fmt: skip
-        return diffusion_peer("improved_diffusion", network, folder)
+        return diffusion_peer("improved_diffusion", network, folder, device, use_fp16=fp16)
 
 
 def ddpm(official: Path, folder: Path) -> tuple[Side, Side]:
@@ -248,7 +256,6 @@ def denoising(official: Path, folder: Path) -> tuple[Side, Side]:
     data = Repeated(4)
     loop = improved_diffusion(official, folder)
     method = make_method(config("ddpm-concat", 4)).to(memory_format=torch.channels_last).eval()
-    loop.model.eval()
     rng = Draws.at([("benchmark", number) for number in range(4)], CPU)
     sampler = SamplerConfig(name="ddpm", steps=STEPS)
 
@@ -256,16 +263,21 @@ def denoising(official: Path, folder: Path) -> tuple[Side, Side]:
         with torch.inference_mode():
             method.generate(data.labels, rng=rng, sampler=sampler)
 
-    def theirs() -> None:
-        x = torch.randn(data.image.shape)
+    return ours, peer_denoising(loop.model, loop.diffusion, data)
+
+
+def peer_denoising(model: nn.Module, diffusion, data: Repeated) -> Side:
+    """``STEPS`` of their ancestral steps."""
+    model.eval()
+
+    def denoise() -> None:
+        x = torch.randn_like(data.image)
         for timestep in (999, 666, 333, 0):
             with torch.no_grad():
-                drawn = loop.diffusion.p_sample(
-                    loop.model, x, torch.full((4,), timestep), model_kwargs={"labels": data.labels}
-                )
-            x = drawn["sample"]
+                timesteps = torch.full((len(data),), timestep, device=x.device)
+                x = diffusion.p_sample(model, x, timesteps, model_kwargs={"labels": data.labels})["sample"]
 
-    return ours, theirs
+    return denoise
 
 
 def _step(method: str, peer: str, size: str, hold: float, setup) -> Row:

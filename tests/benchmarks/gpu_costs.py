@@ -1,0 +1,80 @@
+"""What takes a training step's time, by torch's profiler."""
+
+from __future__ import annotations
+
+import argparse
+import warnings
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import torch
+from torch.autograd import DeviceType
+from torch.profiler import ProfilerActivity, profile
+
+from ctsynth.stop import Stop
+from ctsynth.training.loop import Trainer
+
+from .gpu_sides import WARM_UP, Setting, our_trainer, wait
+
+PROFILED = 3
+"""Training steps."""
+
+TRITON = "Triton kernels of the compiled blocks"
+
+
+@dataclass(frozen=True)
+class Costs:
+    """What takes a training step's time.
+
+    Args:
+        setting: Of ours.
+        largest: Operations with their shares of the GPU's time, or of the CPU's where there is no GPU.
+        waits: How often in a step the host waits for the GPU; None without one.
+    """
+
+    setting: Setting
+    largest: list[tuple[str, float]]
+    waits: int | None
+
+
+def our_costs(asked: argparse.Namespace, setting: Setting) -> Costs:
+    """Of ``PROFILED`` steps, after some that are not looked at."""
+    on_gpu = asked.device.type == "cuda"
+    activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
+    with our_trainer(asked, setting) as trainer:
+        for _ in range(WARM_UP):
+            trainer.advance(Stop())
+        waits = _waits(trainer) if on_gpu else None
+        wait(asked.device)
+        with profile(activities=activities) as profiler:
+            for _ in range(PROFILED):
+                trainer.advance(Stop())
+            wait(asked.device)
+    time_spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
+    return Costs(setting, largest(profiler.key_averages(), time_spent), waits)
+
+
+def _waits(trainer: Trainer) -> int:
+    torch.cuda.set_sync_debug_mode("warn")
+    try:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            trainer.advance(Stop())
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    return sum("called a synchronizing" in str(warning.message) for warning in caught)
+
+
+def largest(events: Iterable[object], time_spent: str, count: int = 3) -> list[tuple[str, float]]:
+    """The operations that took most, each with its share of all; ``events`` as of ``profile.key_averages``.
+
+    A kernel's time is counted with the operation that launched it: not once more as an event of the GPU's own, nor
+    with an annotation such as ``Optimizer.step``, which spans many.
+    """
+    spent = Counter()
+    for event in events:
+        if event.device_type == DeviceType.CPU and not event.is_user_annotation:
+            spent[TRITON if event.key.startswith("triton_") else event.key] += getattr(event, time_spent)
+    whole = sum(spent.values())
+    return [(name, took / whole) for name, took in spent.most_common(count) if took]

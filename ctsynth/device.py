@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 from typing import TYPE_CHECKING, Literal
 
 from ctsynth.errors import UsageError
@@ -73,6 +75,38 @@ def find_precision(name: Precision, device: torch.device) -> Precision:
         why = "many times slower than fp32 there" if device.type == "cpu" else "this device does not have it"
         raise UsageError(f"--precision bf16 on {device.type}: {why}", hint="say --precision fp32")
     return name
+
+
+def check_compiler(device: torch.device) -> None:
+    """Refuses ``--compile`` where torch.compile lacks what it compiles with.
+
+    Raises:
+        UsageError: There is no C++ compiler for a CPU, no Triton for a GPU, or no C compiler for Triton.
+    """
+    if device.type == "cuda":
+        from torch.utils._triton import has_triton
+
+        missing = "" if _has_c_compiler() else "a C compiler (gcc or clang, or what CC names)"
+        missing = missing if has_triton() else "Triton, and a GPU of compute capability 7.0 or more"
+    else:
+        from torch._inductor.cpp_builder import get_cpp_compiler
+        from torch._inductor.exc import InvalidCxxCompiler
+
+        try:
+            get_cpp_compiler()
+            missing = ""
+        except InvalidCxxCompiler:
+            missing = "a C++ compiler (g++, or what CXX names)"
+    if missing:
+        raise UsageError(
+            f"--compile on {device.type}: torch.compile wants {missing}, and finds none",
+            hint="leave --compile out, or install it",
+        )
+
+
+def _has_c_compiler() -> bool:
+    """Whether Triton, which builds its launchers in C, finds one."""
+    return bool(os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang"))
 
 
 def autocast(device: torch.device, precision: Precision) -> contextlib.AbstractContextManager[object]:

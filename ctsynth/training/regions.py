@@ -18,7 +18,8 @@ MOST_SHAPES = 64
 def compile_blocks(model: Learner) -> None:
     """Has torch.compile take the model's blocks one by one, or its networks where it names no blocks.
 
-    Blocks of equal shapes share a graph.
+    Blocks of equal shapes share a graph. Sizes are constants in it: symbolic ones make fewer graphs, but each
+    takes longer to compile, and to run.
     """
     torch._dynamo.config.recompile_limit = MOST_SHAPES
     for block in blocks(model) or list(model.children()):

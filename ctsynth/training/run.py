@@ -14,7 +14,7 @@ from ctsynth import __version__, learner
 from ctsynth.config import RunConfig, TrainingConfig, build
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
-from ctsynth.device import find_precision
+from ctsynth.device import check_compiler, find_precision
 from ctsynth.errors import UsageError
 from ctsynth.stop import Stop
 from ctsynth.training.distributed import ALONE, World
@@ -58,6 +58,8 @@ def configure(
         raise UsageError(
             f"{method} does not take --checkpointing", hint="to save memory, say --accumulate 2 or more"
         )
+    if settings.compile:
+        check_compiler(device)
     settings = replace(settings, precision=find_precision(settings.precision, device))
     return RunConfig(
         method=method,

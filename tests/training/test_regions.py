@@ -1,14 +1,22 @@
 import shutil
+from contextlib import nullcontext
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
+import torch._dynamo
+from torch._dynamo.utils import counters
 from trained import CPU, OPTIONS, SMALL, both_splits, ctsynth, fit, settings, weights
 
+from ctsynth.data.loader import SliceDataset
+from ctsynth.device import check_compiler
 from ctsynth.errors import UsageError
 from ctsynth.methods import base
+from ctsynth.randomness import Draws
 from ctsynth.training import checkpoint
 from ctsynth.training.dryrun import count
+from ctsynth.training.regions import blocks, compile_blocks
 from ctsynth.training.run import configure
 
 WITH_BLOCKS = [name for name in base.names() if base.find(name).blocks]
@@ -54,12 +62,56 @@ def test_a_method_without_blocks_refuses(tmp_path, store, monkeypatch):
     assert done.exit_code == 0, done.stderr
 
 
+@pytest.mark.filterwarnings("ignore")  # torch has some about itself
+def test_blocks_of_equal_shapes_share_a_graph_and_no_step_makes_another(store, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # graphs without code for them
+    torch._dynamo.reset()
+    counters.clear()
+    model = checkpoint.make_learner(
+        configure(store, "ddpm-mask", preset="tiny", options={}, training={}, device=CPU)
+    )
+    shapes = set()
+    for block in blocks(model):
+        block.register_forward_pre_hook(
+            lambda block, given: shapes.add((given[0].shape, block.conv_in.out_channels, block.time is None))
+        )
+    compile_blocks(model)
+    for step in range(2):
+        draws = Draws.at([(step, row) for row in range(4)], CPU)
+        model.loss("denoiser", SliceDataset(store, "train").batch(range(4), CPU), draws)["loss"].backward()
+    assert counters["stats"]["unique_graphs"] == len(shapes) < len(blocks(model))
+
+
+def test_where_there_is_no_compiler_it_is_refused_before_the_run(store):
+    from torch._inductor import config
+
+    without = config.patch({"cpp.cxx": (None, "no-such-compiler")})
+    with without, pytest.raises(UsageError, match=r"--compile on cpu: torch.compile wants a C\+\+ compiler"):
+        configure(store, "ddpm-concat", preset="tiny", options={}, training={"compile": True}, device=CPU)
+
+
+@pytest.mark.parametrize(
+    ("triton", "compiler", "missing"),
+    [(False, True, "Triton, "), (True, False, "a C compiler"), (True, True, None)],
+)
+def test_a_gpu_wants_triton_and_triton_a_c_compiler(monkeypatch, triton, compiler, missing):
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: triton)
+    monkeypatch.setattr(shutil, "which", lambda name: name if compiler else None)
+    wanted = pytest.raises(UsageError, match=f"--compile on cuda.* wants {missing}") if missing else nullcontext()
+    with wanted:
+        check_compiler(torch.device("cuda"))
+
+
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")  # torch has some about itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler for a CPU")
 def test_compiled_blocks_train_as_the_others_do(store, tmp_path):
+    few = {"multipliers": [1]}  # blocks, of two shapes; each costs g++ some ten seconds
     plain, compiled = (
-        checkpoint.load(checkpoint.find(fit(store, tmp_path / str(how), iterations=2, compile=how)), CPU, raw=True)
+        checkpoint.load(
+            checkpoint.find(fit(store, tmp_path / str(how), options=few, iterations=2, compile=how)), CPU, raw=True
+        )
         for how in (False, True)
     )
     before = checkpoint.make_method(plain.config).state_dict()

@@ -35,6 +35,7 @@ class Drawing:
         batch_size: Slices drawn at once; changes rounding only.
         device: Where.
         precision: ``bf16`` or ``fp32``.
+        compile: Compile the network first; changes rounding only. ``sampling.sample`` does it.
         choices: Of the method's own, such as ``pix2pix_test``.
     """
 
@@ -44,6 +45,7 @@ class Drawing:
     batch_size: int = 16
     device: torch.device = CPU
     precision: Precision = "fp32"
+    compile: bool = False
     choices: Mapping[str, str] = field(default_factory=dict)
 
 

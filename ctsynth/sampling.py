@@ -20,11 +20,13 @@ from ctsynth.data.masks import complete_labels
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
+from ctsynth.device import check_compiler
 from ctsynth.drawing import CORRELATION_LENGTH, Drawing, Slices, draw_all
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.files import read_json, remove_leftovers, sha256, write_json
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained, step_of
+from ctsynth.training.regions import compile_blocks
 
 log = logging.getLogger(__name__)
 
@@ -162,6 +164,7 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "correlation_length_mm": CORRELATION_LENGTH if drawing.noise == "volume" else None,
         "device": str(drawing.device),
         "precision": drawing.precision,
+        "compile": drawing.compile,
         "subject": case.name,
         "mask": case.source,
         "mask_sha256": case.digest,
@@ -169,7 +172,7 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
     }
 
 
-PLACES = ("version", "torch", "model", "device", "precision", "mask")
+PLACES = ("version", "torch", "model", "device", "precision", "compile", "mask")
 """Of a provenance: what may change without the volume being drawn again."""
 
 
@@ -207,13 +210,16 @@ def sample(
         progress: Called with the number of cases done, and the name of the one at hand.
 
     Raises:
-        UsageError: The method does not take that sampler or that choice.
+        UsageError: The method does not take that sampler or that choice, or nothing here can compile it.
         DataError: The only mask cannot be used.
         RunError: Some of several masks cannot be used; the others are drawn.
         Interrupted: A signal came; the volumes so far are whole.
     """
     _check_sampler(trained, drawing)
     _choose(trained, drawing)
+    if drawing.compile:
+        check_compiler(drawing.device)
+        compile_blocks(trained.method)
     queue = _Queue(cases, progress)
     volumes = draw_all(trained, queue.opened(trained, drawing, overwrite), drawing, queue.advance)
     with ThreadPoolExecutor(1) as writer:

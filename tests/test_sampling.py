@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its own abbreviation
+import torch
 from trained import CPU, both_splits, fit, labels_like
 
 from ctsynth.data.volume import Volume
@@ -173,6 +174,9 @@ def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(tra
     first = path.stat().st_mtime_ns
     assert drawn(trained, mask) == [path]
     assert drawn(trained, mask, batch_size=2) == [path]  # changes rounding only
+    for part in ("check_compiler", "compile_blocks"):
+        monkeypatch.setattr(f"ctsynth.sampling.{part}", lambda _: None)
+    assert drawn(trained, mask, compile=True) == [path]  # and so does this
     assert path.stat().st_mtime_ns == first
     for change in (
         {"overwrite": True}, {"seed": 3}, {"noise": "slice"}, {"labels": "amos22"},
@@ -183,6 +187,32 @@ def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(tra
         first = path.stat().st_mtime_ns
     record = json.loads(path.with_name("seg_synthetic.json").read_text())
     assert record["sampler"] == {"name": "dpm++", "steps": 5, "eta": 0.0, "guidance": 1.0}
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch has some about itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler for a CPU")
+@pytest.mark.parametrize("method", ["ddpm-concat", "pix2pix"])
+def test_a_compiled_network_draws_what_the_other_does(tmp_path, small_case, mask, method):
+    diffuses = method == "ddpm-concat"
+    options = {"multipliers": [1], "prediction": "v", "schedule": "cosine"} if diffuses else {}
+    store = both_splits(tmp_path / "out", small_case, size=16 if diffuses else 32)
+    found = checkpoint.find(fit(store, tmp_path / "run", method, options=options, lr=3e-2, ema=0.1))
+    images = []
+
+    def listened(self, labels, **how):
+        images.append(generate(self, labels, **how))
+        return images[-1]
+
+    for how in (False, True):
+        trained = checkpoint.load(found, CPU)
+        generate = type(trained.method).generate
+        trained.method.generate = listened.__get__(trained.method)
+        (path,) = drawn(trained, mask, overwrite=True, compile=how, sampler=STEPS if diffuses else None)
+        assert json.loads(path.with_name("seg_synthetic.json").read_text())["compile"] is how
+    torch.testing.assert_close(images[1], images[0], rtol=0, atol=1e-4)
+    assert images[0].std() > 0.01
+    assert not torch.equal(*images)  # or nothing was compiled
 
 
 def test_a_changed_mask_is_drawn_again(trained, mask, small_case, write_nifti):

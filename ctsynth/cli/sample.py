@@ -117,6 +117,14 @@ def command(
         Literal["auto", "bf16", "fp32"],
         typer.Option(help="auto is bf16 on a GPU that has it.", rich_help_panel=MACHINE),
     ] = "auto",
+    compile_: Annotated[
+        bool,
+        typer.Option(
+            "--compile",
+            help="For a GPU: compile the network, in minutes at the first start; changes rounding only.",
+            rich_help_panel=MACHINE,
+        ),
+    ] = False,
     shard: Annotated[
         str,
         typer.Option(
@@ -172,6 +180,7 @@ def command(
             batch_size=batch_size or (4 if where.type == "cpu" else 16),
             device=where,
             precision=find_precision(precision, where),
+            compile=compile_,
             choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
         )
         cases = take(cases, shard)

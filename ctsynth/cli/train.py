@@ -137,7 +137,10 @@ def command(
     compile_: Annotated[
         bool | None,
         typer.Option(
-            "--compile/--no-compile", help="Compile the networks.", show_default="no", rich_help_panel=RUN
+            "--compile/--no-compile",
+            help="For a GPU: compile the networks, in minutes at the first start.",
+            show_default="no",
+            rich_help_panel=RUN,
         ),
     ] = None,
     checkpointing: Annotated[

@@ -64,17 +64,19 @@ def test_a_store_is_drawn_into_a_folder(folder):
 
 
 def test_the_papers_preset_is_ancestral_in_a_thousand_steps(folder, monkeypatch):
-    seen = []
+    seen, compiled = [], []
 
     def listen(trained, cases, drawing, **_):
         seen.append((drawing.sampler.name, drawing.sampler.steps))
+        compiled.append(drawing.compile)
         return iter(())
 
     monkeypatch.setattr("ctsynth.sampling.sample", listen)
     ctsynth("sample", "--mask", "seg.nii.gz", "--preset", "paper")
-    ctsynth("sample", "--mask", "seg.nii.gz", "--sampler", "ddim", "--steps", 7)
+    ctsynth("sample", "--mask", "seg.nii.gz", "--sampler", "ddim", "--steps", 7, "--compile")
     ctsynth("sample", "--mask", "seg.nii.gz")
     assert seen == [("ddpm", 1000), ("ddim", 7), ("dpm++", 20)]
+    assert compiled == [False, True, False]
 
 
 REFUSED = [

@@ -53,7 +53,11 @@ def test_a_ratio_is_the_median_over_pairs_and_the_first_call_does_not_count():
 
 def test_amounts_have_a_unit_that_suits_them():
     assert [amount(value, "s") for value in (12.34, 0.00123, 4e-6)] == ["12.3 s", "1.23 ms", "4 µs"]
-    assert [amount(2.5e9, "B"), amount(20, "evaluations")] == ["2.5 GB", "20"]
+    assert [amount(2.5e9, "B"), amount(20, "evaluations"), amount(1000, "evaluations")] == [
+        "2.5 GB",
+        "20",
+        "1,000",
+    ]
 
 
 def test_the_default_sampler_is_within_half_a_hounsfield_unit_of_known_organs_from_10_evaluations_on():

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import gc
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from rich.console import Console
@@ -19,8 +20,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 HEAD = """# How fast
 
-Ours and a named peer's, measured by turns in one process: the median over {pairs} pairs of the ratio of a
-pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the machine do not add.
+Ours and a named peer's, measured by turns in one process, a new one for each row: the median over {pairs} pairs of
+the ratio of a pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the machine do
+not add.
 Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. "Apart" is by how much what
 both found differs, as a share of the largest number; of the slices, whose filters are not the same, the mean. The
 peers' training steps are those of their own loops, without VGG; ours is the trainer's, with its running averages
@@ -51,12 +53,12 @@ def main() -> int:
     for name in asked.names or ROWS:
         print(name, end=" ", file=sys.stderr, flush=True)
         try:
-            figures.append(measure(ROWS[name], asked.official, asked.pairs))
+            with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+                figures.append(process.submit(measure, ROWS[name], asked.official, asked.pairs).result())
             print(f"{figures[-1].ratio:.3f}", file=sys.stderr)
         except ModuleNotFoundError as error:
             absent[name] = str(error)
             print("left out", file=sys.stderr)
-        gc.collect()
     console = Console(width=80, highlight=False)
     console.print(table(figures), *(f"{name} is left out: {why}" for name, why in absent.items()), sep="\n")
     if asked.write:

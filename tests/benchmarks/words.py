@@ -27,7 +27,8 @@ UNITS = {"s": ((1, "s"), (1e-3, "ms"), (1e-6, "µs")), "B": ((1e9, "GB"), (1e6, 
 def amount(value: float, unit: str) -> str:
     """Three digits and a unit that suits them."""
     scale, name = next((entry for entry in UNITS[unit] if value >= entry[0]), UNITS[unit][-1])
-    return f"{value / scale:.3g} {name}".strip()
+    number = value / scale
+    return f"{number:,.0f} {name}".strip() if number >= 1000 else f"{number:.3g} {name}".strip()
 
 
 def machine() -> str:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import traceback
+from pathlib import Path
+
+from ctsynth import __version__
+
 
 class CTSynthError(Exception):
     """An error that is shown as one or two lines, without a traceback.
@@ -48,3 +53,45 @@ class Interrupted(CTSynthError):  # noqa: N818  the work is saved, nothing went 
     """SIGTERM or SIGUSR1 arrived and the work was saved: run the same command again to go on."""
 
     exit_code = 75
+
+
+class BugError(CTSynthError):
+    """An exception that no file and no option should be able to cause: ours to mend."""
+
+
+def explain(error: Exception, doing: str) -> CTSynthError:
+    """The message for any exception that ended a piece of work.
+
+    Args:
+        error: Returned as it is where it is a ``CTSynthError``.
+        doing: What was being done, such as ``sample: reading seg.nii.gz``.
+    """
+    if isinstance(error, CTSynthError):
+        return error
+    if isinstance(error, OSError):
+        file = f"{error.filename}: " if error.filename is not None else ""
+        return RunError(f"{doing}: {file}{error.strerror or error}")
+    if _is_out_of_memory(error):
+        return RunError(f"{doing}: not enough memory", hint="free some, or use a machine that has more")
+    return BugError(
+        f"{doing}: this is a bug in ctsynth {__version__}, please report it: "
+        f"{type(error).__name__}: {error}{_place(error)}",
+        hint="run it again as `ctsynth --verbose ...` and send the traceback with the output of `ctsynth info`",
+    )
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether an allocation failed; torch raises RuntimeErrors of its own for that."""
+    return (
+        isinstance(error, MemoryError)
+        or type(error).__name__ == "OutOfMemoryError"
+        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    )
+
+
+def _place(error: Exception) -> str:
+    package = Path(__file__).parent
+    frames = [
+        frame for frame in traceback.extract_tb(error.__traceback__) if package in Path(frame.filename).parents
+    ]
+    return f" ({Path(frames[-1].filename).relative_to(package)}:{frames[-1].lineno})" if frames else ""

@@ -162,12 +162,56 @@ def test_verbose_keeps_the_traceback(tmp_path, monkeypatch):
     assert "error: " in done.stderr
 
 
-def test_our_own_bug_keeps_its_traceback_always(monkeypatch):
+def ending_in(error, monkeypatch, *flags):
     def broken(_size):
-        raise ZeroDivisionError
+        raise error
 
     monkeypatch.setattr("ctsynth.cli.info._found", broken)
-    assert isinstance(ctsynth("info").exception, ZeroDivisionError)
+    return ctsynth(*flags, "info")
+
+
+def test_our_own_bug_is_called_one_with_version_and_place(monkeypatch):
+    done = ending_in(ZeroDivisionError("division by zero"), monkeypatch)
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    error, hint = done.stderr.splitlines()
+    assert error.startswith(f"error: info: this is a bug in ctsynth {version('ctsynth')}, please report it: ")
+    assert re.search(r"ZeroDivisionError: division by zero \(cli/info.py:\d+\)$", error)
+    assert "--verbose" in hint
+
+
+def test_our_own_bug_keeps_its_traceback_if_verbose(monkeypatch):
+    done = ending_in(RecursionError("too deep"), monkeypatch, "--verbose")
+    assert done.exit_code == 1
+    assert "Traceback (most recent call last)" in done.stderr
+    assert done.stderr.splitlines()[-2].startswith("error: info: this is a bug")
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (PermissionError(13, "Permission denied", "x/y.npy"), "info: x/y.npy: Permission denied"),
+        (OSError(5, "Input/output error"), "info: Input/output error"),
+        (MemoryError(), "info: not enough memory"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), "info: not enough memory"),
+    ],
+    ids=repr,
+)
+def test_the_systems_own_errors_say_what_was_being_done(error, words, monkeypatch):
+    done = ending_in(error, monkeypatch)
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[0] == f"error: {words}"
+
+
+def test_a_result_that_cannot_be_written_is_an_error_and_a_closed_stderr_is_none():
+    code = "import sys; from ctsynth.cli.app import main; sys.argv[0] = 'ctsynth'; main()"
+    command = f'"{sys.executable}" -c "{code}" slurm'
+    full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True)
+    assert full.returncode == 1
+    assert full.stderr == "error: stdout: cannot write the result: No space left on device\n"
+    closed = subprocess.run(f"{command} 2>&-", shell=True, stdout=subprocess.PIPE, text=True)
+    assert closed.returncode == 0
+    assert closed.stdout == ctsynth("slurm").stdout
 
 
 def test_brackets_in_a_message_are_not_markup(capsys):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
+from collections.abc import Sequence
 from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any
@@ -14,7 +15,7 @@ import typer.main
 
 from ctsynth import __version__
 from ctsynth.cli import console
-from ctsynth.errors import CTSynthError
+from ctsynth.errors import explain
 
 COMMANDS = {
     "preprocess": "Make the slice store that training reads from CT and label volumes.",
@@ -33,10 +34,7 @@ COMMANDS = {
 
 
 class _Commands(typer.core.TyperGroup):
-    """The commands, each imported when it is called.
-
-    An error that a user can mend becomes two lines and an exit code instead of a traceback.
-    """
+    """The commands, each imported when it is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  typer.core's types are private
         """Puts the command itself in the place of the name and the line that stand for it in the help."""
@@ -48,16 +46,20 @@ class _Commands(typer.core.TyperGroup):
         alone.command(stand_in.name)(import_module(f"ctsynth.cli.{file}").command)
         return name, typer.main.get_command(alone), rest
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  as above
+    def main(self, args: Sequence[str] | None = None, *rest: Any, **extra: Any) -> Any:  # noqa: ANN401  as above
+        """Runs a command; the last catch: whatever ends it, people see a message, and the traceback if verbose."""
+        words = sys.argv[1:] if args is None else args
+        console.mend_streams()
         try:
-            return super().invoke(ctx)
-        except CTSynthError as error:
-            if ctx.params.get("verbose"):
-                traceback.print_exc()
-            console.show(error)
-            raise typer.Exit(error.exit_code) from None
-        except KeyboardInterrupt:
-            raise typer.Exit(130) from None
+            return super().main(args, *rest, **extra)
+        except Exception as error:
+            if not extra.get("standalone_mode", True):
+                raise
+            if console.is_verbose():
+                traceback.print_exception(error)
+            shown = explain(error, next((word for word in words if word in COMMANDS), "ctsynth"))
+            console.show(shown)
+            sys.exit(shown.exit_code)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  as above
         """The help of the whole."""

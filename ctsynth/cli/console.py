@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Protocol
+from contextlib import contextmanager, suppress
+from io import TextIOWrapper
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 import typer
 
+from ctsynth.errors import RunError
+
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from ctsynth.errors import CTSynthError
 
@@ -37,16 +42,80 @@ def stderr() -> Console:
 
 
 def echo(text: str = "") -> None:
-    """Prints a line of the result to stdout."""
-    typer.echo(text)
+    """Prints a line of the result to stdout.
+
+    Raises:
+        RunError: It cannot be written, as on a full disk.
+    """
+    with _result():
+        typer.echo(text)
+
+
+def echo_table(table: Table) -> None:
+    """Prints a table of the result to stdout, 80 columns wide.
+
+    Raises:
+        RunError: As ``echo``.
+    """
+    from rich.console import Console
+
+    with _result():
+        Console(width=80, soft_wrap=False).print(table)
+
+
+def say(text: str) -> None:
+    """Prints a line to stderr; where that cannot be written, the work goes on without."""
+    try:
+        typer.echo(text, err=True)
+    except OSError:
+        _discard(sys.stderr)
 
 
 def show(error: CTSynthError) -> None:
     """Prints an error and its hint to stderr, a line each."""
     console = stderr()
-    console.print("[bold red]error:[/]", error.message.replace("[", r"\["))
-    if error.hint:
-        console.print("[cyan] hint:[/]", error.hint.replace("[", r"\["))
+    try:
+        console.print("[bold red]error:[/]", error.message.replace("[", r"\["))
+        if error.hint:
+            console.print("[cyan] hint:[/]", error.hint.replace("[", r"\["))
+    except OSError:
+        _discard(sys.stderr)
+
+
+def mend_streams() -> None:
+    """Opens standard streams that came closed on /dev/null: else a file of the work would become stderr.
+
+    Names of files that are no UTF-8 are printed with the bytes that they have.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            while os.open(os.devnull, os.O_RDWR) < number:  # takes the lowest number that is free
+                pass
+            setattr(sys, name, os.fdopen(number, "w" if number else "r"))
+    if isinstance(sys.stdout, TextIOWrapper) and sys.stdout.encoding.lower() == "utf-8":
+        sys.stdout.reconfigure(errors="surrogateescape")
+
+
+@contextmanager
+def _result() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:  # as with `| head`: whoever reads it has enough
+        raise
+    except OSError as error:
+        _discard(sys.stdout)
+        raise RunError(f"stdout: cannot write the result: {error.strerror}") from error
+
+
+def _discard(stream: TextIO) -> None:
+    """Sends what could not be written, and what may follow, to /dev/null; Python's exit would fail on it again."""
+    with suppress(OSError):  # a test's stream has no file
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def is_verbose() -> bool:
+    """Whether --verbose was given."""
+    return log.isEnabledFor(logging.DEBUG)
 
 
 def configure(*, verbose: bool, quiet: bool) -> None:
@@ -62,7 +131,7 @@ class _Handler(logging.Handler):
         text = record.getMessage()
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
-        typer.echo(text, err=True)
+        say(text)
 
 
 @contextmanager
@@ -117,7 +186,7 @@ def _plain(what: str, total: int) -> Progress:
             return
         last = now
         left = f", {speed:.2g}/s, {(total - done) / speed:.0f} s left" if speed and done < total else ""
-        typer.echo(f"{what}: {done}/{total}{left}{', ' + note if note else ''}", err=True)
+        say(f"{what}: {done}/{total}{left}{', ' + note if note else ''}")
 
     return advance
 

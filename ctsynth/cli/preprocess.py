@@ -154,7 +154,6 @@ def _show(summary: Summary, out: Path, as_json: bool) -> None:
 
         console.echo(json.dumps(_as_json(summary, out)))
         return
-    from rich.console import Console
     from rich.table import Table
 
     table = Table()
@@ -167,7 +166,7 @@ def _show(summary: Summary, out: Path, as_json: bool) -> None:
     for split, paper in PAPER_SLICES.items():
         row = (split, f"{summary.subjects(split):,}", f"{summary.slices(split):,}")
         table.add_row(*row, *([f"{paper:,}"] if is_amos else []))
-    Console(width=80, soft_wrap=False).print(table)
+    console.echo_table(table)
     console.echo(f"{out}: {summary.made} made, {summary.kept} kept, {len(summary.broken)} broken")
     for line in _remarks(summary, is_amos):
         console.echo(line)

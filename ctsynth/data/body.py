@@ -60,11 +60,12 @@ def body_mask(hu: NDArray[Any], spacing: tuple[float, float, float], organs: Mas
     known = np.stack([_reduce(organs[:, :, z], factors) for z in slices], axis=2)
     core = np.stack([_opened(tissue[:, :, z], pixel) for z in slices], axis=2) | known
     core = _patient(core, (*pixel, spacing[2]), known)
-    body = np.empty(hu.shape, np.bool_, order="F")  # as files are, slice by slice
+    body = np.array(organs, np.bool_, order="F")  # as files are, slice by slice
+    near, fine = _surroundings(core, factors)
     for z in slices:
-        inside = _filled(core[:, :, z])
-        inside |= _sealed(inside, hu[:, :, z], pixel, factors)
-        body[:, :, z] = _sharpened(inside, hu[:, :, z] > TISSUE, factors) | organs[:, :, z]
+        inside, ct = _filled(core[near][..., z]), hu[fine][..., z]
+        inside |= _sealed(inside, ct, pixel, factors)
+        body[fine][..., z] = _sharpened(inside, ct > TISSUE, factors) | organs[fine][..., z]
     return body
 
 
@@ -152,10 +153,22 @@ def _patient(core: Mask, spacing: tuple[float, float, float], organs: Mask) -> M
     keep = np.zeros(count + 1, np.bool_)
     keep[labels[organs]] = True
     keep[sizes.argmax()] = True
+    boxes = ndimage.find_objects(labels)
     for number in np.flatnonzero((sizes * np.prod(spacing) >= _LIMB_VOLUME) & ~keep):
-        keep[number] = _half_thickness(labels == number, spacing) >= _LIMB
+        keep[number] = _half_thickness(labels[boxes[number - 1]] == number, spacing) >= _LIMB
     keep[0] = False
     return np.asarray(keep[labels])
+
+
+def _surroundings(core: Mask, factors: tuple[int, int]) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+    """Where the patient is in any slice, and a coarse pixel around: in coarse pixels, and in voxels."""
+    near = []
+    for axis in (0, 1):
+        there = np.flatnonzero(core.any(axis=(1 - axis, 2)))
+        first, last = (there[0], there[-1]) if len(there) else (0, 0)
+        near.append(slice(max(0, first - 1), min(core.shape[axis], last + 2)))
+    fine = [slice(part.start * n, part.stop * n) for part, n in zip(near, factors, strict=True)]
+    return (near[0], near[1]), (fine[0], fine[1])
 
 
 def _half_thickness(component: Mask, spacing: tuple[float, float, float]) -> float:

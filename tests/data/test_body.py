@@ -95,6 +95,18 @@ def test_a_gap_in_the_chest_wall_is_sealed_if_there_is_lung_behind_and_not_the_r
     assert dice(body[:, :, 4], truth[:, :, 4]) > 0.99
 
 
+@pytest.mark.parametrize("pixel", [1.0, 2.0])
+def test_air_and_a_limb_far_from_the_trunk_do_not_change_it(pixel):
+    hu, spacing, _, _ = patient(pixel, table_gap=8.0)
+    body = body_mask(hu, spacing, np.zeros(hu.shape, bool))
+    wide = np.pad(hu, [(100, 20), (100, 60), (0, 0)], constant_values=-1000)
+    with_limb = wide.copy()
+    with_limb[10:60, 10:60] = 50
+    for frame in (wide, with_limb):
+        found = body_mask(frame, spacing, np.zeros(frame.shape, bool))
+        np.testing.assert_array_equal(found[100:-20, 100:-60], body)
+
+
 def test_organs_are_inside_wherever_they_are():
     hu, spacing, _, _ = patient(4.0)
     organs = np.zeros(hu.shape, bool)

@@ -162,7 +162,7 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "seed": drawing.seed,
         "noise": drawing.noise,
         "correlation_length_mm": CORRELATION_LENGTH if drawing.noise == "volume" else None,
-        "device": str(drawing.device),
+        "device": drawing.device.type,
         "precision": drawing.precision,
         "compile": drawing.compile,
         "subject": case.name,
@@ -172,8 +172,11 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
     }
 
 
-PLACES = ("version", "torch", "model", "device", "precision", "compile", "mask")
-"""Of a provenance: what may change without the volume being drawn again."""
+PLACES = ("version", "torch", "model", "compile", "mask")
+"""Of a provenance: what may change without the volume being drawn again.
+
+The device may not, as another draws other noise; nor the precision, as bf16 is further from fp32 than 1 HU.
+"""
 
 
 def is_whole(case: Case, wanted: dict[str, Any]) -> bool:

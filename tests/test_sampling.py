@@ -17,7 +17,7 @@ from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.labels import label_set
-from ctsynth.sampling import cases_of_masks, cases_of_store, sample
+from ctsynth.sampling import cases_of_masks, cases_of_store, is_whole, provenance, sample
 from ctsynth.shards import take
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
@@ -179,7 +179,7 @@ def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(tra
     assert drawn(trained, mask, compile=True) == [path]  # and so does this
     assert path.stat().st_mtime_ns == first
     for change in (
-        {"overwrite": True}, {"seed": 3}, {"noise": "slice"}, {"labels": "amos22"},
+        {"overwrite": True}, {"seed": 3}, {"noise": "slice"}, {"labels": "amos22"}, {"precision": "bf16"},
         {"sampler": SamplerConfig(name="ddim", steps=4)}, {"sampler": SamplerConfig(steps=5)},
     ):  # fmt: skip
         drawn(trained, mask, **change)
@@ -187,6 +187,22 @@ def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(tra
         first = path.stat().st_mtime_ns
     record = json.loads(path.with_name("seg_synthetic.json").read_text())
     assert record["sampler"] == {"name": "dpm++", "steps": 5, "eta": 0.0, "guidance": 1.0}
+
+
+def test_a_volume_of_another_kind_of_device_is_another_draw(trained, mask):
+    """torch's generators of a CPU and a GPU give other numbers for one seed; two GPUs give the same."""
+    drawn(trained, mask)
+    (case,) = cases_of_masks(mask, trained, None)
+
+    def whole_for(device):
+        drawing = Drawing(sampler=STEPS, device=torch.device(device))
+        return is_whole(case, provenance(trained, case, drawing))
+
+    assert whole_for("cpu")
+    assert not whole_for("cuda")
+    record = case.out.with_name("seg_synthetic.json")
+    record.write_text(record.read_text().replace('"device": "cpu"', '"device": "cuda"'))
+    assert whole_for("cuda:1")
 
 
 @pytest.mark.slow
@@ -332,8 +348,8 @@ def test_a_body_can_come_from_the_ct(trained, tmp_path, small_case, write_nifti,
     assert json.loads(path.with_name("seg_synthetic.json").read_text())["body"] == "ct"
     assert "no body label" not in caplog.text
     moved = case.affine.copy()
-    moved[0, 3] += 1
-    with pytest.raises(DataError, match=r"elsewhere\.nii\.gz: not on the grid of .*seg\.nii\.gz"):
+    moved[0, 3] += 0.002
+    with pytest.raises(DataError, match=r"elsewhere\.nii\.gz: its grid is .*, that of .*seg\.nii\.gz is"):
         drawn(trained, file, body_from=write_nifti(tmp_path / "elsewhere.nii.gz", case.hu, moved))
 
 

@@ -58,10 +58,8 @@ def complete_labels(
     organs = known != 0
     if body_from:
         ct = Volume.load(body_from)
-        if ct.voxels.shape != known.shape or not np.allclose(
-            ct.geometry.affine, volume.geometry.affine, atol=1e-3
-        ):
-            raise DataError(f"{body_from}: not on the grid of {file}")
+        if not ct.geometry.same_as(volume.geometry):
+            raise DataError(f"{body_from}: its grid is {ct.geometry}, that of {file} is {volume.geometry}")
         body, origin = body_mask(ct.voxels, ct.geometry.spacing, organs), "ct"
     else:
         log.warning(

@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.data.layouts import Case
-from ctsynth.data.volume import Geometry, Volume
+from ctsynth.data.volume import SAME_GRID, Geometry, Volume
 from ctsynth.errors import DataError
 from ctsynth.labels import LabelSet
 
 PLAUSIBLE_AIR = -200
 """HU; every CT has air or fat below this, no windowed or normalized picture has."""
 
-_SAME_AFFINE = 1e-3  # of image and label: mm, and mm a voxel
 _INT16 = np.iinfo(np.int16)
 
 
@@ -45,11 +44,11 @@ def _check_grids(case: Case, image: Geometry, label: Geometry) -> None:
         raise DataError(
             f"{case.label}: its shape is {label.shape}, that of {case.image} is {image.shape}", hint=hint
         )
-    difference = np.abs(image.affine - label.affine).max()
-    if difference > _SAME_AFFINE:
+    if not label.same_as(image):
+        difference = np.abs(image.affine - label.affine).max()
         raise DataError(
             f"{case.label}: its affine differs from that of {case.image} by up to {difference:.4g} mm,"
-            f" {_SAME_AFFINE:g} is allowed",
+            f" {SAME_GRID:g} is allowed",
             hint=hint,
         )
 

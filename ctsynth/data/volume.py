@@ -27,6 +27,9 @@ ITK and DICOM count toward left and posterior (LPS+), which is where left and ri
 """
 
 _MILLIMETERS = {1: 1000.0, 2: 1.0, 3: 1e-3}  # NIfTI-1 spatial units: meter, millimeter, micron
+SAME_GRID = 1e-3
+"""Largest difference between the affines of one grid: mm, and mm a voxel."""
+
 _DESCRIPTION_BYTES = 79
 _HEADER_BYTES = 1 << 24  # with extensions
 _PIECE = 1 << 20
@@ -82,6 +85,16 @@ class Geometry:
         """Distance of neighboring voxels along X, Y and Z, mm."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
+
+    def __str__(self) -> str:
+        """Shape, spacing and origin: "64 x 64 x 24 voxels of 5.5 x 5.5 x 5 mm from (-173, -173, 0)"."""
+        spacing = " x ".join(f"{length:.6g}" for length in self.spacing)
+        origin = ", ".join(f"{place:.6g}" for place in self.affine[:3, 3])
+        return f"{' x '.join(map(str, self.shape))} voxels of {spacing} mm from ({origin})"
+
+    def same_as(self, other: Geometry) -> bool:
+        """Whether both are one grid: equal shapes, and affines within ``SAME_GRID``; the files may differ."""
+        return self.shape == other.shape and bool(np.abs(self.affine - other.affine).max() <= SAME_GRID)
 
     def as_json(self) -> dict[str, Any]:
         """What ``from_json`` reads back, bit for bit."""

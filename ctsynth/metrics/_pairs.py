@@ -11,12 +11,9 @@ from numpy.typing import NDArray
 
 from ctsynth.data.slices import stacked_geometry, to_slices, unstack
 from ctsynth.data.store import Store, Subject
-from ctsynth.data.volume import Geometry, Volume
+from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
 from ctsynth.metrics.base import Pair
-
-TOLERANCE = 1e-3
-"""Largest difference between two affines of one grid, mm."""
 
 
 def read_pair(subject: Subject, path: Path, store: Store) -> Pair:
@@ -31,15 +28,15 @@ def read_pair(subject: Subject, path: Path, store: Store) -> Pair:
     volume = Volume.load(path)
     stacked = stacked_geometry(subject.geometry, store.size)
     _check_values(volume.voxels, path, store)
-    if same_grid(volume.geometry, stacked):
+    if volume.geometry.same_as(stacked):
         slices = unstack(volume.voxels)
-    elif same_grid(volume.geometry, subject.geometry):
+    elif volume.geometry.same_as(subject.geometry):
         hu = volume.voxels if volume.voxels.dtype.kind in "if" else volume.voxels.astype(np.float32)
         slices = to_slices(store.window.clip(hu), store.size, "ct", air=store.window.low)
     else:
         raise DataError(
-            f"{path}: its grid is {_described(volume.geometry)}; {subject.name} has "
-            f"{_described(subject.geometry)}, and {_described(stacked)} as slices",
+            f"{path}: its grid is {volume.geometry}; {subject.name} has "
+            f"{subject.geometry}, and {stacked} as slices",
             hint="bring it to one of these grids, or draw it from the label map of that subject",
         )
     return Pair(
@@ -64,15 +61,3 @@ def _check_values(voxels: NDArray[Any], path: Path, store: Store) -> None:
             f"{path}: its values are within [{lowest:g}, {highest:g}], which cannot be HU of a patient in air",
             hint=f"bring it to Hounsfield units: HU = {width:g} x {low:+g} for x in [0, 1]",
         )
-
-
-def same_grid(one: Geometry, other: Geometry) -> bool:
-    """Whether voxels lie in the same places, to ``TOLERANCE``."""
-    return one.shape == other.shape and bool(np.allclose(one.affine, other.affine, rtol=0, atol=TOLERANCE))
-
-
-def _described(geometry: Geometry) -> str:
-    """Shape, spacing and origin: "64 x 64 x 24 voxels of 5.5 x 5.5 x 5 mm from (-173, -173, 0)"."""
-    spacing = " x ".join(f"{length:.4g}" for length in geometry.spacing)
-    origin = ", ".join(f"{place:.4g}" for place in geometry.affine[:3, 3])
-    return f"{' x '.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin})"

@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from ctsynth.data.slices import from_slices, stack
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError
-from ctsynth.metrics._pairs import same_grid
 from ctsynth.metrics.base import Array, Arrays, Metric, Pair, Record, Unit, interval, ratio, resample
 from ctsynth.metrics.segmenters.base import Segmenter, translate
 from ctsynth.metrics.segmenters.overlap import boxes, hd95, overlaps
@@ -247,7 +246,7 @@ def _synthetic(pair: Pair, original: Original | None) -> Volume:
     """The synthetic volume in HU within the window; its own voxels where they lie on the source's grid."""
     if original is not None:
         volume = Volume.load(original.synthetic)
-        if same_grid(volume.geometry, original.geometry):
+        if volume.geometry.same_as(original.geometry):
             hu = volume.voxels if volume.voxels.dtype.kind in "if" else volume.voxels.astype(np.float32)
             return Volume(np.rint(pair.window.clip(hu)).astype(np.int16), volume.geometry)
     return _volume(pair.synthetic, pair, original)
@@ -258,7 +257,7 @@ def _reference(pair: Pair, original: Original | None) -> NDArray[np.uint8]:
     if original is None:
         return stack(pair.mask)
     volume = Volume.load(original.labels)
-    if not same_grid(volume.geometry, original.geometry):
+    if not volume.geometry.same_as(original.geometry):
         raise DataError(
             f"{original.labels}: not on the grid that the slices of {pair.subject} were cut from",
             hint="it was changed since: run ctsynth preprocess again, or score without --native",

@@ -44,6 +44,20 @@ def test_all_48_axis_orders_come_out_equal_and_go_back_as_they_came(axes, tmp_pa
         np.testing.assert_array_equal(after.header[key], before.header[key])
 
 
+@pytest.mark.parametrize("place", [(0, 0), (1, 2), (2, 3)])
+@pytest.mark.parametrize("size", [1.0, 1e-3, 1e6])  # near the origin or far: the tolerance is absolute
+def test_grids_are_the_same_within_a_thousandth_wherever_they_lie(place, size):
+    affine = AFFINE * [1, 1, 1, size]
+    affine[3, 3] = 1
+    there = Geometry(SHAPE, affine)
+    for difference, is_same in ((0.0, True), (0.9e-3, True), (-0.9e-3, True), (1.1e-3, False), (np.nan, False)):
+        moved = affine.copy()
+        moved[place] += difference
+        here = Geometry(SHAPE, moved, SourceGrid(SHAPE, moved, qform_code=4))  # how a file says it does not matter
+        assert here.same_as(there) is there.same_as(here) is is_same, difference
+    assert not there.same_as(Geometry((5, 7, 4), affine))
+
+
 @settings(max_examples=40, deadline=None)
 @given(angles=st.tuples(*[st.floats(-180, 180)] * 3))
 def test_an_oblique_volume_keeps_each_voxel_at_its_place(angles, tmp_path_factory):

@@ -18,9 +18,6 @@ from ctsynth.files import sha256
 from ctsynth.labels import BACKGROUND, LabelSet
 from ctsynth.metrics.segmenters.base import Segmentation, named, translate
 
-TOLERANCE = 1e-3
-"""Largest difference between two affines of one grid, mm."""
-
 
 class MaskFolder:
     """Reads masks instead of making them.
@@ -86,16 +83,9 @@ def _of_organs(folder: Path, geometry: Geometry, labels: LabelSet) -> Segmentati
 
 def _read(file: Path, geometry: Geometry) -> NDArray[Any]:
     mask = Volume.load(file)
-    is_same = mask.geometry.shape == geometry.shape
-    if not is_same or np.abs(mask.geometry.affine - geometry.affine).max() > TOLERANCE:
+    if not mask.geometry.same_as(geometry):
         raise DataError(
-            f"{file}: its grid is {_described(mask.geometry)}, that of the volume {_described(geometry)}",
+            f"{file}: its grid is {mask.geometry}, that of the volume {geometry}",
             hint="masks made on the CT's own grid are scored on that with --native",
         )
     return mask.voxels
-
-
-def _described(geometry: Geometry) -> str:
-    spacing = " x ".join(f"{length:.4g}" for length in geometry.spacing)
-    origin = ", ".join(f"{place:.4g}" for place in geometry.affine[:3, 3])
-    return f"{' x '.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin})"

@@ -9,7 +9,7 @@ from __future__ import annotations
 import colorsys
 import functools
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +22,12 @@ BACKGROUND = 0
 BODY = "body"
 """The name of the last class of every set: the patient where no other class is."""
 
-BODY_COLOR = "#3c4654"
+BODY_COLOR = "#f5f5dc"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LabelClass:
-    """One class of a label set.
+    """One class of a label set; color, column and aliases do not make it another class.
 
     Args:
         id: Its value in a label volume, at least 1.
@@ -40,10 +40,10 @@ class LabelClass:
 
     id: int
     name: str
-    color: str
-    column: str | None = None
+    color: str = field(compare=False)
+    column: str | None = field(default=None, compare=False)
     dice: str | None = None
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,22 +164,22 @@ def _amos(
 
 AMOS22 = LabelSet(
     "amos22",
-    (  # ids and aliases: AMOS22's dataset.json; left and right are the patient's
-        _amos(1, "spleen", "Spleen", "#e05a4e"),
-        _amos(2, "kidney_right", "R. Kidney", "#4fb05c", "right kidney"),
-        _amos(3, "kidney_left", "L. Kidney", "#4a74d9", "left kidney"),
-        _amos(4, "gallbladder", "Gallbladder", "#f2d13c", "gall bladder"),
-        _amos(5, "esophagus", "Esophagus", "#4cc7d4"),
-        _amos(6, "liver", "Liver", "#c65fb5"),
-        _amos(7, "stomach", "Stomach", "#f4ead0"),
-        _amos(8, "aorta", "Aorta", "#d92525", "arota"),
-        _amos(9, "inferior_vena_cava", "Postcava", "#3a3fb8", "postcava"),
-        _amos(10, "pancreas", "Pancreas", "#d9a36a"),
-        _amos(11, "adrenal_gland_right", "R. Adrenal", "#3fd48a", "right adrenal gland"),
-        _amos(12, "adrenal_gland_left", "L. Adrenal", "#a5dc3c", "left adrenal gland"),
-        _amos(13, "duodenum", "Duodenum", "#f08a2c"),
-        _amos(14, "urinary_bladder", "Bladder", "#b7a2f2", "bladder"),
-        _amos(15, "prostate", None, "#8a5a44", "prostate/uterus"),
+    (  # ids and aliases: AMOS22's dataset.json; colors: the paper's Figures 3 and 4; left is the patient's left
+        _amos(1, "spleen", "Spleen", "#15b01a"),
+        _amos(2, "kidney_right", "R. Kidney", "#0343df", "right kidney"),
+        _amos(3, "kidney_left", "L. Kidney", "#ffff00", "left kidney"),
+        _amos(4, "gallbladder", "Gallbladder", "#f97306", "gall bladder"),
+        _amos(5, "esophagus", "Esophagus", "#ff69b4"),
+        _amos(6, "liver", "Liver", "#8b0000"),
+        _amos(7, "stomach", "Stomach", "#4b0082"),
+        _amos(8, "aorta", "Aorta", "#cd853f", "arota"),
+        _amos(9, "inferior_vena_cava", "Postcava", "#40e0d0", "postcava"),
+        _amos(10, "pancreas", "Pancreas", "#808080"),
+        _amos(11, "adrenal_gland_right", "R. Adrenal", "#006400", "right adrenal gland"),
+        _amos(12, "adrenal_gland_left", "L. Adrenal", "#90ee90", "left adrenal gland"),
+        _amos(13, "duodenum", "Duodenum", "#bf77f6"),
+        _amos(14, "urinary_bladder", "Bladder", "#d2b48c", "bladder"),
+        _amos(15, "prostate", None, "#800080", "prostate/uterus"),
     ),
 )
 

@@ -65,7 +65,7 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> lis
     Raises:
         DataError: The store has another label set or another slice size than the model.
     """
-    if store.labels.as_json() != trained.labels.as_json():
+    if store.labels != trained.labels:
         raise DataError(f"{store.root}: labels are {store.labels.name}, the model knows {trained.labels.name}")
     if store.size != trained.config.size:
         raise DataError(f"{store.root}: slices of {store.size} pixels, the model draws {trained.config.size}")

@@ -3,6 +3,7 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.colors import to_hex
 from PIL import Image
 
 from ctsynth import figures
@@ -15,6 +16,30 @@ def test_every_class_has_its_own_color_and_background_is_black():
     assert colored[0].tolist() == [0, 0, 0]
     assert "#" + bytes(colored[6]).hex() == AMOS22.colors[6]
     assert len({tuple(color) for color in colored.tolist()}) == 17
+
+
+@pytest.mark.parametrize(
+    ("name", "color"),
+    [
+        ("body", "beige"),
+        ("spleen", "xkcd:green"),
+        ("liver", "darkred"),
+        ("kidney_right", "xkcd:blue"),
+        ("kidney_left", "yellow"),
+        ("stomach", "indigo"),
+        ("aorta", "peru"),  # light brown
+        ("duodenum", "xkcd:light purple"),
+        ("pancreas", "gray"),
+        ("adrenal_gland_right", "darkgreen"),
+        ("adrenal_gland_left", "lightgreen"),
+        ("inferior_vena_cava", "turquoise"),  # aqua blue green
+        ("urinary_bladder", "tan"),  # shallow brown
+        ("prostate", "purple"),
+    ],
+)
+def test_the_organs_of_amos22_have_the_colors_of_the_papers_figures_3_and_4(name, color):
+    (number,) = [number for number, organ in AMOS22.names.items() if organ == name]
+    assert AMOS22.colors[number] == to_hex(color)
 
 
 def test_gray_spans_black_to_white_and_clips():

@@ -163,8 +163,7 @@ def preprocess(
         RunError: The store cannot be written to.
     """
     layout, cases = find_cases(source, settings, shard)
-    known = settings.as_json()
-    _check_out(source, out, known, overwrite)
+    known = _check_out(source, out, settings.as_json(), overwrite)
     kept, broken = 0, {}
     task = _Task(source, out, settings, known, overwrite)
     for done, (case, outcome) in enumerate(outcomes(task, cases, workers), 1):
@@ -181,7 +180,8 @@ def preprocess(
     return summary
 
 
-def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: bool) -> None:
+def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:
+    """The settings of the store: these, with the colors of the store that is there, so that its digest stays."""
     if out.resolve() == source.resolve():
         raise UsageError(f"{out}: the store cannot lie in the source folder itself", hint="name another folder")
     try:
@@ -189,8 +189,10 @@ def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: boo
     except OSError as error:
         raise RunError(f"{out}: cannot make this folder: {error.strerror}", hint="choose another one") from error
     if overwrite or not (out / "manifest.json").is_file():
-        return
+        return settings
     found = read_json(out / "manifest.json").get("settings", {})
+    if "labels" in found and LabelSet.from_json(found["labels"]) == LabelSet.from_json(settings["labels"]):
+        settings = settings | {"labels": found["labels"]}
     changed = [key for key in settings if found.get(key) != settings[key]]
     if changed:
         then, now = (_short(content.get(changed[0])) for content in (found, settings))
@@ -198,6 +200,7 @@ def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: boo
             f"{out}: the store there was made with {changed[0]} {then}, not {now}",
             hint="name another folder, or make it anew with --overwrite",
         )
+    return settings
 
 
 def _short(setting: Any) -> str:  # noqa: ANN401  parsed JSON

@@ -9,6 +9,7 @@ from typing import Any
 from ctsynth import learner
 from ctsynth.config import MAY_CHANGE, RunConfig, build
 from ctsynth.errors import UsageError
+from ctsynth.labels import LabelSet
 
 
 def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
@@ -27,7 +28,9 @@ def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
         options = content.pop("options")
         ignored = {"version", "schema", "preset", "phases", "sha256"}
         data = content.pop("data").get("digest")
-        return {k: v for k, v in content.items() if k not in ignored} | training | options | {"data": data}
+        labels = LabelSet.from_json(content.pop("labels"), "labels of a run")  # equal where only colors differ
+        kept = {key: value for key, value in content.items() if key not in ignored}
+        return kept | training | options | {"data": data, "labels": labels}
 
     old, new = flat(before), flat(now)
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]

@@ -1,6 +1,7 @@
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -13,7 +14,7 @@ from ctsynth.data.slices import from_slices, to_slices
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, RunError, UsageError
-from ctsynth.labels import AMOS22, label_set
+from ctsynth.labels import AMOS22, LabelSet, label_set
 
 SMALL = Settings(size=16)
 
@@ -113,6 +114,17 @@ def test_other_settings_than_those_of_the_store_are_refused_unless_all_is_made_a
         "amos_0101",
     ]
     assert not any((out / "train").iterdir())  # a subject lies in one split only
+
+
+def test_a_store_of_other_colors_is_kept_with_its_colors_and_its_digest(small_amos, tmp_path):
+    source, out = small_amos(2, 1), tmp_path / "out"
+    classes = tuple(replace(organ, color="#010203", aliases=()) for organ in AMOS22.classes)
+    preprocess(source, out, settings=replace(SMALL, labels=LabelSet("amos22", classes)), workers=1)
+    before = Store.open(out)
+    again = preprocess(source, out, settings=SMALL, workers=1)
+    assert (again.made, again.kept, len(again.records)) == (0, 3, 3)
+    assert Store.open(out).digest == before.digest
+    assert Store.open(out).labels == AMOS22
 
 
 def test_a_body_that_comes_with_the_labels_is_kept_as_it_is(small_amos, small_case, write_nifti, tmp_path):

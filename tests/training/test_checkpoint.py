@@ -5,6 +5,7 @@ import os
 import resource
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 import torch
@@ -12,6 +13,8 @@ from trained import CPU, both_splits, ctsynth, fit, settings, weights
 
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
+from ctsynth.labels import LabelSet
+from ctsynth.sampling import cases_of_store
 from ctsynth.training import checkpoint
 
 
@@ -190,6 +193,13 @@ def test_another_store_is_refused_and_a_moved_one_is_not(store, run, tmp_path, s
     other = both_splits(tmp_path / "other", lambda seed: small_case(seed + 20))
     with pytest.raises(UsageError, match="data "):
         fit(other, run)
+
+
+def test_a_store_of_other_colors_is_trained_on_and_drawn_from(store, run, tmp_path):
+    classes = tuple(replace(organ, color="#010203") for organ in store.labels.classes)
+    other = replace(store, labels=LabelSet(store.labels.name, classes))
+    fit(other, run, iterations=7)
+    assert cases_of_store(other, "test", checkpoint.load(checkpoint.find(run), CPU), tmp_path / "drawn")
 
 
 @pytest.mark.parametrize("raw", [False, True])

@@ -78,7 +78,7 @@ def translate(voxels: NDArray[Any], own: LabelSet, labels: LabelSet, source: str
     Raises:
         DataError: A value is not in the set, or the sets share no class.
     """
-    mapping = labels.mapping_from(own) if own.as_json() != labels.as_json() else {n: n for n in [0, *own.names]}
+    mapping = labels.mapping_from(own) if own != labels else {n: n for n in [0, *own.names]}
     table = np.full(256, -1, np.int16)
     table[list(mapping)] = list(mapping.values())
     found = np.empty(voxels.shape, np.uint8, order="F")

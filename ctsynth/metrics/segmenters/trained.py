@@ -70,7 +70,7 @@ class TrainedSegmenter:
         def described(window: Window) -> str:
             return f"level {window.level:g} width {window.width:g}"
 
-        if store.labels.as_json() != self.labels.as_json():
+        if store.labels != self.labels:
             of_other_classes = ", of other classes" if store.labels.name == self.labels.name else ""
             self._refuse(store, "label set", store.labels.name + of_other_classes, self.labels.name)
         if store.size != self._size:

@@ -55,6 +55,12 @@ class Interrupted(CTSynthError):  # noqa: N818  the work is saved, nothing went 
     exit_code = 75
 
 
+class InterruptedByUser(Interrupted):
+    """Ctrl-C was pressed and the work was saved."""
+
+    exit_code = 130
+
+
 class BugError(CTSynthError):
     """An exception that no file and no option should be able to cause: ours to mend."""
 

@@ -22,7 +22,7 @@ from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.device import check_compiler
 from ctsynth.drawing import CORRELATION_LENGTH, Drawing, Slices, draw_all
-from ctsynth.errors import DataError, Interrupted, RunError, UsageError
+from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import read_json, remove_leftovers, sha256, write_json
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained, step_of
@@ -232,11 +232,10 @@ def sample(
                 yield from queue.whole(before=volume)  # waits for those: no more than two are held
         except Stopped:
             yield from queue.whole(before=queue.undrawn())
-            assert stop.requested is not None
             if queue.left:
-                raise Interrupted(
-                    f"{stop.requested.name}: {queue.done} of {len(cases)} volumes are whole",
-                    hint="the same command goes on with the next",
+                raise stop.interrupted(
+                    f"SIGNAL: {queue.done} of {len(cases)} volumes are whole",
+                    "the same command goes on with the next",
                 ) from None
         yield from queue.whole()
     if broken := queue.broken:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 from typing import NamedTuple
 
 import nibabel as nib
 import numpy as np
 import pytest
+
+from ctsynth.stop import SIGNALS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Before torch is imported: small networks are slower on two threads, and their number changes rounding."""
@@ -23,6 +26,15 @@ def no_weights_of_ones_own(tmp_path_factory, monkeypatch):
     for name in ("CTSYNTH_WEIGHTS", "XDG_DATA_HOME", "TORCH_HOME", "TOTALSEG_HOME_DIR"):
         monkeypatch.setenv(name, nowhere)
     monkeypatch.delenv("CTSYNTH_FD_WEIGHTS", raising=False)
+
+
+@pytest.fixture(autouse=True)
+def own_signal_handlers():
+    """A command that a signal has stopped leaves its handlers to the end of the process."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

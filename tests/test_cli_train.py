@@ -1,14 +1,19 @@
 import json
+import os
+import re
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 from PIL import Image
-from trained import both_splits, ctsynth, settings
+from trained import both_splits, ctsynth, settings, weights
 
 from ctsynth.cli._training import find_place
 from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
 from ctsynth.training.distributed import World
+from ctsynth.training.loop import Trainer
 
 FILES = ("config.json", "ema.safetensors", "model.safetensors", "trainer.pt")
 
@@ -223,11 +228,40 @@ def test_a_loss_that_is_not_finite_ends_with_1_and_two_lines(folder):
     assert lines[-1].startswith(" hint: lower --lr")
 
 
-def test_ctrl_c_ends_with_130(folder, monkeypatch):
-    def interrupted(*_):
-        raise KeyboardInterrupt
+@pytest.fixture
+def ctrl_c(monkeypatch):
+    """Ctrl-C is pressed in the third step, as often as is said; returns whether it was."""
+    optimize, pressed = Trainer._optimize, []
 
-    monkeypatch.setattr("ctsynth.training.loop.Trainer._optimize", interrupted)
-    done = ctsynth("train", *settings())
+    def plant(times):
+        def interrupted(trainer, stop):
+            if trainer.step == 2 and not pressed:
+                for _ in range(times):
+                    pressed.append(None)
+                    os.kill(os.getpid(), signal.SIGINT)
+            return optimize(trainer, stop)
+
+        monkeypatch.setattr(Trainer, "_optimize", interrupted)
+
+    return plant
+
+
+def test_ctrl_c_saves_and_ends_with_130(folder, ctrl_c):
+    whole = ctsynth("train", *settings(), "--out", "whole")
+    ctrl_c(1)
+    words = ["train", *settings(**{"save-every": 100}), "--out", "run"]
+    done = ctsynth(*words)
+    assert done.exit_code == 130
+    error, hint = done.stderr.splitlines()[-2:]
+    assert re.fullmatch(r"error: SIGINT at step [23]: saved run", error)
+    assert hint == " hint: the same command continues the run"
+    assert (ctsynth(*words).exit_code, whole.exit_code) == (0, 0)
+    assert weights(Path("run"), 6) == weights(Path("whole"), 6)
+
+
+def test_a_second_ctrl_c_ends_at_once(folder, ctrl_c):
+    ctrl_c(2)
+    done = ctsynth("train", *settings(**{"save-every": 100}))
     assert done.exit_code == 130
     assert "Traceback" not in done.stderr
+    assert not list(Path("runs").glob("*/checkpoints/*"))

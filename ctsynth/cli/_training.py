@@ -132,7 +132,7 @@ def fit(
         from ctsynth.training.launch import launch
 
         console.log.info("%d ranks on this machine", place.ranks)
-        raise typer.Exit(launch(sys.argv[1:], place.ranks))
+        raise typer.Exit(launch(sys.argv[1:], place.ranks, stop))
     if not world.is_first:
         console.log.setLevel(logging.WARNING)
     lock = sole(run / ".train.lock") if world.is_first else nullcontext()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 from types import ModuleType
 from typing import Annotated, Any
@@ -15,7 +17,8 @@ import typer.main
 
 from ctsynth import __version__
 from ctsynth.cli import console
-from ctsynth.errors import explain
+from ctsynth.errors import InterruptedByUser, explain
+from ctsynth.stop import stoppable
 
 COMMANDS = {
     "preprocess": "Make the slice store that training reads from CT and label volumes.",
@@ -60,6 +63,14 @@ class _Commands(typer.core.TyperGroup):
             shown = explain(error, next((word for word in words if word in COMMANDS), "ctsynth"))
             console.show(shown)
             sys.exit(shown.exit_code)
+
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401  as above
+        """Lets signals stop every command; train and sample save first, by handlers of their own."""
+        try:
+            with stoppable():
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(InterruptedByUser.exit_code) from None
 
     def format_help(self, ctx: Any, formatter: Any) -> None:  # noqa: ANN401  as above
         """The help of the whole."""
@@ -125,4 +136,11 @@ for command, line in COMMANDS.items():
 
 def main() -> None:
     """The console script."""
-    app(prog_name="ctsynth")
+    try:
+        app(prog_name="ctsynth")
+    except SystemExit as leaving:
+        if leaving.code != InterruptedByUser.exit_code:
+            raise
+        with suppress(OSError):
+            sys.stdout.flush()
+        os._exit(InterruptedByUser.exit_code)  # without waiting for threads and worker processes

@@ -35,47 +35,45 @@ def command(
 
     Prints the scores and where the page is.
     """
-    from ctsynth.stop import Stop
-
     started = time.monotonic()
-    with Stop() as stop:
-        from ctsynth import sampling
-        from ctsynth.data.phantom import make_phantom
-        from ctsynth.data.preprocess import Settings, preprocess
-        from ctsynth.data.store import Store
-        from ctsynth.device import find_device
-        from ctsynth.diffusion.samplers import SamplerConfig
-        from ctsynth.drawing import Drawing
-        from ctsynth.report.page import build_report
-        from ctsynth.report.tables import render
-        from ctsynth.scoring import score
-        from ctsynth.training import checkpoint
-        from ctsynth.training.run import configure, train
+    from ctsynth import sampling
+    from ctsynth.data.phantom import make_phantom
+    from ctsynth.data.preprocess import Settings, preprocess
+    from ctsynth.data.store import Store
+    from ctsynth.device import find_device
+    from ctsynth.diffusion.samplers import SamplerConfig
+    from ctsynth.drawing import Drawing
+    from ctsynth.report.page import build_report
+    from ctsynth.report.tables import render
+    from ctsynth.scoring import score
+    from ctsynth.stop import Stop
+    from ctsynth.training import checkpoint
+    from ctsynth.training.run import configure, train
 
-        where = find_device(device)
-        total = SUBJECTS + TEST_SUBJECTS
-        with console.progress("phantom", total) as progress:
-            make_phantom(
-                out / "phantom", subjects=SUBJECTS, test_subjects=TEST_SUBJECTS, size=PHANTOM_SIZE, slices=SLICES,
-                seed=seed, progress=progress,
-            )  # fmt: skip
-        with console.progress("preprocess", total) as progress:
-            preprocess(out / "phantom", out / "store", settings=Settings(size=SIZE), workers=1, progress=progress)
-        store = Store.open(out / "store")
-        method = f"ddpm-{cond}"
-        run = out / "runs" / method
-        training = {"iterations": iterations, "seed": seed}
-        config = configure(store, method, preset="tiny", options={}, training=training, device=where)
-        with console.progress("train", iterations) as progress:
-            train(store, run, config, device=where, stop=stop, progress=progress)
-        trained = checkpoint.load(checkpoint.find(run), where)
-        drawing = Drawing(sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision)
-        cases = sampling.cases_of_store(store, "test", trained, out / "synthetic")
-        with console.progress("sample", len(cases)) as progress:
-            list(sampling.sample(trained, cases, drawing, stop=stop, progress=progress))
-        scores = score(out / "synthetic", store, "test")
-        scores.save(out / "synthetic" / "scores.json")
-        page = build_report([run, out / "synthetic" / "scores.json"], out / "report", note=NOTE)
+    where = find_device(device)
+    total = SUBJECTS + TEST_SUBJECTS
+    with console.progress("phantom", total) as progress:
+        make_phantom(
+            out / "phantom", subjects=SUBJECTS, test_subjects=TEST_SUBJECTS, size=PHANTOM_SIZE, slices=SLICES,
+            seed=seed, progress=progress,
+        )  # fmt: skip
+    with console.progress("preprocess", total) as progress:
+        preprocess(out / "phantom", out / "store", settings=Settings(size=SIZE), workers=1, progress=progress)
+    store = Store.open(out / "store")
+    method = f"ddpm-{cond}"
+    run = out / "runs" / method
+    training = {"iterations": iterations, "seed": seed}
+    config = configure(store, method, preset="tiny", options={}, training=training, device=where)
+    with Stop() as stop, console.progress("train", iterations) as progress:
+        train(store, run, config, device=where, stop=stop, progress=progress)
+    trained = checkpoint.load(checkpoint.find(run), where)
+    drawing = Drawing(sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision)
+    cases = sampling.cases_of_store(store, "test", trained, out / "synthetic")
+    with Stop() as stop, console.progress("sample", len(cases)) as progress:
+        list(sampling.sample(trained, cases, drawing, stop=stop, progress=progress))
+    scores = score(out / "synthetic", store, "test")
+    scores.save(out / "synthetic" / "scores.json")
+    page = build_report([run, out / "synthetic" / "scores.json"], out / "report", note=NOTE)
     console.echo(render({scores.name: scores}, "table"))
     console.log.info(NOTE)
     console.log.info("done in %.0f s; open the page:", time.monotonic() - started)

@@ -44,10 +44,9 @@ def command(
         ctsynth phantom small/ --size 96 --slices 24 && ctsynth preprocess small/ out/
     """
     from ctsynth.data.phantom import make_phantom
-    from ctsynth.stop import stoppable
 
     log.info("phantoms are for demos, tests and benchmarks; they are never a patient")
-    with stoppable(), console.progress("phantom", subjects + test_subjects) as progress:
+    with console.progress("phantom", subjects + test_subjects) as progress:
         made = make_phantom(
             out,
             subjects=subjects,

@@ -116,7 +116,6 @@ def command(
     from ctsynth.files import sole
     from ctsynth.labels import label_set as named
     from ctsynth.shards import lock_name, parse
-    from ctsynth.stop import stoppable
 
     rule = SplitRule(test_subjects=test_subjects, file=split, test_fraction=test_fraction, seed=seed)
     settings = Settings(
@@ -132,7 +131,7 @@ def command(
     total = len(find_cases(source, settings, share)[1])
     try:
         lock = sole(out / lock_name("preprocess", shard))
-        with lock, stoppable(), console.progress("preprocess", total) as progress:
+        with lock, console.progress("preprocess", total) as progress:
             summary = preprocess(
                 source,
                 out,

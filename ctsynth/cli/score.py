@@ -146,7 +146,7 @@ def command(
     from ctsynth.metrics._choice import Segmenting
     from ctsynth.report.tables import count, references_said, render
     from ctsynth.scoring import scoring
-    from ctsynth.stop import Stop, stoppable
+    from ctsynth.stop import Stop
 
     store = Store.open(data)
     wanted = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
@@ -164,7 +164,7 @@ def command(
             shard=shard,
             overwrite=overwrite,
         )
-        with stoppable(), work as now, console.progress("scoring", len(now.subjects)) as progress:
+        with work as now, console.progress("scoring", len(now.subjects)) as progress:
             made = now.measure(progress)
             scores = now.scores() if shard is None else None
         if scores is None:
@@ -182,11 +182,11 @@ def command(
     if checkpoint is None:
         one(synthetic, out or _target(synthetic))
     else:
-        with Stop() as stop:
-            for step in _steps(synthetic, checkpoint):
-                folder = (out or synthetic / "scored") / step.name
+        for step in _steps(synthetic, checkpoint):
+            folder = (out or synthetic / "scored") / step.name
+            with Stop() as stop:
                 _draw(step, store, split, folder, preset=preset, device=device, shard=shard or "1/1", stop=stop)
-                one(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
+            one(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
     if shard is not None:
         told = (
             f"{name}: {count(n['measured'], 'subjects')} measured, {n['kept']} kept" for name, n in shares.items()

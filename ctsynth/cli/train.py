@@ -10,7 +10,7 @@ import typer
 from ctsynth.cli import _training as shared
 from ctsynth.cli import console
 from ctsynth.cli._training import COST, DATA, NET, RUN
-from ctsynth.errors import Interrupted, UsageError
+from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
     from ctsynth.config import RunConfig
@@ -157,7 +157,8 @@ def command(
 
     Reads ./out and writes runs/METHOD: config.json, metrics.jsonl, loss.png,
     samples/step_*.png and checkpoints/. The same command continues a run that
-    was broken off, bit for bit. SIGTERM and SIGUSR1 save and exit with 75.
+    was broken off, bit for bit. SIGTERM and SIGUSR1 save and exit with 75,
+    Ctrl-C with 130.
     Under torchrun or srun it takes its ranks from there:
 
         ctsynth train --cond mask
@@ -222,9 +223,6 @@ def _forecast(store: Store, config: RunConfig, place: shared.Place, stop: Stop) 
         with stop.interruptible():
             found = forecast(store, config, place.device, ranks=ranks)
     except Stopped:
-        assert stop.requested is not None
-        raise Interrupted(
-            f"stopped by {stop.requested.name}", hint="a dry run writes nothing: start it again"
-        ) from None
+        raise stop.interrupted("stopped by SIGNAL", "a dry run writes nothing: start it again") from None
     for name, value in found.table(config, place.device, ranks).items():
         console.echo(f"{name:<13} {value}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -166,11 +167,12 @@ def preprocess(
     known = _check_out(source, out, settings.as_json(), overwrite)
     kept, broken = 0, {}
     task = _Task(source, out, settings, known, overwrite)
-    for done, (case, outcome) in enumerate(outcomes(task, cases, workers), 1):
-        if isinstance(outcome, DataError):
-            broken[case.name] = outcome
-        kept += outcome is True
-        progress(done, case.name)
+    with closing(outcomes(task, cases, workers)) as finished:
+        for done, (case, outcome) in enumerate(finished, 1):
+            if isinstance(outcome, DataError):
+                broken[case.name] = outcome
+            kept += outcome is True
+            progress(done, case.name)
     everyone = [(case.split, case.name) for case in layout.cases if case.name not in broken]
     records = write_manifest(out, known, everyone, str(source.resolve()))
     broken = {case.name: broken[case.name] for case in cases if case.name in broken}

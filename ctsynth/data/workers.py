@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
@@ -21,10 +21,10 @@ Outcome = TypeVar("Outcome")
 
 def outcomes(
     task: Callable[[Case], Outcome], cases: Sequence[Case], workers: int | None
-) -> Iterator[tuple[Case, Outcome]]:
+) -> Generator[tuple[Case, Outcome], None, None]:
     """Runs a task on each case and yields both, in the order in which the cases are done.
 
-    Whatever stops the caller, an error of the task too, lets the cases at hand be finished and drops the others.
+    Closed before its end, or by an error of the task, it lets the cases at hand be finished and drops the others.
 
     Args:
         task: What to do; it is pickled, and so are the cases.
@@ -40,18 +40,21 @@ def outcomes(
             yield case, task(case)
         return
     context = multiprocessing.get_context("spawn")  # fork would copy other threads' locks as they are
-    with ProcessPoolExecutor(workers, context, _begin) as pool:
+    pool = ProcessPoolExecutor(workers, context, _begin)
+    try:
         futures: dict[Future[Outcome], Case] = {pool.submit(task, case): case for case in cases}
-        try:
-            for future in as_completed(futures):
-                yield futures[future], future.result()
-        except BrokenProcessPool as error:
-            raise RunError(
-                "a worker process was killed, most likely for want of memory",
-                hint="run the same command again with fewer --workers: what is whole is kept",
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "a worker process was killed, most likely for want of memory",
+            hint="run the same command again with fewer --workers: what is whole is kept",
+        ) from error
+    except KeyboardInterrupt:  # a second Ctrl-C
+        pool.shutdown(wait=False)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _begin() -> None:

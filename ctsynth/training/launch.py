@@ -10,39 +10,45 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from types import FrameType
 
-from ctsynth.errors import RunError
-from ctsynth.stop import SIGNALS
+from ctsynth.errors import Interrupted, InterruptedByUser, RunError
+from ctsynth.stop import Stop
 
 PATIENCE = 60.0
 """Seconds that the other ranks get to leave when one has left in order."""
 
-REQUEUE = 75
+IN_ORDER = (0, Interrupted.exit_code, InterruptedByUser.exit_code)
 
 
-def launch(command: Sequence[str], ranks: int) -> int:
+def launch(command: Sequence[str], ranks: int, stop: Stop) -> int:
     """Runs a ``ctsynth`` command on several ranks and returns its exit code.
 
-    SIGTERM and SIGUSR1 go to every rank. A rank that dies takes the others down at once.
+    A signal goes on to every rank. A rank that dies takes the others down at once.
 
     Args:
         command: Its words, without ``ctsynth``.
         ranks: How many.
+        stop: Tells when to stop.
 
     Raises:
         RunError: A rank was killed, or left with an error that it has shown itself.
+        Interrupted: A signal came before the ranks had begun.
     """
-    with _ranks(command, ranks) as processes, _forwarding(processes):
+    with _ranks(command, ranks) as processes:
         left: list[int | None] = [None] * ranks
         deadline = float("inf")
+        forwarded: signal.Signals | None = None
         while None in left and time.monotonic() < deadline:
             time.sleep(0.05)
+            if stop.requested and forwarded is None:
+                forwarded = _forward(stop.requested, processes)
             left = [process.poll() for process in processes]
-            if any(code not in (None, 0, REQUEUE) for code in left):
+            if any(code not in (None, *IN_ORDER) for code in left):
                 break
             if any(code is not None for code in left):
                 deadline = min(deadline, time.monotonic() + PATIENCE)
+    if forwarded is not None and -forwarded in left:
+        raise stop.interrupted("stopped by SIGNAL before the first step", "start it again")
     for rank, code in enumerate(left):
         if code is not None and code < 0:
             raise RunError(
@@ -50,9 +56,21 @@ def launch(command: Sequence[str], ranks: int) -> int:
                 hint="the same command continues from the last checkpoint",
             )
     codes = [code for code in left if code is not None]
-    if len(codes) < ranks and not any(code not in (0, REQUEUE) for code in codes):
+    failed = [code for code in codes if code not in IN_ORDER]
+    if len(codes) < ranks and not failed:
         raise RunError(f"{ranks - len(codes)} of {ranks} ranks did not stop within {PATIENCE:.0f} s: killed")
-    return next((code for code in codes if code not in (0, REQUEUE)), max(codes))
+    if max(codes) and not failed and stop.requested is signal.SIGINT:
+        return InterruptedByUser.exit_code
+    return failed[0] if failed else max(codes)
+
+
+def _forward(number: signal.Signals, processes: list[subprocess.Popen[bytes]]) -> signal.Signals:
+    """Passes a signal on; Ctrl-C as SIGTERM, for a terminal's has reached the ranks, and a second kills them."""
+    number = signal.SIGTERM if number is signal.SIGINT else number
+    for process in processes:
+        if process.poll() is None:
+            process.send_signal(number)
+    return number
 
 
 @contextmanager
@@ -81,20 +99,3 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-@contextmanager
-def _forwarding(processes: list[subprocess.Popen[bytes]]) -> Iterator[None]:
-    """Passes signals on; Ctrl-C reaches the ranks by itself."""
-
-    def forward(number: int, _frame: FrameType | None) -> None:
-        for process in processes:
-            if process.poll() is None:
-                process.send_signal(number)
-
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -21,7 +21,7 @@ from ctsynth.batch import Batch
 from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.device import Precision, autocast
-from ctsynth.errors import DataError, Interrupted, UsageError
+from ctsynth.errors import DataError, UsageError
 from ctsynth.files import write_json
 from ctsynth.labels import LabelSet
 from ctsynth.learner import Phase
@@ -293,10 +293,8 @@ class Trainer:
     def _halt(self, stop: Stop) -> NoReturn:
         if self._saved_step != self.step:
             self._save()
-        assert stop.requested is not None
-        raise Interrupted(
-            f"{stop.requested.name} at step {self.step}: saved {self.run}",
-            hint="the same command continues the run",
+        raise stop.interrupted(
+            f"SIGNAL at step {self.step}: saved {self.run}", "the same command continues the run"
         )
 
     def _resume(self) -> None:

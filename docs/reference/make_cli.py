@@ -23,7 +23,8 @@ TOP = """# Commands
 Made by `python docs/reference/make_cli.py` from what `ctsynth COMMAND --help` shows; do not edit it by hand.
 
 Results go to stdout, everything else to stderr. Exit codes: 0 done, 1 the work failed, 2 bad usage or bad input,
-75 stopped by SIGTERM or SIGUSR1 after saving (run the same command again), 130 Ctrl-C.
+75 stopped by SIGTERM or SIGUSR1 after saving (run the same command again), 130 stopped by Ctrl-C after saving; a
+second Ctrl-C stops at once.
 """
 
 METRICS_TOP = """# Metrics

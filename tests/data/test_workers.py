@@ -1,6 +1,9 @@
 import os
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +54,39 @@ def test_a_worker_that_is_killed_is_an_error_with_advice():
 
 def test_a_signal_to_the_whole_group_lets_workers_finish():
     assert sorted(outcomes(shrug, range(3), 2)) == [(0, 0), (1, 1), (2, 2)]
+
+
+def wait_for_ever(folder):
+    (folder / str(os.getpid())).touch()
+    signal.sigwait([signal.SIGCONT])
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="processes are found in Linux's /proc")
+def test_a_second_ctrl_c_waits_for_no_worker(tmp_path):
+    program = f"""
+import sys
+from pathlib import Path
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import test_workers
+from ctsynth.cli import info
+from ctsynth.cli.app import main
+info._found = lambda _: list(test_workers.outcomes(test_workers.wait_for_ever, [Path({str(tmp_path)!r})] * 2, 2))
+sys.argv = ["ctsynth", "info"]
+if __name__ == "__main__":
+    main()
+"""
+    process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.PIPE, text=True)
+    while len(workers := list(tmp_path.iterdir())) < 2:
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    while "second Ctrl-C" not in process.stderr.readline():
+        assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    process.stderr.close()
+    while any(Path("/proc", worker.name).exists() for worker in workers):
+        time.sleep(0.01)
 
 
 def refuse(number):

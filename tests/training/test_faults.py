@@ -229,6 +229,28 @@ def test_the_newest_checkpoint_is_damaged(job, tmp_path, number):
         assert f"continuing {run} at step {before}\n" in said, what
 
 
+def wait_in_the_fifth_step():
+    optimize = Trainer._optimize
+
+    def waiting(trainer, stop):
+        while trainer.step == 4 and not stop.requested:
+            time.sleep(0.01)
+        return optimize(trainer, stop)
+
+    Trainer._optimize = waiting
+
+
+def test_ctrl_c_on_the_launcher_saves_and_ends_with_130(job, tmp_path):
+    process = job.start(tmp_path / "run", wait_in_the_fifth_step)
+    until(lambda: steps(tmp_path / "run"), process)
+    ranks = forked.ranks(process.pid)
+    os.kill(process.pid, signal.SIGINT)
+    assert left(process, ranks) == 130
+    said = (tmp_path / "err").read_text()
+    assert re.search(r"error: SIGTERM at step [345]: saved \S+/run\n hint: the same command continues", said), said
+    job.ends_right(tmp_path / "run")
+
+
 def raise_in_rank_1():
     if os.environ["RANK"] == "1":
         Trainer._optimize = lambda trainer, stop: [][trainer.step]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -126,8 +127,9 @@ def make_phantom(
     missing = [case for case in cases if overwrite or not _is_current(case)]
     skipped = len(cases) - len(missing)
     progress(skipped)
-    for done, (case, _) in enumerate(outcomes(_write, missing, workers), start=skipped + 1):
-        progress(done, case.name)
+    with closing(outcomes(_write, missing, workers)) as finished:
+        for done, (case, _) in enumerate(finished, start=skipped + 1):
+            progress(done, case.name)
     _write_index(out, cases)
     training = tuple(case.image for case in cases if case.number < FIRST_TEST_ID)
     return PhantomData(training, tuple(case.image for case in cases[subjects:]), skipped)

@@ -20,13 +20,6 @@ def command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the tables and the figures.")] = Path("report"),
-    paper: Annotated[
-        Path | None,
-        typer.Option(
-            help="Your copy of ctsynth/report/paper_numbers.json, with more of the paper's tables filled in.",
-            show_default="those at hand",
-        ),
-    ] = None,
 ) -> None:
     """Show scores beside the paper's, pictures and loss curves on one page.
 
@@ -39,8 +32,8 @@ def command(
         ctsynth report runs/mask samples-mask samples-concat
 
     Table 1 is by iterations (score several checkpoints of a run for it), Table 2
-    has each method at its last checkpoint.
+    has each method at its last checkpoint; both have all of the paper's numbers.
     """
     from ctsynth.report.page import build_report
 
-    console.echo(str(build_report(inputs, out, paper_numbers=paper)))
+    console.echo(str(build_report(inputs, out)))

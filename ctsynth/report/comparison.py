@@ -9,7 +9,7 @@ from typing import Any
 from ctsynth.labels import AMOS22
 from ctsynth.report.inputs import Entry, latest
 from ctsynth.report.paper import Paper, PaperRow
-from ctsynth.report.table import NOT_AT_HAND, NOTHING, Table, best_rows
+from ctsynth.report.table import NOTHING, Table, best_rows
 from ctsynth.report.tables import number
 from ctsynth.scores import Reference, Scores
 
@@ -37,18 +37,23 @@ NAMES = ("method", "iterations", "source", "sampler, steps")
 
 @dataclass(frozen=True, slots=True)
 class _Line:
-    """One row: what stands in the columns of names, and where its numbers come from."""
+    """One row.
+
+    Args:
+        names: What stands in the columns of names.
+        values: By column.
+        printed: By column, as text, for a row of the paper's.
+        group: Of the rows that it is compared with for the best; None for none.
+    """
 
     names: tuple[str, ...]
-    ours: Mapping[str, float | None] = field(default_factory=dict)
-    paper: PaperRow | None = None
-    is_system: bool = False
+    values: Mapping[str, float | None]
+    printed: Mapping[str, str] = field(default_factory=dict)
+    group: str | None = None
 
     def cell(self, column: str, digits: int) -> str:
         """The number as text; the paper's as printed."""
-        if self.paper is None:
-            return number(self.ours.get(column), digits)
-        return self.paper.values.get(column, NOTHING) or NOT_AT_HAND
+        return self.printed.get(column) or number(self.values.get(column), digits)
 
 
 def iteration_table(entries: Sequence[Entry], paper: Paper) -> Table:
@@ -58,7 +63,7 @@ def iteration_table(entries: Sequence[Entry], paper: Paper) -> Table:
         entries: All that was scored.
         paper: For its rows and titles.
     """
-    rows = paper.tables[1].rows
+    rows = paper.tables[1]
     lengths: dict[str, set[int | None]] = {}
     scored = [entry for entry in entries if entry.scores]
     for entry in scored:
@@ -69,8 +74,8 @@ def iteration_table(entries: Sequence[Entry], paper: Paper) -> Table:
     lines: list[_Line] = []
     for length in iterations:
         there = [entry for entry in chosen if (entry.iterations or 0) == length]
-        lines += _by_method(there, [row for row in rows if (row.iterations or 0) == length], paper)
-    return _table([*lines, *_references(chosen)], paper, 1)
+        lines += _by_method(there, [row for row in rows if row.iterations == length], paper, f"{length}")
+    return _table([*lines, *_references(chosen)], paper)
 
 
 def method_table(entries: Sequence[Entry], paper: Paper) -> Table:
@@ -81,20 +86,23 @@ def method_table(entries: Sequence[Entry], paper: Paper) -> Table:
         paper: For its rows and titles.
     """
     chosen = latest(entries)
-    return _table([*_by_method(chosen, paper.tables[2].rows, paper), *_references(chosen)], paper, 2)
+    return _table([*_by_method(chosen, paper.tables[2], paper), *_references(chosen)], paper)
 
 
-def _by_method(entries: Sequence[Entry], rows: Sequence[PaperRow], paper: Paper) -> Iterator[_Line]:
+def _by_method(
+    entries: Sequence[Entry], rows: Sequence[PaperRow], paper: Paper, group: str = ""
+) -> Iterator[_Line]:
     """Each method's row in the paper, then ours; methods in the paper's order, then others."""
     for method in dict.fromkeys([*paper.methods, *(entry.method for entry in entries)]):
         title = paper.method(method)
         for row in rows:
             if row.method == method:
-                yield _Line((title, row.trained, PAPERS, NOTHING), paper=row)
+                values = {column: float(value) for column, value in row.values.items()}
+                yield _Line((title, row.trained, PAPERS, NOTHING), values, row.values, PAPERS + group)
         for entry in entries:
             if entry.method == method and entry.scores:
                 length = NOTHING if entry.iterations is None else f"{entry.iterations:,}"
-                yield _Line((title, length, OURS, entry.sampler), ours=_numbers(entry.scores), is_system=True)
+                yield _Line((title, length, OURS, entry.sampler), _numbers(entry.scores), group=OURS + group)
 
 
 def _numbers(scores: Scores) -> dict[str, float | None]:
@@ -112,7 +120,7 @@ def _references(entries: Sequence[Entry]) -> Iterator[_Line]:
             reference: Reference | None = getattr(entry.scores, kind, None)
             if reference and reference.values is not None and (values := of_reference(reference)) not in seen:
                 seen.append(values)
-                yield _Line((title, NOTHING, OURS, NOTHING), ours=values)
+                yield _Line((title, NOTHING, OURS, NOTHING), values)
 
 
 def of_reference(reference: Reference) -> dict[str, float | None]:
@@ -120,42 +128,39 @@ def of_reference(reference: Reference) -> dict[str, float | None]:
     return {name.removeprefix("dice/"): value.value for name, value in (reference.values or {}).items()}
 
 
-def _table(lines: Sequence[_Line], paper: Paper, which: int) -> Table:
-    metrics = {name: METRICS[name] for name in METRICS if name != KID or any(KID in line.ours for line in lines)}
-    columns = metrics | {organ: (title, DICE_DIGITS, True) for organ, title in ORGANS.items()}
+def _table(lines: Sequence[_Line], paper: Paper) -> Table:
+    metrics = {name: METRICS[name] for name in METRICS if name != KID or any(KID in line.values for line in lines)}
+    columns = metrics | {name: (ORGANS[name], DICE_DIGITS, True) for name in paper.columns if name in ORGANS}
     rows = [(*line.names, *(line.cell(name, columns[name][1]) for name in columns)) for line in lines]
-    systems = [place for place, line in enumerate(lines) if line.is_system]
     best: set[tuple[int, int]] = set()
-    for column, (name, (_, digits, higher)) in enumerate(columns.items(), start=len(NAMES)):
-        values = [lines[place].ours.get(name) for place in systems]
-        best |= {(systems[n], column) for n in best_rows(values, digits, higher_is_better=higher)}
-        printed = paper.tables[which].best(name, higher_is_better=higher)
-        best |= {(n, column) for n, line in enumerate(lines) if any(line.paper is row for row in printed)}
+    for group in {line.group for line in lines} - {None}:
+        places = [place for place, line in enumerate(lines) if line.group == group]
+        for column, (name, (_, digits, higher)) in enumerate(columns.items(), start=len(NAMES)):
+            values = [lines[place].values.get(name) for place in places]
+            best |= {(places[n], column) for n in best_rows(values, digits, higher_is_better=higher)}
     return Table(
         headers=(*NAMES, *(title for title, _, _ in columns.values())),
         rows=tuple(rows),
         best=frozenset(best),
         names=len(NAMES),
-        quoted=frozenset(place for place, line in enumerate(lines) if line.paper),
+        quoted=frozenset(place for place, line in enumerate(lines) if line.printed),
     )
 
 
-def notes(entries: Sequence[Entry], paper: Paper, table: Table) -> list[str]:
-    """What a reader of the table must know: what is missing and why, and whether the numbers compare.
+def notes(entries: Sequence[Entry], paper: Paper) -> list[str]:
+    """What a reader of the tables must know: what is missing and why, and whether the numbers compare.
 
     Args:
         entries: All that was scored.
-        paper: Whose rows the table quotes.
-        table: Table 1 or 2.
+        paper: Whose rows the tables quote.
     """
     scores = [entry.scores for entry in entries if entry.scores]
-    said = ["Bold: the best of a column, among the paper's rows and among ours. Intervals stand under Scores."]
-    if any(NOT_AT_HAND in row for row in table.rows):
-        said.append(
-            f"{NOT_AT_HAND}: the paper's number was not at hand. Copy ctsynth/report/paper_numbers.json, fill it "
-            "in and give it to ctsynth report --paper FILE."
-        )
-    said += paper.remarks
+    said = [
+        "The paper's rows are complete and as printed; it prints no mean of the organs' DSC.",
+        "Bold: the best of a column, among the paper's rows and among ours; in Table 1 among rows of equal "
+        "iterations. Intervals stand under Scores.",
+        *paper.remarks,
+    ]
     reasons = {(name, reason) for one in scores for name, reason in one.left_out.items() if name in METRICS}
     said += [f"{NOTHING} {METRICS[name][0].split()[0]}: {reason.rstrip('.')}." for name, reason in sorted(reasons)]
     said += dict.fromkeys(

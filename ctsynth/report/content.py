@@ -65,9 +65,10 @@ class Content:
             "Table 2": comparison.method_table(self.entries, self.paper),
         }
 
-    def notes(self, table: Table) -> list[str]:
-        """What a reader of Table 1 or 2 must know."""
-        return comparison.notes(self.entries, self.paper, table)
+    @cached_property
+    def notes(self) -> list[str]:
+        """What a reader of Tables 1 and 2 must know."""
+        return comparison.notes(self.entries, self.paper)
 
     @cached_property
     def grids(self) -> dict[str, Grid]:

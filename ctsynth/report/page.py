@@ -24,14 +24,13 @@ from ctsynth.report.tables import render
 SCORE_FILES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 
 
-def build_report(inputs: Sequence[Path], out: Path, *, note: str = "", paper_numbers: Path | None = None) -> Path:
+def build_report(inputs: Sequence[Path], out: Path, *, note: str = "") -> Path:
     """Writes the page, the tables and the figures.
 
     Args:
         inputs: scores.json files, folders that hold some, training runs.
         out: Folder for index.html, the tables as CSV, Markdown and LaTeX, and PNG files.
         note: A warning for the top of the page, such as what the data are.
-        paper_numbers: The user's own copy of paper_numbers.json.
 
     Returns:
         The page.
@@ -43,7 +42,7 @@ def build_report(inputs: Sequence[Path], out: Path, *, note: str = "", paper_num
     """
     if not inputs:
         raise UsageError("nothing to report on", hint="name scores.json files, sample folders or runs")
-    content = Content(find(inputs), paper.load(paper_numbers))
+    content = Content(find(inputs), paper.load())
     _write_tables(content, out)
     _write_figures(content, out)
     page = out / "index.html"
@@ -55,7 +54,7 @@ def _write_tables(content: Content, out: Path) -> None:
     for file, form in SCORE_FILES.items() if content.scores else ():
         write_text(out / file, render(content.scores, form) + "\n")
     for name, table in content.tables.items():
-        notes, stem = content.notes(table), _stem(name)
+        notes, stem = content.notes, _stem(name)
         write_text(out / f"{stem}.csv", table.as_csv() + "\n")
         write_text(out / f"{stem}.md", "\n".join([table.as_markdown(), "", *(f"- {note}" for note in notes), ""]))
         write_text(out / f"{stem}.tex", "\n".join([*(f"% {note}" for note in notes), table.as_latex(), ""]))

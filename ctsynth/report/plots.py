@@ -59,8 +59,8 @@ def _bars(entries: Sequence[Entry], name: str, paper: Paper) -> Bars:
     order = dict.fromkeys(organ for one in scores.values() for organ in one.labels.names.values())
     ceilings = [of_reference(one.ceiling) for one in scores.values()]
     printed = {
-        paper.method(row.method): {organ: float(value) for organ, value in row.values.items() if value is not None}
-        for row in paper.tables[2].rows
+        paper.method(row.method): {column: float(value) for column, value in row.values.items()}
+        for row in paper.tables[2]
     }
     return Bars(
         results=results,

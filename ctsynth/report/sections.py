@@ -79,12 +79,11 @@ def _paper(content: Content) -> str:
     parts = []
     for name, table in content.tables.items():
         parts += [f"<h3>{name}. {titles[name]}</h3>", table.as_html()]
-    notes = dict.fromkeys(note for table in content.tables.values() for note in content.notes(table))
     if parts:
         parts.insert(
             0, f'<p class="faint">The paper: {escape(content.paper.title)}. Its rows are set in gray.</p>'
         )
-        parts.append(f'<div class="faint">{listed(list(notes))}</div>')
+        parts.append(f'<div class="faint">{listed(content.notes)}</div>')
     return "\n".join(parts)
 
 
@@ -156,7 +155,7 @@ def _organs(content: Content) -> str:
         if any(value is not None for value in bars.ceiling.values()):
             caption += " Upright lines: the segmenter on the real CT, the ceiling."
         if any(organ in bars.organs for system in bars.results for organ in bars.printed.get(system, ())):
-            caption += " Diamonds: the paper's numbers, as far as they are at hand."
+            caption += " Diamonds: the paper's numbers."
         parts.append(
             f'<figure><div class="scroll" tabindex="0">{svg}</div><figcaption>{caption}</figcaption></figure>'
         )

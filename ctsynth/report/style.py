@@ -26,8 +26,7 @@ thead th { color: var(--faint); font-size: .8125rem; border-bottom: 1px solid va
 tbody tr + tr > * { border-top: 1px solid var(--line); }
 td small { display: block; color: var(--faint); font-weight: 400; }
 .best { font-weight: 700; }
-.name { text-align: left; } .quoted > * { color: var(--faint); } abbr { text-decoration: none; }
-.unknown { text-align: left; font-style: italic; }
+.name { text-align: left; } .quoted > * { color: var(--faint); }
 th:first-child { position: sticky; left: 0; background: var(--panel); }
 .swatch { display: inline-block; width: .8em; height: .8em; border-radius: 2px; margin-right: .5em;
   outline: 1px solid rgb(128 128 128 / .5); }

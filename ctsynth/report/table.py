@@ -12,9 +12,6 @@ from dataclasses import dataclass
 NOTHING = "—"
 """Stands where there is no number."""
 
-NOT_AT_HAND = "·"
-"""Stands where the paper prints a number that is not known here."""
-
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -101,15 +98,11 @@ class Table:
         return f'<div class="scroll" tabindex="0">{table}</div>'
 
     def _cells(self, number: int, cells: Sequence[str]) -> str:
-        """All cells but the first; a row of unknown numbers only is one wide cell that says so."""
-        unknown = set(cells[self.names :]) <= {NOTHING, NOT_AT_HAND} and NOT_AT_HAND in cells
-        shown = cells[1 : self.names] if unknown else cells[1:]
+        """All cells but the first."""
         done = []
-        for column, cell in enumerate(shown, start=1):
+        for column, cell in enumerate(cells[1:], start=1):
             kind = ' class="best"' if (number, column) in self.best else self._name_class(column)
             done.append(f"<td{kind}>{_html(cell)}</td>")
-        if unknown:
-            done.append(f'<td class="unknown" colspan="{len(cells) - self.names}">not at hand</td>')
         return "".join(done)
 
     def _name_class(self, column: int) -> str:
@@ -128,13 +121,11 @@ def best_rows(values: Sequence[float | None], digits: int, *, higher_is_better: 
 
 def _plain(cell: str) -> str:
     """A cell for programs: without thousands separators, empty where there is no number."""
-    return "" if cell in (NOTHING, NOT_AT_HAND) else re.sub(r"(?<=\d),(?=\d{3})", "", cell)
+    return "" if cell == NOTHING else re.sub(r"(?<=\d),(?=\d{3})", "", cell)
 
 
 def _html(cell: str) -> str:
     """A cell with its interval on a line of its own."""
-    if cell == NOT_AT_HAND:
-        return f'<abbr title="not at hand">{cell}</abbr>'
     value, bracket, rest = html.escape(cell).partition(" [")
     return f"{value}<small>[{rest}</small>" if bracket else value
 
@@ -142,11 +133,6 @@ def _html(cell: str) -> str:
 def _latex(text: str) -> str:
     for special in "&%$#_{}":
         text = text.replace(special, "\\" + special)
-    for sign, command in (
-        (NOTHING, "---"),
-        (NOT_AT_HAND, r"$\cdot$"),
-        ("↓", r"$\downarrow$"),
-        ("↑", r"$\uparrow$"),
-    ):
+    for sign, command in ((NOTHING, "---"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$")):
         text = text.replace(sign, command)
     return text

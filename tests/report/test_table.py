@@ -1,11 +1,11 @@
 import pytest
 
-from ctsynth.report.table import NOT_AT_HAND, NOTHING, Table, best_rows
+from ctsynth.report.table import NOTHING, Table, best_rows
 
 TABLE = Table(
     headers=("method", "source", "FID ↓", "DSC (%) ↑"),
     rows=(
-        ("SDM", "paper", NOT_AT_HAND, NOTHING),
+        ("SDM", "paper", NOTHING, NOTHING),
         ("SDM", "ctsynth", "1,234.5", "80.0"),
     ),
     best=frozenset({(1, 3)}),
@@ -28,7 +28,7 @@ def test_latex_has_no_character_that_latex_does_not_take():
     text = TABLE.as_latex()
     assert text.isascii()
     assert r"\begin{tabular}{llrr}" in text
-    assert r"SDM & paper & $\cdot$ & --- \\" in text
+    assert r"SDM & paper & --- & --- \\" in text
     assert r"\textbf{80.0}" in text
     assert r"DSC (\%) $\uparrow$" in text
 
@@ -40,11 +40,10 @@ def test_text_columns_are_as_wide_as_their_widest_cell():
     assert rows[1] == "SDM     ctsynth  1,234.5       80.0"
 
 
-def test_a_row_of_unknown_numbers_says_so_once():
+def test_a_quoted_row_is_set_apart_and_the_best_in_bold():
     page = TABLE.as_html()
-    assert page.count("not at hand") == 1
-    assert '<td class="unknown" colspan="2">not at hand</td>' in page
     assert '<tr class="quoted"><th scope="row">SDM</th><td class="name">paper</td>' in page
+    assert '<td class="best">80.0</td>' in page
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import logging
+import math
 import os
 import re
 import secrets
@@ -19,6 +20,12 @@ from typing import IO, Any
 from ctsynth.errors import DataError, RunError
 
 log = logging.getLogger(__name__)
+
+_MOST_JSON = 64 << 20
+"""Bytes of the largest JSON file that is read."""
+
+_DEEPEST_JSON = 50
+"""Levels of the deepest one; what walks through it may call itself as often."""
 
 
 @contextmanager
@@ -133,14 +140,42 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     """Reads a JSON file.
 
     Raises:
-        DataError: There is no such file, or it holds no JSON.
+        DataError: There is no such file, or it holds no JSON, or numbers that are not finite, or more or deeper
+            lists and objects than any file of ours.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            text = file.read(_MOST_JSON + 1)
+        if len(text) > _MOST_JSON:
+            raise DataError(f"{path}: more than {_MOST_JSON >> 20} MiB are no JSON file of ctsynth's")
+        content = json.loads(text.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
+        if _depth(content) > _DEEPEST_JSON:
+            raise RecursionError
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
+    except OSError as error:
+        raise DataError(f"{path}: cannot read it: {error.strerror}") from error
+    except ValueError as error:
         raise DataError(f"{path}: not a JSON file: {error}") from error
+    except RecursionError:
+        raise DataError(f"{path}: lists or objects nested more than {_DEEPEST_JSON} deep") from None
+    return content
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if not math.isfinite(value):
+        raise ValueError(f"{number} is no finite number")
+    return value
+
+
+def _depth(content: object) -> int:
+    """How deep lists and objects are nested, as far as it matters."""
+    level, depth = [content], 0
+    while depth <= _DEEPEST_JSON and (level := [item for item in level if isinstance(item, dict | list)]):
+        level = [inner for item in level for inner in (item.values() if isinstance(item, dict) else item)]
+        depth += 1
+    return depth
 
 
 def sha256(path: Path) -> str:

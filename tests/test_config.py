@@ -1,5 +1,6 @@
 """Settings: what is unknown or of another type is refused by name, and what is read is what was written."""
 
+import re
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -67,7 +68,7 @@ def test_a_value_of_another_type_is_refused_with_source_key_and_value(key, value
     with pytest.raises(UsageError) as refused:
         build(Options, {key: value}, "x.toml")
     said = str(refused.value)
-    assert said.startswith(f"x.toml: {key} is ")
+    assert re.match(rf"x\.toml: {key}(\[1\])? is ", said)
     assert "wanted" in said
     assert repr(value if not isinstance(value, list) or len(value) != 2 else value[1]) in said
 
@@ -81,7 +82,7 @@ def test_an_unknown_key_is_named_with_those_there_are():
 def test_a_key_inside_a_table_is_named_with_its_table():
     content = RUN.as_json()
     content["training"]["batchsize"] = 4
-    with pytest.raises(UsageError, match=r"run: training: unknown key 'batchsize'"):
+    with pytest.raises(UsageError, match=r"run: unknown key 'training\.batchsize'"):
         build(RunConfig, content, "run")
 
 

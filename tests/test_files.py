@@ -5,6 +5,7 @@ import hashlib
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -129,3 +130,40 @@ with sole(Path({str(lock)!r})):
     with sole(lock):
         assert lock.exists()
     assert not lock.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"[" * 100_000 + b"]" * 100_000, "nested more than 50 deep"),
+        (b'{"a":' * 100_000, "nested more than 50 deep"),
+        (b"[" * 60 + b"]" * 60, "nested more than 50 deep"),
+        (b'{"a": NaN}', "NaN is no finite number"),
+        (b'{"a": -Infinity}', "-Infinity is no finite number"),
+        (b'{"a": 1e999}', "1e999 is no finite number"),
+        (b"9" * 5000, "not a JSON file"),
+        (b"\xff\xfe\x00", "not a JSON file"),
+        (b"", "not a JSON file"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[:9].decode("latin1"),
+)
+def test_what_no_file_of_ours_holds_is_no_json_file(content, said, tmp_path):
+    path = tmp_path / "x.json"
+    path.write_bytes(content)
+    with pytest.raises(DataError) as refused:
+        read_json(path)
+    assert str(refused.value).startswith(f"{path}: ")
+    assert said in str(refused.value)
+
+
+def test_a_folder_and_a_device_without_end_are_no_json_files(tmp_path, monkeypatch):
+    with pytest.raises(DataError, match="cannot read it: Is a directory"):
+        read_json(tmp_path)
+    monkeypatch.setattr("ctsynth.files._MOST_JSON", 1 << 20)
+    with pytest.raises(DataError, match="more than 1 MiB"):
+        read_json(Path("/dev/zero"))
+
+
+def test_a_byte_order_mark_is_no_content(tmp_path):
+    (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1.5]")
+    assert read_json(tmp_path / "x.json") == [1.5]

@@ -172,7 +172,7 @@ def parse(pairs: list[str] | None) -> dict[str, Any]:
             raise UsageError(f"--set {pair!r}: wanted KEY=VALUE, such as channels=96")
         try:
             settings[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (tomllib.TOMLDecodeError, RecursionError):
             settings[key] = value
     return settings
 

@@ -6,7 +6,7 @@ import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -28,6 +28,7 @@ from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches
 from ctsynth.networks.unet import UNet
 from ctsynth.randomness import Draws
+from ctsynth.schema import Multipliers, Range, Share, Width, check
 
 log = logging.getLogger(__name__)
 
@@ -42,31 +43,31 @@ EARLY = 50_000
 class DiffusionOptions:
     """The denoiser and its process; the defaults are improved-diffusion's at 256 x 256, as in the paper."""
 
-    channels: int = 128
+    channels: Width = 128
     """Channels of the U-Net's finest level."""
 
-    multipliers: tuple[int, ...] = (1, 1, 2, 2, 4, 4)
+    multipliers: Multipliers = (1, 1, 2, 2, 4, 4)
     """Channels of each level, as multiples."""
 
-    res_blocks: int = 2
+    res_blocks: Annotated[int, Range(1, 64)] = 2
     """Residual blocks a level."""
 
     attention: tuple[int, ...] = (16, 8)
     """Sides of the feature maps that have self-attention."""
 
-    heads: int = 4
+    heads: Annotated[int, Range(0, 8192)] = 4
     """Attention heads; 0 where ``head_channels`` says how many."""
 
-    head_channels: int = 0
+    head_channels: Annotated[int, Range(0, 8192)] = 0
     """Channels of an attention head; 0 where ``heads`` says how many."""
 
     resblock_updown: bool = False
     """Change the resolution in residual blocks, as guided-diffusion does, and not with a convolution."""
 
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Rate in the residual blocks."""
 
-    patch: int = 1
+    patch: Annotated[int, Range(1, 64)] = 1
     """Side of the pixel squares that are folded into channels; 2 halves the resolution that the U-Net works at."""
 
     prediction: Prediction = "epsilon"
@@ -75,23 +76,19 @@ class DiffusionOptions:
     schedule: Literal["linear", "cosine"] = "linear"
     """How the noise grows."""
 
-    timesteps: int = 1000
-    """T."""
+    timesteps: Annotated[int, Range(20, 1_000_000, above=True)] = 1000
+    """T. A linear schedule's last beta is 20 / T."""
 
     mask_encoding: MaskEncoding = "onehot"
     """One channel a class, or the class id in one channel."""
 
-    label_dropout: float = 0.0
+    label_dropout: Share = 0.0
     """Share of training slices whose label map is the null map, which ``--guidance`` needs; SDM's is 0.2."""
 
     def __post_init__(self) -> None:
-        if self.timesteps <= 20:  # a linear schedule's last beta is 20 / T
-            raise UsageError(f"timesteps must be above 20, not {self.timesteps}")
-        for name in ("res_blocks", "patch"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise UsageError(f"multipliers must be one or more numbers of at least 1, not {self.multipliers}")
+        check(self)
+        if not self.multipliers:
+            raise UsageError("multipliers must be one or more numbers")
         if min(self.heads, self.head_channels) != 0 or max(self.heads, self.head_channels) < 1:
             raise UsageError(
                 f"of heads ({self.heads}) and head_channels ({self.head_channels}) one must be 0, the other above"
@@ -101,9 +98,6 @@ class DiffusionOptions:
             raise UsageError(
                 f"channels must divide by 4 and by {by} ({getattr(self, by)}), not be {self.channels}"
             )
-        for name in ("dropout", "label_dropout"):
-            if not 0 <= getattr(self, name) < 1:
-                raise UsageError(f"{name} must be within [0, 1), not {getattr(self, name)}")
         if self.label_dropout and self.mask_encoding == "index":
             raise UsageError(
                 "label_dropout goes with mask_encoding onehot only: in index, zeros are a class and no null map"
@@ -114,7 +108,7 @@ class DiffusionOptions:
 class GuidedOptions(DiffusionOptions):
     """The same with an encoder for the mask or its edges."""
 
-    encoder_channels: int = 64
+    encoder_channels: Width = 64
     """Channels of that encoder's finest level; the paper does not say."""
 
     def __post_init__(self) -> None:

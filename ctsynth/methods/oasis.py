@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
@@ -19,6 +19,7 @@ from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.segmentation_discriminator import SegmentationDiscriminator
 from ctsynth.networks.spade import SPADEGenerator
 from ctsynth.randomness import Draws
+from ctsynth.schema import Multipliers, Range, Weight, Width, check
 
 NOISE = 64
 """Numbers of z, which every pixel is told beside its class."""
@@ -28,31 +29,26 @@ NOISE = 64
 class OASISOptions:
     """The networks' widths and the weight of LabelMix; the defaults are the original's."""
 
-    channels: int = 64
+    channels: Width = 64
     """Channels of the generator at its finest resolution."""
 
-    multipliers: tuple[int, ...] = (16, 16, 8, 4, 2, 1)
+    multipliers: Multipliers = (16, 16, 8, 4, 2, 1)
     """The generator's channels at each resolution, as multiples of ``channels``, coarsest first. The discriminator
     has as many levels and halves once more often, so that sides must divide by 2 to the power of their number."""
 
-    hidden: int = 128
+    hidden: Width = 128
     """Channels of the hidden layer by which each SPADE reads the label map."""
 
-    discriminator_channels: int = 128
+    discriminator_channels: Annotated[int, Range(2, 8192)] = 128
     """Channels of the discriminator's first two levels; they double at every second one."""
 
-    labelmix_weight: float = 10.0
+    labelmix_weight: Weight = 10.0
     """Weight of LabelMix, which wants a mixed slice judged as the mix of the judgments."""
 
     def __post_init__(self) -> None:
-        if min(self.channels, self.hidden) < 1:
-            raise UsageError(f"channels and hidden must be at least 1, not {self.channels} and {self.hidden}")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise UsageError(f"multipliers must be one or more numbers from 1, not {list(self.multipliers)}")
-        if self.discriminator_channels < 2:
-            raise UsageError(f"discriminator_channels must be at least 2, not {self.discriminator_channels}")
-        if self.labelmix_weight < 0:
-            raise UsageError(f"labelmix_weight must not be negative, not {self.labelmix_weight}")
+        check(self)
+        if not self.multipliers:
+            raise UsageError("multipliers must be one or more numbers")
 
 
 class OASIS(Method):

@@ -19,6 +19,7 @@ from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.discriminators import PatchDiscriminator
 from ctsynth.networks.generators import UNetGenerator
 from ctsynth.randomness import Draws
+from ctsynth.schema import Weight, Width, check
 
 DEPTH = 8
 """Most levels of the generator: 256 x 256 to a point."""
@@ -28,21 +29,17 @@ DEPTH = 8
 class Pix2PixOptions:
     """The networks' widths and the weight of L1; the defaults are the original's."""
 
-    channels: int = 64
+    channels: Width = 64
     """Channels of the generator's first level."""
 
-    discriminator_channels: int = 64
+    discriminator_channels: Width = 64
     """Channels of the discriminator's first layer."""
 
-    l1_weight: float = 100.0
+    l1_weight: Weight = 100.0
     """Weight of the mean absolute difference from the real slice."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "discriminator_channels"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if self.l1_weight < 0:
-            raise UsageError(f"l1_weight must not be negative, not {self.l1_weight}")
+        check(self)
 
 
 class Pix2Pix(Method):

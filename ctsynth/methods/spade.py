@@ -23,6 +23,7 @@ from ctsynth.networks.spade import SPADEGenerator, xavier_conv
 from ctsynth.networks.spectral_norm import spectral_norm
 from ctsynth.networks.vgg import VGG19
 from ctsynth.randomness import Draws
+from ctsynth.schema import Multipliers, Weight, Width, check
 
 log = logging.getLogger(__name__)
 
@@ -37,40 +38,35 @@ VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
 class SPADEOptions:
     """The networks' widths and the losses' weights; the defaults are the original's."""
 
-    channels: int = 64
+    channels: Width = 64
     """Channels of the generator at its finest resolution."""
 
-    multipliers: tuple[int, ...] = (16, 16, 8, 4, 2, 1)
+    multipliers: Multipliers = (16, 16, 8, 4, 2, 1)
     """The generator's channels at each resolution, as multiples of ``channels``, coarsest first. Sides must divide
     by 2 to the power of their number less one."""
 
-    hidden: int = 128
+    hidden: Width = 128
     """Channels of the hidden layer by which each SPADE reads the label map."""
 
-    discriminator_channels: int = 64
+    discriminator_channels: Width = 64
     """Channels of the discriminators' first layer."""
 
-    feature_weight: float = 10.0
+    feature_weight: Weight = 10.0
     """Weight of the distance between fake and real in the discriminators' layers."""
 
     vgg: Literal["auto", "yes", "no"] = "auto"
     """Whether fake and real are compared by VGG-19's features too; ``auto`` does where its weights are."""
 
-    vgg_weight: float = 10.0
+    vgg_weight: Weight = 10.0
     """Weight of the distance between fake and real in VGG-19's layers."""
 
     ttur: bool = True
     """Two rates: the generator's half and the discriminator's double, with momentum 0; else one, with 0.5."""
 
     def __post_init__(self) -> None:
-        for name in ("channels", "hidden", "discriminator_channels"):
-            if getattr(self, name) < 1:
-                raise UsageError(f"{name} must be at least 1, not {getattr(self, name)}")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise UsageError(f"multipliers must be one or more numbers from 1, not {list(self.multipliers)}")
-        for name in ("feature_weight", "vgg_weight"):
-            if getattr(self, name) < 0:
-                raise UsageError(f"{name} must not be negative, not {getattr(self, name)}")
+        check(self)
+        if not self.multipliers:
+            raise UsageError("multipliers must be one or more numbers")
 
 
 class SPADE(Method):

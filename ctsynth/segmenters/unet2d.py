@@ -15,6 +15,7 @@ from ctsynth.batch import Batch
 from ctsynth.errors import UsageError
 from ctsynth.networks.segmentation_unet import SegmentationUNet
 from ctsynth.randomness import Draws
+from ctsynth.schema import Multipliers, Share, Weight, Width, check
 from ctsynth.segmenters._augmentation import augment
 from ctsynth.segmenters.base import Phase, Preset, Segmenter
 
@@ -33,28 +34,27 @@ _TINY_TRAINING = _FALLING | {
 class UNet2DOptions:
     """The network and what it learns from."""
 
-    channels: int = 32
+    channels: Width = 32
     """Channels of the first level."""
 
-    multipliers: tuple[int, ...] = (1, 2, 4, 8, 8)
+    multipliers: Multipliers = (1, 2, 4, 8, 8)
     """Channels of each level, as multiples of ``channels``, finest first."""
 
-    dropout: float = 0.0
+    dropout: Share = 0.0
     """Rate in each residual block."""
 
-    dice_weight: float = 1.0
+    dice_weight: Weight = 1.0
     """Weight of the soft Dice beside the cross-entropy."""
 
-    augmentation: float = 1.0
+    augmentation: Weight = 1.0
     """How strongly slices are moved and changed at random; 0 does not."""
 
     def __post_init__(self) -> None:
-        if self.channels < 4 or self.channels % 4:
+        check(self)
+        if self.channels % 4:
             raise UsageError(f"channels must divide by 4, not {self.channels}")
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise UsageError(f"multipliers must be at least 1 each, not {list(self.multipliers)}")
-        if not 0 <= self.dropout < 1 or min(self.dice_weight, self.augmentation) < 0:
-            raise UsageError("dropout must be within [0, 1); dice_weight and augmentation must not be negative")
+        if not self.multipliers:
+            raise UsageError("multipliers must be one or more numbers")
 
 
 class UNet2D(Segmenter):

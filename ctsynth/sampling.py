@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 
 from ctsynth import __version__
+from ctsynth.data.formats import names_a_file, record_beside, stem, volumes
 from ctsynth.data.masks import complete_labels
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.store import Store, Subject
@@ -31,8 +32,6 @@ from ctsynth.training.regions import compile_blocks
 log = logging.getLogger(__name__)
 
 DESCRIPTION = "synthetic CT by ctsynth, not a patient"
-
-SUFFIXES = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +69,7 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> lis
     if store.size != trained.config.size:
         raise DataError(f"{store.root}: slices of {store.size} pixels, the model draws {trained.config.size}")
 
-    if out.name.endswith(SUFFIXES):
+    if names_a_file(out):
         raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
 
     def case(subject: Subject) -> Case:
@@ -99,12 +98,13 @@ def cases_of_masks(
     Raises:
         UsageError: There are no masks, or one output or CT is named for several.
     """
-    files = [mask] if mask.is_file() or not mask.is_dir() else sorted(_label_volumes(mask))
+    found = volumes(mask) if mask.is_dir() else [mask]
+    files = [file for file in found if file == mask or not stem(file).endswith("_synthetic")]
     if not files:
         raise UsageError(f"{mask}: no NIfTI label volumes in this folder")
     if body_from and not body_from.is_file():
         raise DataError(f"{body_from}: no such file")
-    single = out is not None and out.name.endswith(SUFFIXES)
+    single = out is not None and names_a_file(out)
     if len(files) > 1 and (single or body_from):
         raise UsageError(f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from")
 
@@ -126,20 +126,8 @@ def cases_of_masks(
 
     cases = [case(file) for file in files]
     if len({case.out for case in cases}) < len(cases):
-        raise UsageError(f"{mask}: two masks of one name, .nii and .nii.gz, would write one volume")
+        raise UsageError(f"{mask}: two masks of one name would write one volume")
     return cases
-
-
-def stem(file: Path) -> str:
-    """A file's name without .nii or .nii.gz."""
-    return next((file.name.removesuffix(suffix) for suffix in SUFFIXES if file.name.endswith(suffix)), file.stem)
-
-
-def _label_volumes(folder: Path) -> Iterator[Path]:
-    for file in folder.iterdir():
-        hidden = file.name.startswith(".")
-        if file.name.endswith(SUFFIXES) and not hidden and not stem(file).endswith("_synthetic"):
-            yield file
 
 
 def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]:
@@ -181,7 +169,7 @@ The device may not, as another draws other noise; nor the precision, as bf16 is 
 
 def is_whole(case: Case, wanted: dict[str, Any]) -> bool:
     """Whether a case's volume is there and was made with the same settings."""
-    record = case.out.with_name(stem(case.out) + ".json")
+    record = record_beside(case.out)
     if not (case.out.is_file() and record.is_file()):
         return False
     try:
@@ -258,7 +246,7 @@ class _Opened(Slices):
         self.written: Future[None] | None = None
 
     def write(self) -> None:
-        record = self.out.with_name(stem(self.out) + ".json")
+        record = record_beside(self.out)
         _clear(self.out, record)
         Volume(self.case.finish(self.hu, self.geometry), self.geometry).save(self.out, DESCRIPTION)
         write_json(record, self.record)

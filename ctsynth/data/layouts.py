@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ctsynth.data.formats import SUFFIXES, stem, volumes
 from ctsynth.data.store import SPLITS
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
 
 FIRST_MR_ID = 500
 """AMOS22's readme: ids below 500 are CT, the others MR."""
-
-_SUFFIXES = (".nii.gz", ".nii")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -128,11 +127,9 @@ def _images(images: Path, labels: Path) -> list[_Files]:
     if not images.is_dir():
         raise DataError(f"{images}: no such folder")
     found: dict[str, _Files] = {}
-    for path in sorted(images.iterdir()):
-        suffix = next((suffix for suffix in _SUFFIXES if path.name.endswith(suffix)), None)
-        if suffix is None or path.name.startswith("."):
-            continue
-        name, label = _named(path.name.removesuffix(suffix), path, labels)
+    named = {stem(path): path for path in volumes(labels)} if labels.is_dir() else {}
+    for path in volumes(images):
+        name, label = _named(path, named, labels)
         if name in found:
             raise DataError(
                 f"{path}: subject {name} is there twice: {found[name][1].name}", hint="keep one of them"
@@ -141,25 +138,19 @@ def _images(images: Path, labels: Path) -> list[_Files]:
     return [found[name] for name in sorted(found, key=_by_number)]
 
 
-def _named(stem: str, image: Path, labels: Path) -> tuple[str, Path]:
-    """A subject's name and label: of the image's own name, or of what comes before nnU-Net's channel number."""
-    own = _label(labels, stem)
-    channel = re.fullmatch(r"(.+)_(\d{4})", stem)
-    if own.is_file() or channel is None:
-        return stem, own
-    label = _label(labels, channel[1])
-    if channel[2] == "0000":
-        return channel[1], label
-    if label.is_file():
+def _named(image: Path, labels: Mapping[str, Path], folder: Path) -> tuple[str, Path]:
+    """A subject's name and label: of the image's own name, or of what comes before nnU-Net's channel number.
+
+    A label that is not there has the path where it was looked for.
+    """
+    own = stem(image)
+    channel = re.fullmatch(r"(.+)_(\d{4})", own)
+    name = channel[1] if channel and own not in labels and (channel[2] == "0000" or channel[1] in labels) else own
+    if channel and name != own and channel[2] != "0000":
         raise DataError(
             f"{image}: channel {channel[2]} of {channel[1]}; a CT has one, 0000", hint="move it elsewhere"
         )
-    return stem, own
-
-
-def _label(folder: Path, name: str) -> Path:
-    candidates = [folder / f"{name}{suffix}" for suffix in _SUFFIXES]
-    return next((path for path in candidates if path.is_file()), candidates[0])
+    return name, labels.get(name, folder / f"{name}{SUFFIXES[0]}")
 
 
 def _by_number(name: str) -> tuple[list[tuple[int, str]], str]:

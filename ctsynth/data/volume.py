@@ -15,6 +15,7 @@ from isal.igzip_lib import IsalError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
+from ctsynth.data.formats import is_packed
 from ctsynth.errors import DataError
 from ctsynth.files import atomic
 
@@ -163,7 +164,7 @@ class Volume:
         image = nib.Nifti1Image(apply_orientation(self.voxels, turn), None, _header(source, self.voxels.dtype))
         image.header["descrip"] = description.encode()[:_DESCRIPTION_BYTES]
         with atomic(path) as partial, partial.open("wb") as file:
-            if path.name.endswith(".gz"):
+            if is_packed(path):
                 with igzip.IGzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
                     _write(image, packed)
             else:
@@ -211,9 +212,9 @@ def _unpacked(path: Path) -> bytearray:
     try:
         with path.open("rb") as file:
             magic = file.peek(2)[:2]
-            if path.name.endswith(".gz") and magic and magic != b"\x1f\x8b":
+            if is_packed(path) and magic and magic != b"\x1f\x8b":
                 raise DataError(f"{path}: not a gzip file", hint="is it a plain .nii under another name?")
-            content = _inflate(file) if path.name.endswith(".gz") else bytearray(file.read())
+            content = _inflate(file) if is_packed(path) else bytearray(file.read())
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]  # its stub errs

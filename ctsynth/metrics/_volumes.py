@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ctsynth.data.formats import composed, is_volume, record_beside, stem, volumes
 from ctsynth.data.store import Subject
 from ctsynth.errors import DataError
 from ctsynth.files import read_json
 
 log = logging.getLogger(__name__)
-
-SUFFIXES = (".nii.gz", ".nii")
 
 OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body")
 """Of the JSON beside a volume: what differs from volume to volume by nature."""
@@ -42,11 +41,10 @@ def match(
         raise DataError(f"{synthetic}: no such file or folder", hint="draw the volumes first: ctsynth sample")
     if not subjects:
         raise DataError(f"the store has no {split} subjects", hint="score another split: --split train")
-    volumes = [synthetic] if single else sorted(_volumes(synthetic))
     found: dict[str, Path] = {}
-    known, extra = {subject.name for subject in subjects}, []
-    for path in volumes:
-        name = next((name for name in _names(path) if name in known), None)
+    known, extra = {composed(subject.name): subject.name for subject in subjects}, []
+    for path in [synthetic] if single else volumes(synthetic):
+        name = next((known[name] for name in _names(path) if name in known), None)
         if name is None:
             extra.append(path.name)
         elif name in found:
@@ -70,21 +68,14 @@ def match(
 
 def base_name(path: Path) -> str:
     """A file's or folder's name without suffix and ``_synthetic``."""
-    name = path.absolute().name
-    suffix = next((suffix for suffix in SUFFIXES if name.endswith(suffix)), "")
-    return name.removesuffix(suffix).removesuffix("_synthetic")
-
-
-def _volumes(folder: Path) -> Iterator[Path]:
-    for path in folder.iterdir():
-        if path.name.endswith(SUFFIXES) and not path.name.startswith("."):  # a hidden one is half written
-            yield path
+    path = path.absolute()
+    return (stem(path) if is_volume(path) else path.name).removesuffix("_synthetic")
 
 
 def _names(path: Path) -> tuple[str, str]:
     """The subjects that a file may be of: a subject may itself be called NAME_synthetic."""
-    stem = path.name.removesuffix(".gz").removesuffix(".nii")
-    return stem, stem.removesuffix("_synthetic")
+    name = stem(path)
+    return name, name.removesuffix("_synthetic")
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -99,7 +90,7 @@ def provenance(files: Iterable[Path]) -> dict[str, Any]:
     records: list[Mapping[str, Any]] = []
     unknown = 0
     for path in files:
-        record = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+        record = record_beside(path)
         content = read_json(record) if record.is_file() else None
         if isinstance(content, dict):
             records.append({key: value for key, value in content.items() if key not in OWN_TO_VOLUME})

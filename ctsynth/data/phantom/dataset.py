@@ -9,6 +9,7 @@ from pathlib import Path
 
 import nibabel as nib
 
+from ctsynth.data.formats import volumes
 from ctsynth.data.phantom.subject import make_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.workers import outcomes
@@ -155,9 +156,7 @@ def _clear(out: Path, cases: list[PhantomCase]) -> None:
         DataError: There are cases that are no phantoms; nothing was removed.
     """
     folders = [out / f"{kind}{end}" for kind in ("images", "labels") for end in ("Tr", "Va")]
-    found = [
-        path for folder in folders for path in folder.glob("[!.]*") if path.name.endswith((".nii", ".nii.gz"))
-    ]
+    found = [path for folder in folders if folder.is_dir() for path in volumes(folder)]
     for path in found:
         if not _description(path).startswith(NAME):
             raise DataError(f"{path}: there is data here that is no phantom", hint="choose an empty folder")

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ctsynth.data.formats import is_volume
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, UsageError
@@ -122,7 +123,7 @@ def find(name: str, *, device: str = "auto", store: Store | None = None) -> Segm
         if store is not None:
             trained.check(store)
         return trained
-    if any(folder.glob("*.nii*")) or any(folder.glob("*/*.nii*")):
+    if any(map(is_volume, [*folder.glob("*"), *folder.glob("*/*")])):
         return MaskFolder(folder)
     if folder.is_dir():
         raise UsageError(

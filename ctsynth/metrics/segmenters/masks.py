@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ctsynth.data.formats import composed, is_volume, stem, volumes
 from ctsynth.data.volume import Geometry, Volume, label_names
 from ctsynth.errors import DataError
 from ctsynth.files import sha256
@@ -43,7 +44,8 @@ class MaskFolder:
     @functools.cached_property
     def settings(self) -> Mapping[str, Any]:
         """Where the masks are from, and a SHA-256 of them all."""
-        hashes = {str(path.relative_to(self.folder)): sha256(path) for path in sorted(self.folder.rglob("*.nii*"))}
+        files = filter(is_volume, sorted(self.folder.rglob("*")))
+        hashes = {str(path.relative_to(self.folder)): sha256(path) for path in files}
         digest = hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
         labels = {"labels": self._labels.name} if self._labels else {}
         return {"masks": self.folder.absolute().name, "masks_sha256": digest} | labels
@@ -54,11 +56,11 @@ class MaskFolder:
         Raises:
             DataError: There is none, it is on another grid, or it holds other ids than its label set.
         """
-        for stem in (subject, f"{subject}_synthetic"):
-            if (self.folder / stem).is_dir():
-                return _of_organs(self.folder / stem, volume.geometry, labels)
-            for file in (self.folder / f"{stem}.nii.gz", self.folder / f"{stem}.nii"):
-                if file.is_file():
+        for name in (subject, f"{subject}_synthetic"):
+            if (self.folder / name).is_dir():
+                return _of_organs(self.folder / name, volume.geometry, labels)
+            for file in reversed(volumes(self.folder)):  # .nii.gz before .nii
+                if stem(file) == composed(name):
                     names = label_names(file)
                     own = named(names, f"the names in {file}") if names else self._labels or labels
                     return translate(_read(file, volume.geometry), own, labels, str(file))
@@ -69,7 +71,7 @@ class MaskFolder:
 
 
 def _of_organs(folder: Path, geometry: Geometry, labels: LabelSet) -> Segmentation:
-    files = {file.name.removesuffix(".gz").removesuffix(".nii"): file for file in sorted(folder.glob("*.nii*"))}
+    files = {stem(file): file for file in volumes(folder)}
     if not files:
         raise DataError(f"{folder}: no masks in it", hint="wanted liver.nii.gz and so on")
     own = named({n: name for n, name in enumerate(files, start=1) if n < 255}, str(folder))

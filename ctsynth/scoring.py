@@ -23,7 +23,7 @@ from ctsynth.metrics import base
 from ctsynth.metrics._choice import DEFAULT, Segmenting, choose
 from ctsynth.metrics._pairs import read_pair
 from ctsynth.metrics._records import Records, measured
-from ctsynth.metrics._volumes import base_name, match, provenance
+from ctsynth.metrics._volumes import base_name, match, provenance, refuse_strangers
 from ctsynth.metrics.base import Metric
 from ctsynth.scores import Reference, Result, Scores, Sources, Value
 from ctsynth.shards import lock_name, take
@@ -89,7 +89,7 @@ def scoring(
         overwrite: Measure again what has been measured.
 
     Raises:
-        DataError: A subject has no volume.
+        DataError: A subject has no volume, or one that was drawn for another subject.
         UsageError: No such metric or split, or none of the metrics can be computed here.
         RunError: Another process is at work on the same share.
     """
@@ -97,6 +97,7 @@ def scoring(
     share = take(subjects, shard or ALL)
     files, missing = match(synthetic, subjects, split, share, partial=partial)
     scored = [subject for subject in share if subject.name in files]
+    refuse_strangers(scored, files)
     beside = synthetic.parent if synthetic.is_file() else synthetic
     masks = beside / "segmentations"
     chosen, left_out = choose(metrics, segmenting, store, files, masks, overwrite=overwrite)

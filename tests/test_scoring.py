@@ -67,6 +67,40 @@ def test_a_volume_on_the_sources_own_grid_is_brought_to_the_stores_slices(
     assert values(native) == pytest.approx(values(stacked))
 
 
+def record_of(subject, **changed):
+    return {"subject": subject.name, "mask_sha256": subject.record["mask_sha256"]} | changed
+
+
+def records(samples, contents):
+    for name, content in contents.items():
+        (samples / f"{name}.json").write_text(json.dumps(content))
+
+
+def test_swapped_subjects_whose_records_say_so_are_refused(store, samples):
+    one, two, _ = store.subjects("test")
+    records(samples, {one.name: record_of(two), two.name: record_of(one)})
+    with pytest.raises(
+        DataError, match=r"subject_0\.nii\.gz: .* drawn for subject 'subject_1', not 'subject_0'"
+    ) as no:
+        score(samples, store, "test")
+    assert "remove subject_0.json" in no.value.hint
+    assert not (samples / "measured").exists()
+    (samples / "subject_0.json").unlink()  # a volume without a record is taken by its name
+    (samples / "subject_1.json").unlink()
+    score(samples, store, "test", metrics=["psnr"])
+
+
+@pytest.mark.parametrize("body_from", ["", "+" + "c" * 64])
+def test_a_volume_drawn_from_another_mask_is_refused(store, samples, body_from):
+    one, *_ = store.subjects("test")
+    for own in (one.record["mask_sha256"], one.record.setdefault("label_sha256", "e" * 64)):
+        records(samples, {one.name: record_of(one, mask_sha256=own + body_from)})
+        score(samples, store, "test", metrics=["psnr"])
+    records(samples, {one.name: record_of(one, mask_sha256="d" * 64 + body_from)})
+    with pytest.raises(DataError, match=r"subject_0\.json says that it was drawn from a mask of SHA-256 dddd"):
+        score(samples, store, "test", metrics=["psnr"])
+
+
 def test_another_grid_is_refused_with_both_named(store, samples):
     path = samples / "subject_1.nii.gz"
     volume = Volume.load(path)

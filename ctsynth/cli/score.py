@@ -113,9 +113,10 @@ def command(
 ) -> None:
     """Measure how close synthetic volumes are to the real ones.
 
-    Pairs volumes with subjects by name, computes FID and KID, PSNR (dB) and
-    SSIM, the Dice of TotalSegmentator's organs, gradient ratio and the organs'
-    HU, writes scores.json and prints the table:
+    Pairs volumes with subjects by name (the JSON that `ctsynth sample` leaves
+    beside them must agree), computes FID and KID, PSNR (dB) and SSIM, the Dice
+    of TotalSegmentator's organs, gradient ratio and the organs' HU, writes
+    scores.json and prints the table:
 
         ctsynth sample --data out --split test --model runs/mask --out samples
 

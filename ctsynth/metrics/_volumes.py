@@ -82,6 +82,45 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
+def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> None:
+    """Refuses a volume that was drawn for another subject, or from another mask, than its name says.
+
+    The JSON beside a volume says so: its subject, and the SHA-256 of its mask, which must be the one in the store
+    or the label file that this was made from. A volume without such a file is taken by its name.
+
+    Args:
+        subjects: Those that are scored.
+        files: The volume of each.
+
+    Raises:
+        DataError: A record names another subject or another mask.
+    """
+    for subject in subjects:
+        record = record_beside(files[subject.name])
+        content = _read(record)
+        drawn_for = str(content.get("subject", subject.name))
+        mask, *_ = str(content.get("mask_sha256") or "").partition("+")  # what follows is the CT of --body-from
+        own = [subject.record.get(key) for key in ("mask_sha256", "label_sha256")]
+        if composed(drawn_for) != composed(subject.name):
+            found = f"was drawn for subject {drawn_for!r}, not {subject.name!r}"
+        elif mask and mask not in own:
+            found = (
+                f"was drawn from a mask of SHA-256 {mask[:16]}..., and {subject.name}'s has {str(own[0])[:16]}..."
+            )
+        else:
+            continue
+        raise DataError(
+            f"{files[subject.name]}: {record.name} says that it {found}",
+            hint=f"draw it for this subject, or remove {record.name} if it is {subject.name}'s all the same",
+        )
+
+
+def _read(path: Path) -> Mapping[str, Any]:
+    """The content of the JSON beside a volume; empty where there is none."""
+    content = read_json(path) if path.is_file() else None
+    return content if isinstance(content, dict) else {}
+
+
 def provenance(files: Iterable[Path]) -> dict[str, Any]:
     """What the volumes were made with, from the JSON file beside each: the entries in which all agree.
 
@@ -90,9 +129,7 @@ def provenance(files: Iterable[Path]) -> dict[str, Any]:
     records: list[Mapping[str, Any]] = []
     unknown = 0
     for path in files:
-        record = record_beside(path)
-        content = read_json(record) if record.is_file() else None
-        if isinstance(content, dict):
+        if content := _read(record_beside(path)):
             records.append({key: value for key, value in content.items() if key not in OWN_TO_VOLUME})
         else:
             unknown += 1

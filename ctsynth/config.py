@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
@@ -11,7 +12,8 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 from ctsynth.device import Precision
-from ctsynth.errors import UsageError
+from ctsynth.errors import DataError, UsageError
+from ctsynth.files import read_json
 from ctsynth.schema import Range, Share, Weight, check, parse, read
 
 SCHEMA = 1
@@ -143,9 +145,31 @@ class RunConfig:
         """Reads config.json.
 
         Raises:
-            DataError: It is missing, of a later schema, or no config.json of ours.
+            DataError: It is missing, damaged, of a later schema, or no config.json of ours.
         """
-        return read(path, cls, schema=SCHEMA, hint="update ctsynth")
+        config = read(path, cls, schema=SCHEMA, hint="update ctsynth")
+        hashes = dict(config.sha256)
+        if hashes.pop(CONFIG, None) not in (None, _digest(read_json(path))):
+            hint = "use another checkpoint of the run"
+            raise DataError(f"{path}: damaged: its SHA-256 is not the one that it holds", hint=hint)
+        return dataclasses.replace(config, sha256=hashes)
+
+
+CONFIG = "config.json"
+"""Among the SHA-256 that a checkpoint's config.json holds: that of its own content."""
+
+
+def sealed(config: RunConfig) -> dict[str, Any]:
+    """A checkpoint's config.json: the settings, and among the SHA-256 that of this very content."""
+    content = config.as_json()
+    content["sha256"][CONFIG] = _digest(content)
+    return content
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """The SHA-256 of a config.json's content but for that hash, however it is laid out."""
+    hashes = {name: digest for name, digest in content.get("sha256", {}).items() if name != CONFIG}
+    return hashlib.sha256(json.dumps(content | {"sha256": hashes}, sort_keys=True).encode()).hexdigest()
 
 
 def read_toml(path: Path) -> dict[str, Any]:

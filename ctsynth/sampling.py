@@ -26,7 +26,7 @@ from ctsynth.drawing import CORRELATION_LENGTH, Drawing, Slices, draw_all
 from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import read_json, remove_leftovers, sha256, write_json
 from ctsynth.stop import Stop, Stopped
-from ctsynth.training.checkpoint import Trained, step_of
+from ctsynth.training.checkpoint import Trained, is_step, step_of
 from ctsynth.training.regions import compile_blocks
 
 log = logging.getLogger(__name__)
@@ -133,14 +133,13 @@ def cases_of_masks(
 def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]:
     """What a synthetic volume was made with: the content of the JSON file beside it, but for the body's origin."""
     config = trained.config
-    is_step = trained.path.name.startswith("step_")
     return {
         "synthetic": True,
         "version": __version__,
         "torch": torch.__version__,
         "model": str(trained.path),
         "method": config.method,
-        "iterations": step_of(trained.path) if is_step else None,
+        "iterations": step_of(trained.path) if is_step(trained.path) else None,
         "weights_sha256": trained.digest,
         "label_set": trained.labels.name,
         "size": config.size,

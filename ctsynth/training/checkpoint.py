@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import shutil
 import sys
 from collections.abc import Mapping
@@ -21,7 +22,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from ctsynth import learner, plugins
-from ctsynth.config import RunConfig, build
+from ctsynth.config import RunConfig, build, sealed
 from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import atomic, read_json, sha256, write_json, write_text
 from ctsynth.labels import LabelSet
@@ -32,18 +33,23 @@ log = logging.getLogger(__name__)
 
 ANOTHER = "use another checkpoint of the run"
 
+FILES = frozenset({"model.safetensors", "ema.safetensors", "config.json", "trainer.pt"})
+"""Of a checkpoint."""
+
 
 def save(
     run: Path, step: int, model: nn.Module, ema: nn.Module, config: RunConfig, trainer: Mapping[str, Any]
 ) -> Path:
     """Writes RUN/checkpoints/step_N, whole or not at all, then points RUN/latest at it.
 
-    Its config.json holds the SHA-256 of the other files, so that one damaged later is known.
+    Its config.json holds the SHA-256 of the other files and its own, so that one damaged later is known.
 
     Raises:
         RunError: It cannot be written; what was there before stays.
     """
     path, before = path_of(run, step), saved(run)
+    if path.exists() and not is_own(path):
+        raise RunError(f"{path}: it holds what is not of a checkpoint", hint="move it elsewhere, then go on")
     try:
         with atomic(path) as partial:
             partial.mkdir()
@@ -52,7 +58,7 @@ def save(
                 (partial / f"{name}.safetensors").write_bytes(content)  # save_file: owner only
             _save_trainer(trainer, partial / "trainer.pt")
             hashes = {file.name: sha256(file) for file in sorted(partial.iterdir())}
-            write_json(partial / "config.json", replace(config, sha256=hashes).as_json())
+            write_json(partial / "config.json", sealed(replace(config, sha256=hashes)))
         point(run, path)
     except RunError as error:
         kept = (
@@ -102,24 +108,35 @@ def step_of(checkpoint: Path) -> int:
 
 
 def saved(run: Path) -> list[Path]:
-    """A run's checkpoints, oldest first."""
-    return sorted(path for path in (run / "checkpoints").glob("step_*") if path.is_dir())
+    """A run's checkpoints, oldest first; a folder of another name, as step_000000003_backup, is none."""
+    folders = (run / "checkpoints").glob("step_*")
+    return sorted(path for path in folders if is_step(path) and path.is_dir())
+
+
+def is_step(path: Path) -> bool:
+    """Whether a path is named as a run's checkpoints are."""
+    return re.fullmatch(r"step_\d{9}", path.name) is not None
+
+
+def is_own(path: Path) -> bool:
+    """Whether a folder holds nothing but a checkpoint's files, so that it may be deleted."""
+    return path.is_dir() and not path.is_symlink() and {file.name for file in path.iterdir()} <= FILES
 
 
 def prune(run: Path, step: int, keep_every: int) -> None:
     """Deletes what is neither among the newest two checkpoints up to ``step`` nor at a multiple of ``keep_every``.
 
-    Those beyond it are damaged ones that the run will come to again.
+    Those beyond it are damaged ones that the run will come to again; one that holds more than a checkpoint stays.
     """
     for path in [path for path in saved(run) if step_of(path) <= step][:-2]:
-        if step_of(path) % keep_every:
+        if step_of(path) % keep_every and is_own(path):
             shutil.rmtree(path)
 
 
 def clear_leftovers(run: Path) -> None:
     """Removes what a process that was killed was still writing."""
     for folder in (run, run / "checkpoints", run / "samples"):
-        for path in folder.glob(".partial-*"):
+        for path in folder.glob(".partial-[0-9]*-*"):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -231,6 +248,8 @@ def verify(checkpoint: Path) -> RunConfig:
     """
     config = RunConfig.read(checkpoint / "config.json")
     for name in config.sha256:
+        if name not in FILES:
+            raise DataError(f"{checkpoint / 'config.json'}: {name!r} is no file of a checkpoint", hint=ANOTHER)
         try:
             _refuse_other_bytes(checkpoint / name, sha256(checkpoint / name), config)
         except OSError as error:

@@ -11,10 +11,11 @@ import pytest
 import torch
 from trained import CPU, both_splits, ctsynth, fit, settings, weights
 
+from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import LabelSet
-from ctsynth.sampling import cases_of_store
+from ctsynth.sampling import cases_of_store, provenance
 from ctsynth.training import checkpoint
 
 
@@ -51,9 +52,9 @@ def test_a_checkpoint_has_four_files_and_latest_names_it(run):
     assert (run / "latest").read_text() == "step_000000006\n"
     assert checkpoint.find(run) == path
     ours = json.loads((path / "config.json").read_text())
-    assert ours.pop("sha256") == {
-        name: sha256(path / name) for name in ("ema.safetensors", "model.safetensors", "trainer.pt")
-    }
+    hashes = ours.pop("sha256")
+    assert sorted(hashes) == sorted(file.name for file in path.iterdir())
+    assert all(hashes[name] == sha256(path / name) for name in hashes.keys() - {"config.json"})
     assert ours | {"sha256": {}} == json.loads((run / "config.json").read_text())
     torch.load(path / "trainer.pt", weights_only=True)
 
@@ -121,6 +122,62 @@ def test_sample_refuses_weights_of_which_a_bit_has_flipped(run, raw):
     flip(file, file.stat().st_size - 5)  # a number like any other
     with pytest.raises(DataError, match=rf"{file.name}: damaged: its SHA-256 is not the one in config.json"):
         checkpoint.load(file.parent, CPU, raw=raw)
+
+
+@pytest.mark.parametrize(
+    ("was", "becomes"), [('"level": 40.0', '"level": 48.0'), ('"size": 16', '"size": 24'), ('"aorta"', '"aurta"')]
+)
+def test_settings_that_changed_after_they_were_saved_are_refused(store, run, caplog, was, becomes):
+    """A level of 48 in the place of 40 would move every voxel by 8 HU."""
+    file = checkpoint.find(run) / "config.json"
+    text = file.read_text()
+    assert was in text
+    file.write_text(text.replace(was, becomes))
+    with pytest.raises(DataError, match=r"step_000000006/config\.json: damaged: its SHA-256"):
+        checkpoint.load(file.parent, CPU)
+    fit(store, run)
+    assert "step_000000006/config.json: damaged" in caplog.text
+    assert checkpoint.load(checkpoint.find(run), CPU).config.level == 40
+
+
+def test_settings_laid_out_anew_and_those_without_a_hash_are_read(run):
+    path = checkpoint.find(run)
+    before = checkpoint.load(path, CPU)
+    file = path / "config.json"
+    content = json.loads(file.read_text())
+    file.write_text(json.dumps(dict(reversed(content.items()))))
+    assert checkpoint.load(path, CPU).config == before.config
+    edit(file, lambda _: {})
+    assert checkpoint.load(path, CPU).config == before.config
+
+
+@pytest.mark.parametrize("name", ["../../../elsewhere", "/dev/zero", "notes.txt"])
+def test_a_config_that_names_other_files_is_refused(store, run, caplog, name):
+    """Nothing outside the checkpoint is read because a file says so."""
+    path = checkpoint.find(run)
+    edit(path / "config.json", lambda content: {"sha256": content["sha256"] | {name: "0" * 64}})
+    with pytest.raises(DataError, match=r"step_000000006/config\.json: .* is no file of a checkpoint"):
+        checkpoint.verify(path)
+
+
+@pytest.mark.parametrize("stray", ["step_000000003_backup", "step_old", "step_", "step_12"])
+def test_folders_of_other_names_are_no_checkpoints(store, run, stray):
+    kept = run / "checkpoints" / stray
+    shutil.copytree(run / "checkpoints" / "step_000000004", kept)
+    before = {path: path.read_bytes() for path in kept.iterdir()}
+    fit(store, run, iterations=8)
+    assert steps(run) == [6, 8]
+    assert {path: path.read_bytes() for path in kept.iterdir()} == before
+    assert checkpoint.find(kept) == kept  # which can be drawn from
+    (case,) = cases_of_store(store, "test", checkpoint.load(kept, CPU), run / "drawn")
+    assert provenance(checkpoint.load(kept, CPU), case, Drawing(sampler=None))["iterations"] is None
+
+
+def test_a_checkpoint_with_a_file_of_the_users_is_not_deleted(store, run):
+    notes = run / "checkpoints" / "step_000000004" / "notes.txt"
+    notes.write_text("the best of all")
+    fit(store, run, iterations=8)
+    assert notes.read_text() == "the best of all"
 
 
 @pytest.mark.parametrize("name", ["ema.safetensors", "config.json"])
@@ -202,12 +259,20 @@ def test_a_store_of_other_colors_is_trained_on_and_drawn_from(store, run, tmp_pa
     assert cases_of_store(other, "test", checkpoint.load(checkpoint.find(run), CPU), tmp_path / "drawn")
 
 
+def edit(file, change):
+    """Changes a config.json, and has no hash of its own in it, as those of early checkpoints."""
+    content = json.loads(file.read_text())
+    content["sha256"].pop("config.json", None)
+    file.write_text(json.dumps(content | change(content)))
+
+
 @pytest.mark.parametrize("raw", [False, True])
 def test_weights_under_another_methods_config_are_refused(run, raw):
     path = checkpoint.find(run)
-    content = json.loads((path / "config.json").read_text())
-    content |= {"method": "ddpm-edge", "options": content["options"] | {"encoder_channels": 8}}
-    (path / "config.json").write_text(json.dumps(content))
+    edit(
+        path / "config.json",
+        lambda content: {"method": "ddpm-edge", "options": content["options"] | {"encoder_channels": 8}},
+    )
     with pytest.raises(DataError, match=r"safetensors: weights of another network: \d+ of \d+ tensors do not fit"):
         checkpoint.load(path, CPU, raw=raw)
 

@@ -45,11 +45,13 @@ def to_slices(voxels: NDArray[Any], size: int, kind: Kind, *, air: float = Windo
         (Z, size, size): int16 for a CT, the dtype given for labels.
     """
     slices = unstack(voxels)
-    side = max(slices.shape[1:])
-    padding = [(0, 0), *(_padding(length, side) for length in slices.shape[1:])]
-    if any(map(any, padding)):
-        slices = np.pad(slices, padding, constant_values=air if kind == "ct" else 0)
-    return _resize(slices, size, kind)
+    height, width = slices.shape[1:]
+    padding = [_padding(length, max(height, width)) for length in (height, width)]
+    resized = np.empty((len(slices), size, size), np.int16 if kind == "ct" else voxels.dtype)
+    for pixels, target in zip(slices, resized, strict=True):  # one by one: a square may be far larger than a slice
+        square = pixels if height == width else np.pad(pixels, padding, constant_values=air if kind == "ct" else 0)
+        target[:] = _resized(square, size, kind)
+    return resized
 
 
 def from_slices(slices: NDArray[Any], geometry: Geometry, kind: Kind) -> NDArray[Any]:
@@ -70,9 +72,11 @@ def from_slices(slices: NDArray[Any], geometry: Geometry, kind: Kind) -> NDArray
     if slices.shape[0] != z or slices.shape[1] != slices.shape[2]:
         raise ValueError(f"slices of shape {slices.shape} do not fit a volume of shape {geometry.shape}")
     side = max(x, y)
-    square = _resize(slices, side, kind)
     top, left = _padding(y, side)[0], _padding(x, side)[0]
-    return stack(square[:, top : top + y, left : left + x])
+    cropped = np.empty((z, y, x), np.int16 if kind == "ct" else slices.dtype)
+    for pixels, target in zip(slices, cropped, strict=True):
+        target[:] = _resized(pixels, side, kind)[top : top + y, left : left + x]
+    return stack(cropped)
 
 
 def stacked_geometry(geometry: Geometry, size: int) -> Geometry:
@@ -100,17 +104,13 @@ def _padding(length: int, side: int) -> tuple[int, int]:
     return before, side - length - before
 
 
-def _resize(slices: NDArray[Any], size: int, kind: Kind) -> NDArray[Any]:
-    side = slices.shape[1]
+def _resized(square: NDArray[Any], size: int, kind: Kind) -> NDArray[Any]:
+    """One slice at another size."""
+    side = len(square)
     if kind == "labels":
-        if side == size:
-            return np.ascontiguousarray(slices)
         nearest = (2 * np.arange(size) + 1) * side // (2 * size)  # floor((i + 1/2) * side / size), exactly
-        return np.ascontiguousarray(slices[:, nearest[:, None], nearest])
-    resized = np.empty((len(slices), size, size), np.int16)
-    for pixels, target in zip(slices, resized, strict=True):
-        if side != size:
-            image = Image.fromarray(np.ascontiguousarray(pixels, np.float32))
-            pixels = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-        target[:] = np.rint(pixels)
-    return resized
+        return square if side == size else square[nearest[:, None], nearest]
+    if side != size:
+        image = Image.fromarray(np.ascontiguousarray(square, np.float32))
+        square = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
+    return np.rint(square)

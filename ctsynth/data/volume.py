@@ -5,19 +5,20 @@ from __future__ import annotations
 import io
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any, NotRequired, TypedDict
 from xml.etree import ElementTree
 
 import nibabel as nib
 import numpy as np
 from isal import igzip
-from isal.igzip_lib import IsalError
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
+from ctsynth.data import nifti
 from ctsynth.data.formats import is_packed
 from ctsynth.errors import DataError
 from ctsynth.files import atomic
+from ctsynth.schema import Range, parse
 
 Affine = NDArray[np.float64]
 
@@ -27,14 +28,41 @@ RAS_PLUS = np.array([[0, 1], [1, 1], [2, 1]])
 ITK and DICOM count toward left and posterior (LPS+), which is where left and right get lost.
 """
 
+Length = Annotated[int, Range(1, nifti.MOST_A_SIDE)]
+_Row = tuple[float, float, float, float]
+_MM = 2  # NIfTI-1's code
 _MILLIMETERS = {1: 1000.0, 2: 1.0, 3: 1e-3}  # NIfTI-1 spatial units: meter, millimeter, micron
 SAME_GRID = 1e-3
 """Largest difference between the affines of one grid: mm, and mm a voxel."""
 
 _DESCRIPTION_BYTES = 79
-_HEADER_BYTES = 1 << 24  # with extensions
-_PIECE = 1 << 20
+_FARTHEST = 1e9  # mm, of a voxel from the origin
+_SPACINGS = (0.01, 1000.0)  # mm; what looks finer or coarser is in other units than its header says
 _LEVEL = 2  # of 0 to 3: a quarter of the time of gzip's 1, at its size
+
+
+Shape = tuple[int, int, int]
+
+
+class GridJSON(TypedDict):
+    """A grid as JSON has it."""
+
+    shape: tuple[Length, Length, Length]
+    affine: tuple[_Row, _Row, _Row, _Row]
+
+
+class SourceGridJSON(GridJSON):
+    """A ``SourceGrid`` as JSON has it."""
+
+    xyzt_units: Annotated[int, Range(0, 255)]
+    qform_code: Annotated[int, Range(0, 5)]
+    sform_code: Annotated[int, Range(0, 5)]
+
+
+class GeometryJSON(GridJSON):
+    """A ``Geometry`` as JSON has it."""
+
+    source: NotRequired[SourceGridJSON]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -49,7 +77,7 @@ class SourceGrid:
         sform_code: The header's code of what its affine means; 0 is none.
     """
 
-    shape: tuple[int, int, int]
+    shape: Shape
     affine: Affine
     xyzt_units: int = 2
     qform_code: int = 1
@@ -66,7 +94,7 @@ class Geometry:
         source: The grid of the file; None where the volume did not come from a file, or came as RAS+.
     """
 
-    shape: tuple[int, int, int]
+    shape: Shape
     affine: Affine
     source: SourceGrid | None = None
 
@@ -106,14 +134,27 @@ class Geometry:
         return content
 
     @classmethod
-    def from_json(cls, content: dict[str, Any]) -> Geometry:
-        """Builds a geometry from what ``as_json`` gave."""
+    def from_json(cls, content: GeometryJSON, where: str = "geometry") -> Geometry:
+        """Builds a geometry from what ``as_json`` gave; ``where`` names it in messages.
 
-        def arrays(entry: dict[str, Any]) -> dict[str, Any]:
-            return entry | {"shape": tuple(entry["shape"]), "affine": np.array(entry["affine"], np.float64)}
+        Raises:
+            DataError: It is of another form, or an affine does not give three axes.
+        """
+        known = parse(GeometryJSON, content, where)
+        source = None
+        if grid := known.get("source"):
+            codes = (grid["xyzt_units"], grid["qform_code"], grid["sform_code"])
+            source = SourceGrid(_shape(grid), np.array(grid["affine"], np.float64), *codes)
+        geometry = cls(_shape(known), np.array(known["affine"], np.float64), source)
+        problem = _not_axes(geometry.affine, _MM) or (source and _not_axes(source.affine, source.xyzt_units))
+        if problem:
+            raise DataError(f"{where}: its affine {problem}")
+        return geometry
 
-        source = SourceGrid(**arrays(content["source"])) if "source" in content else None
-        return cls(**arrays(content) | {"source": source})
+
+def _shape(grid: GridJSON) -> Shape:
+    x, y, z = grid["shape"]
+    return x, y, z
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -137,15 +178,17 @@ class Volume:
         Raises:
             DataError: There is no such file, it is no whole NIfTI, or it holds no 3-D volume with known axes.
         """
-        header, content = _read(path)
-        source = _source_grid(path, header)
-        dtype, start = header.get_data_dtype(), int(header["vox_offset"])
-        missing = start + int(np.prod(source.shape)) * dtype.itemsize - len(content)
-        if missing > 0:
-            raise DataError(f"{path}: its last {missing} bytes are missing", hint="copy or download it again")
-        stored = np.ndarray(source.shape, dtype, memoryview(content), start, order="F")
-        voxels = _plain(path, stored, header)
-        return cls(apply_orientation(voxels, io_orientation(source.affine)), Geometry.of(source))
+        file = nifti.read(path)
+        source = _source_grid(path, file)
+        geometry = Geometry.of(source)
+        x, y, z = geometry.shape
+        if max(x, y) ** 2 * z > nifti.MOST_VOXELS:
+            raise DataError(
+                f"{path}: its {z:,} axial slices of {x:,} x {y:,} are, padded to squares, more than"
+                f" {nifti.MOST_VOXELS:,} voxels"
+            )
+        voxels = _plain(path, file.voxels, file.header)
+        return cls(apply_orientation(voxels, io_orientation(source.affine)), geometry)
 
     def save(self, path: Path, description: str = "") -> None:
         """Writes a .nii or .nii.gz with the axes, grid, affine and units of the source, whole or not at all.
@@ -180,10 +223,8 @@ def label_names(path: Path) -> dict[int, str] | None:
     Raises:
         DataError: The file is no NIfTI.
     """
-    for extension in _read(path)[0].extensions:
-        content = extension.get_content()
-        text = content.decode("utf-8", "replace") if isinstance(content, bytes) else str(content)
-        text = text.strip("\0 \n")
+    for _, content in nifti.read(path).extensions:
+        text = content.decode("utf-8", "replace").strip("\0 \n")
         if "<LabelTable" not in text or "<!DOCTYPE" in text:  # which is where entities that blow up are declared
             continue
         try:
@@ -194,79 +235,51 @@ def label_names(path: Path) -> dict[int, str] | None:
     return None
 
 
-def _read(path: Path) -> tuple[nib.Nifti1Header, bytearray]:
-    """The header of a NIfTI-1 or NIfTI-2 file, and the whole file, unpacked."""
-    content = _unpacked(path)
-    kind = nib.Nifti2Header if bytes(content[:4]) in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
-    try:
-        header = kind.from_fileobj(io.BytesIO(memoryview(content)[:_HEADER_BYTES]))
-    except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError, ValueError, OSError) as error:
-        raise DataError(f"{path}: not a NIfTI file: {error}") from None
-    if not (header["magic"].item().startswith(b"n+") and header["vox_offset"] >= header.sizeof_hdr):
-        raise DataError(f"{path}: not a NIfTI file with header and voxels in one")
-    return header, content
-
-
-def _unpacked(path: Path) -> bytearray:
-    again = "copy or download it again"
-    try:
-        with path.open("rb") as file:
-            magic = file.peek(2)[:2]
-            if is_packed(path) and magic and magic != b"\x1f\x8b":
-                raise DataError(f"{path}: not a gzip file", hint="is it a plain .nii under another name?")
-            content = _inflate(file) if is_packed(path) else bytearray(file.read())
-    except FileNotFoundError:
-        raise DataError(f"{path}: no such file") from None
-    except (EOFError, igzip.BadGzipFile, IsalError) as error:  # type: ignore[misc]  # its stub errs
-        raise DataError(f"{path}: the gzip file is cut off or damaged: {error}", hint=again) from None
-    except OSError as error:
-        raise DataError(f"{path}: cannot read it: {error.strerror}") from error
-    if not content:
-        raise DataError(f"{path}: the file is empty", hint=again)
-    return content
-
-
-def _inflate(file: BinaryIO) -> bytearray:
-    """Unpacks a gzip file of any number of members, checked, with little more memory than its content takes."""
-    content = bytearray()
-    with igzip.IGzipFile(fileobj=file) as packed:
-        for piece in iter(lambda: packed.read(_PIECE), b""):
-            content += piece
-    return content
-
-
-def _source_grid(path: Path, header: nib.Nifti1Header) -> SourceGrid:
-    shape = tuple(int(length) for length in header.get_data_shape())
-    if len(shape) < 3 or any(length != 1 for length in shape[3:]) or min(shape) < 1:
-        raise DataError(f"{path}: its shape is {shape}, not that of one 3-D volume")
+def _source_grid(path: Path, file: nifti.File) -> SourceGrid:
+    header = file.header
     qform_code, sform_code = int(header["qform_code"]), int(header["sform_code"])
     if not (qform_code or sform_code):
         raise DataError(
             f"{path}: qform_code and sform_code are 0: left and right are unknown",
             hint="write it again with a program that knows how the patient lay",
         )
-    affine = np.asarray(header.get_best_affine(), np.float64)
-    columns = np.linalg.norm(affine[:3, :3], axis=0)
-    volume = abs(np.linalg.det(affine[:3, :3]))
-    if not np.isfinite(affine).all() or not volume > 1e-6 * columns.prod():
-        raise DataError(f"{path}: its affine does not give three axes: {affine[:3].round(3).tolist()}")
-    return SourceGrid(shape[:3], affine, int(header["xyzt_units"]), qform_code, sform_code)  # type: ignore[arg-type]
+    try:
+        affine = np.asarray(header.get_best_affine(), np.float64)
+    except ValueError as error:  # a quaternion that is none
+        raise DataError(f"{path}: its qform cannot be used: {error}") from None
+    if problem := _not_axes(affine, int(header["xyzt_units"])):
+        raise DataError(f"{path}: its affine {problem}: {affine[:3].round(3).tolist()}")
+    units = int(header["xyzt_units"]) & 0xFF
+    return SourceGrid(file.voxels.shape, affine, units, qform_code, sform_code)
+
+
+def _not_axes(affine: Affine, units: int) -> str:
+    """Why an affine in these units cannot be that of a CT; empty if it can."""
+    if not np.isfinite(affine).all() or np.abs(affine).max() > _FARTHEST:
+        return "is not of finite numbers of mm"
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not abs(np.linalg.det(affine[:3, :3])) > 1e-6 * lengths.prod() > 0:
+        return "does not give three axes"
+    lengths *= _MILLIMETERS.get(units & 7, 1.0)
+    if lengths.min() < _SPACINGS[0] or lengths.max() > _SPACINGS[1]:
+        low, high = _SPACINGS
+        return f"has voxels of {' x '.join(f'{n:.4g}' for n in lengths)} mm, wanted {low:g} to {high:g} mm a side"
+    return ""
 
 
 def _plain(path: Path, voxels: NDArray[Any], header: nib.Nifti1Header) -> NDArray[Any]:
-    if voxels.dtype.kind not in "iuf":
-        raise DataError(f"{path}: its voxels are {voxels.dtype}, not one real number each")
     try:
         slope, inter = header.get_slope_inter()
     except nib.spatialimages.HeaderDataError as error:
         raise DataError(f"{path}: its scale cannot be used: {error}") from None
-    if (slope or 1, inter or 0) != (1, 0):
-        scaled = voxels.astype(np.float32)
-        scaled *= np.float32(slope or 1)
-        scaled += np.float32(inter or 0)
-        return scaled
-    dtype = np.dtype(np.float32) if voxels.dtype.kind == "f" else voxels.dtype.newbyteorder("=")
-    return voxels.astype(dtype, copy=False)
+    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused as such
+        if (slope or 1, inter or 0) != (1, 0):
+            scaled = voxels.astype(np.float32)
+            scaled *= np.float32(slope or 1)
+            scaled += np.float32(inter or 0)
+            return scaled
+        dtype = np.dtype(np.float32) if voxels.dtype.kind == "f" else voxels.dtype.newbyteorder("=")
+        return voxels.astype(dtype, copy=False)
 
 
 def _header(source: SourceGrid, dtype: np.dtype[Any]) -> nib.Nifti1Header:

@@ -50,7 +50,8 @@ class Window:
         return max(self.low, AIR)
 
     def clip(self, hu: NDArray[np.generic]) -> NDArray[np.generic]:
-        """HU of any shape, held within the window; the dtype is kept."""
+        """HU of any shape, held within the window; the dtype is kept if it holds every HU, else a wider one."""
+        hu = hu.astype(np.promote_types(hu.dtype, np.int16), copy=False)
         clipped: NDArray[np.generic] = np.clip(hu, hu.dtype.type(self.low), hu.dtype.type(self.high))
         return clipped
 

@@ -1,3 +1,5 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -116,3 +118,15 @@ def test_every_label_of_a_blob_lands_where_the_stacked_geometry_says():
 def test_slices_of_another_volume_are_refused():
     with pytest.raises(ValueError, match="do not fit"):
         from_slices(np.zeros((3, 8, 8)), geometry_of((8, 8, 4)), "labels")
+
+
+@pytest.mark.parametrize("kind", ["ct", "labels"])
+def test_slices_far_from_square_take_no_more_memory_than_one_square(kind):
+    voxels = RNG.integers(0, 17, (2048, 1, 40), dtype=np.int16)  # as squares 335 MB
+    tracemalloc.start()
+    slices = to_slices(voxels, 16, kind)
+    again = from_slices(slices, geometry_of(voxels.shape), kind)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert again.shape == voxels.shape
+    assert peak < 100e6

@@ -37,6 +37,14 @@ def test_clip_keeps_the_dtype():
     assert clipped.tolist() == [-160, 0, 240]
 
 
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "uint16", "int32", "uint64", "float16", "float64"])
+@pytest.mark.parametrize("window", [Window(), Window(-600, 200), Window(600, 200), Window(0.25, 401.5)])
+def test_any_dtype_is_clipped_to_the_window_that_int16_is(dtype, window):
+    hu = np.array([0, 1, 100, 127], dtype)
+    expected = np.clip(hu.astype(np.int16), np.int16(window.low), np.int16(window.high))
+    np.testing.assert_allclose(window.clip(hu), expected, atol=0.75)  # ends of half a HU, kept by floats
+
+
 @pytest.mark.parametrize("level_width", [(40, 0), (40, -1), (40, float("nan")), (40_000, 400)])
 def test_a_window_that_is_no_range_of_hu_is_refused(level_width):
     with pytest.raises(UsageError, match="width"):

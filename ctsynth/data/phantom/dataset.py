@@ -7,8 +7,7 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import nibabel as nib
-
+from ctsynth.data import nifti
 from ctsynth.data.formats import volumes
 from ctsynth.data.phantom.subject import make_subject
 from ctsynth.data.volume import Geometry, Volume
@@ -158,7 +157,7 @@ def _clear(out: Path, cases: list[PhantomCase]) -> None:
     folders = [out / f"{kind}{end}" for kind in ("images", "labels") for end in ("Tr", "Va")]
     found = [path for folder in folders if folder.is_dir() for path in volumes(folder)]
     for path in found:
-        if not _description(path).startswith(NAME):
+        if not nifti.description(path).startswith(NAME):
             raise DataError(f"{path}: there is data here that is no phantom", hint="choose an empty folder")
     wanted = {path for case in cases for path in (case.image, case.label)}
     for path in found:
@@ -166,17 +165,8 @@ def _clear(out: Path, cases: list[PhantomCase]) -> None:
             path.unlink()
 
 
-def _description(path: Path) -> str:
-    """What a NIfTI file says of itself; nothing if it cannot be read."""
-    try:
-        text: bytes = nib.Nifti1Image.from_filename(path).header["descrip"].item()
-    except (nib.filebasedimages.ImageFileError, nib.spatialimages.HeaderDataError, OSError, EOFError, ValueError):
-        return ""
-    return text.decode("ascii", "replace")
-
-
 def _is_current(case: PhantomCase) -> bool:
-    return all(path.is_file() and _description(path) == case.description for path in (case.image, case.label))
+    return all(path.is_file() and nifti.description(path) == case.description for path in (case.image, case.label))
 
 
 def _write(case: PhantomCase) -> None:

@@ -238,6 +238,15 @@ def test_a_loss_that_is_not_finite_ends_with_1_and_two_lines(folder):
     assert lines[-1].startswith(" hint: lower --lr")
 
 
+def test_a_run_that_is_past_its_end_says_so(folder):
+    ctsynth("train", *settings())
+    done = ctsynth("train", *settings(iterations=4))
+    assert (done.exit_code, done.stdout) == (0, "runs/ddpm-concat\n")
+    assert "runs/ddpm-concat is at step 6: nothing to do" in done.stderr
+    assert "train: 4/4\n" in done.stderr
+    assert "6/4" not in done.stderr
+
+
 @pytest.fixture
 def ctrl_c(monkeypatch):
     """Ctrl-C is pressed in the third step, as often as is said; returns whether it was."""

@@ -86,12 +86,11 @@ class World:
         return cast(T, box[0])
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of each value over the ranks."""
+        """Of each value over the ranks, which name them in one order."""
         if self.size == 1 or not values:
             return dict(values)
-        names = sorted(values)
-        stacked = self.total(torch.stack([values[name] for name in names])) / self.size
-        return dict(zip(names, stacked, strict=True))
+        stacked = self.total(torch.stack(list(values.values()))) / self.size
+        return dict(zip(values, stacked, strict=True))
 
 
 ALONE = World()

@@ -77,11 +77,10 @@ class MetricsLog:
 
     def state(self) -> dict[str, Any]:
         """What every rank has added since the last row; call it on each."""
-        names = sorted(self._sums)
-        if not names:
+        if not self._sums:
             return {"steps": self.steps, "sums": {}}
-        sums = self.world.gather(torch.stack([self._sums[name] for name in names]))
-        return {"steps": self.steps, "sums": dict(zip(names, sums.T, strict=True))}
+        sums = self.world.gather(torch.stack(list(self._sums.values())))
+        return {"steps": self.steps, "sums": dict(zip(self._sums, sums.T, strict=True))}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Goes on from a state; other ranks than it was saved by go on from their mean."""

@@ -121,7 +121,9 @@ class Trainer:
         if self.world.is_first:
             checkpoint.clear_leftovers(self.run)
             write_json(self.run / "config.json", self.config.as_json())
-        progress(self.step, "")
+        progress(min(self.step, self.settings.iterations), "")
+        if self.step >= self.settings.iterations:
+            log.info("%s is at step %d: nothing to do", self.run, self.step)
         self._show(stop)
         while self.step < self.settings.iterations:
             if self._stopping(stop) or not self.advance(stop):

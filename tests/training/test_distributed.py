@@ -95,6 +95,7 @@ def assert_alike(a, b):
     for name, value in ours.items():
         torch.testing.assert_close(value, theirs[name], atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
     for row, other in zip(rows(a), rows(b), strict=True):
+        assert list(row) == list(other)
         for name in row.keys() - {"images_per_s"}:
             tolerance = 1e-4 if name.endswith("grad_norm") else 1e-5
             assert row[name] == pytest.approx(other[name], rel=tolerance, abs=tolerance), name

@@ -56,7 +56,7 @@ def content(run):
     """Of each file the bytes; rows without their speed."""
     files = {path.relative_to(run): path.read_bytes() for path in run.rglob("*") if path.is_file()}
     rows = [json.loads(line) for line in files[Path("metrics.jsonl")].splitlines()]
-    files[Path("metrics.jsonl")] = [row for row in rows if row.pop("images_per_s") > 0]
+    files[Path("metrics.jsonl")] = [list(row.items()) for row in rows if row.pop("images_per_s") > 0]
     return files
 
 

@@ -205,8 +205,9 @@ def sample(
         RunError: Some of several masks cannot be used; the others are drawn.
         Interrupted: A signal came; the volumes so far are whole.
     """
-    _check_sampler(trained, drawing)
-    _choose(trained, drawing)
+    check(trained, drawing)
+    for name, value in drawing.choices.items():
+        setattr(trained.method, name, value)
     if drawing.compile:
         check_compiler(drawing.device)
         compile_blocks(trained.method)
@@ -317,20 +318,23 @@ def _clear(volume: Path, record: Path) -> None:
         record.unlink()
 
 
-def _check_sampler(trained: Trained, drawing: Drawing) -> None:
+def check(trained: Trained, drawing: Drawing) -> None:
+    """Refuses what the model cannot be asked for; ``sample`` does it too, when masks have been read.
+
+    Raises:
+        UsageError: The method does not take that sampler or that choice.
+    """
     takes = trained.method.samplers
     if drawing.sampler is not None and drawing.sampler.name not in takes:
         raise UsageError(
             f"{trained.config.method} does not take the sampler {drawing.sampler.name!r}",
             hint=f"it takes: {', '.join(takes)}"
             if takes
-            else "it draws in one pass: leave --sampler, --steps and --guidance out",
+            else "it draws in one pass: leave --sampler, --steps, --guidance and --eta out",
         )
-
-
-def _choose(trained: Trained, drawing: Drawing) -> None:
+    if drawing.sampler is not None:
+        trained.method.check(drawing.sampler)
     for name, value in drawing.choices.items():
         if value not in trained.method.choices.get(name, ()):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{trained.config.method} does not take {flag} {value}", hint=f"leave {flag} out")
-        setattr(trained.method, name, value)

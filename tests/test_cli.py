@@ -70,6 +70,16 @@ def test_nonsense_ends_with_2_and_nothing_on_stdout(name):
     assert "--no-such-option" in done.stderr
 
 
+SEEDED = ["sample --mask a", "train", "train-segmenter", "preprocess a b", "phantom a", "demo"]
+
+
+@pytest.mark.parametrize("words", SEEDED)
+def test_a_seed_below_0_is_refused_at_the_option(words):
+    done = ctsynth(*words.split(), "--seed", -5)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert done.stderr == f"error: --seed is -5, wanted a whole number within [0, {2**63 - 1:,}]\n"
+
+
 def test_an_unknown_command_ends_with_2():
     done = ctsynth("synthesize")
     assert done.exit_code == 2

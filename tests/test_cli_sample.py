@@ -6,9 +6,11 @@ import sys
 import time
 
 import nibabel as nib
+import numpy as np
 import pytest
 from trained import both_splits, ctsynth, fit, labels_like
 
+from ctsynth.data.volume import Volume
 from ctsynth.training import checkpoint
 
 
@@ -79,13 +81,31 @@ def test_the_papers_preset_is_ancestral_in_a_thousand_steps(folder, monkeypatch)
     assert compiled == [False, True, False]
 
 
+def test_eta_is_the_noise_of_ddim(folder):
+    words = ["--mask", "seg.nii.gz", "--sampler", "ddim", "--steps", 4]
+    drawn = {}
+    for eta in (None, 0, 0.5):
+        done = sampled(*words, *([] if eta is None else ["--eta", eta]), "--out", f"{eta}.nii.gz")
+        assert done.exit_code == 0, done.stderr
+        drawn[eta] = (folder / f"{eta}.nii.gz").read_bytes()
+    assert drawn[None] == drawn[0] != drawn[0.5]
+    assert json.loads((folder / "0.5.json").read_text())["sampler"]["eta"] == 0.5
+    sampled(*words, "--eta", 0.5, "--out", "again.nii.gz", "--noise", "volume", "--batch-size", 3)
+    ours, theirs = (Volume.load(folder / f"{name}.nii.gz").voxels for name in ("again", "0.5"))
+    np.testing.assert_allclose(ours, theirs, atol=1)
+
+
 REFUSED = [
     ([], "either --mask or --data"),
     (["--mask", "seg.nii.gz", "--data", "out"], "either --mask or --data"),
     (["--mask", "nowhere.nii.gz"], "nowhere.nii.gz: no such file"),
     (["--mask", "seg.nii.gz", "--model", "nowhere"], "nowhere: no such run or checkpoint"),
     (["--mask", "seg.nii.gz", "--labels", "amos23"], "no label set is called 'amos23'"),
-    (["--mask", "seg.nii.gz", "--steps", "1001"], "--steps 1001 is more than the 1000"),
+    (["--mask", "nowhere.nii.gz", "--steps", "1001"], "--steps 1001 is more than the 1000"),  # before it is read
+    (["--mask", "nowhere.nii.gz", "--guidance", "2"], "--guidance 2 needs a model trained with label dropout"),
+    (["--mask", "nowhere.nii.gz", "--eta", "0.5"], "--eta is DDIM's; dpm++ does not take it"),
+    (["--mask", "seg.nii.gz", "--sampler", "ddim", "--eta", "1.5"], "--eta"),
+    (["--mask", "seg.nii.gz", "--out", "x.mha"], "--out x.mha: .mha is not written, wanted .nii.gz, .nii or a"),
     (["--mask", "seg.nii.gz", "--precision", "bf16"], "--precision bf16 on cpu"),
     (["--mask", "seg.nii.gz", "--shard", "3/2"], "--shard 3/2: wanted I/N"),
     (["--mask", "seg.nii.gz", "--sampler", "plms"], "plms"),

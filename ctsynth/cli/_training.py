@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ctsynth.cli import console
+from ctsynth.cli._options import check_seed
 from ctsynth.errors import Interrupted, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +50,10 @@ Ema = Annotated[
     float | None,
     typer.Option(help="Decay of the averaged weights.", show_default="0.9999; tiny 0.999", rich_help_panel=COST),
 ]
-Seed = Annotated[int | None, typer.Option(help="Same seed, same weights.", show_default="0", rich_help_panel=COST)]
+Seed = Annotated[
+    int | None,
+    typer.Option(callback=check_seed, help="Same seed, same weights.", show_default="0", rich_help_panel=COST),
+]
 SaveEvery = Annotated[
     int | None,
     typer.Option(help="Steps between checkpoints.", show_default="5000; tiny 250", rich_help_panel=COST),

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from ctsynth.cli import console
+from ctsynth.cli._options import check_seed
 
 SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
@@ -21,7 +22,7 @@ def command(
     iterations: Annotated[
         int, typer.Option(min=10, help="Training steps; 500 take half as long and look half as good.")
     ] = 1000,
-    seed: Annotated[int, typer.Option(help="Same seed, same demo.")] = 0,
+    seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same demo.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
 ) -> None:
     """Show the whole way on phantoms: five minutes on two CPU cores.

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ctsynth.cli import console
+from ctsynth.cli._options import check_seed
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,9 @@ def command(
         int, typer.Option(help="Side of a slice in voxels; it is 384 mm.", rich_help_panel="Data")
     ] = 256,
     slices: Annotated[int, typer.Option(help="Slices a subject, over 360 mm.", rich_help_panel="Data")] = 72,
-    seed: Annotated[int, typer.Option(help="Same seed, same files.", rich_help_panel="Data")] = 0,
+    seed: Annotated[
+        int, typer.Option(callback=check_seed, help="Same seed, same files.", rich_help_panel="Data")
+    ] = 0,
     workers: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel="Running")] = 1,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Make all again.", rich_help_panel="Running")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ctsynth.cli import console
+from ctsynth.cli._options import check_seed
 
 if TYPE_CHECKING:
     from ctsynth.data.preprocess import Summary
@@ -68,7 +69,9 @@ def command(
             rich_help_panel=_SPLIT,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="For --test-fraction.", rich_help_panel=_SPLIT)] = 0,
+    seed: Annotated[
+        int, typer.Option(callback=check_seed, help="For --test-fraction.", rich_help_panel=_SPLIT)
+    ] = 0,
     size: Annotated[
         int, typer.Option(min=8, max=4096, help="Side of the slices, pixels.", rich_help_panel=_PICTURE)
     ] = 256,

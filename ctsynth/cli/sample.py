@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from ctsynth.cli import console
+from ctsynth.cli._options import check_seed
 from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,6 +83,10 @@ def command(
             rich_help_panel=HOW,
         ),
     ] = 1.0,
+    eta: Annotated[
+        float,
+        typer.Option(min=0, max=1, help="With ddim: 0 is deterministic, 1 as noisy as ddpm.", rich_help_panel=HOW),
+    ] = 0.0,
     pix2pix_test: Annotated[
         Literal["eval", "original"] | None,
         typer.Option(
@@ -90,7 +95,9 @@ def command(
             rich_help_panel=HOW,
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Same seed, same volume.", rich_help_panel=HOW)] = 0,
+    seed: Annotated[
+        int, typer.Option(callback=check_seed, help="Same seed, same volume.", rich_help_panel=HOW)
+    ] = 0,
     noise: Annotated[
         Literal["volume", "slice"],
         typer.Option(help="Start neighboring slices from alike noise, or each from its own.", rich_help_panel=HOW),
@@ -168,13 +175,9 @@ def command(
         from ctsynth.data.store import Store
         from ctsynth.drawing import Drawing
 
-        if mask is not None:
-            cases = sampling.cases_of_masks(mask, trained, out, labels=labels, body_from=body_from)
-        else:
-            assert data is not None
-            cases = sampling.cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
+        one_pass = not trained.method.samplers
         drawing = Drawing(
-            sampler=pick_sampler(preset, sampler, steps, guidance, draws_in_one_pass=not trained.method.samplers),
+            sampler=pick_sampler(preset, sampler, steps, guidance, eta, draws_in_one_pass=one_pass),
             seed=seed,
             noise=noise,
             batch_size=batch_size or (4 if where.type == "cpu" else 16),
@@ -183,6 +186,12 @@ def command(
             compile=compile_,
             choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
         )
+        sampling.check(trained, drawing)
+        if mask is not None:
+            cases = sampling.cases_of_masks(mask, trained, out, labels=labels, body_from=body_from)
+        else:
+            assert data is not None
+            cases = sampling.cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
         cases = take(cases, shard)
         folder = cases[0].out.parent if cases else Path()
         with sole(folder / lock_name("sample", shard)), console.progress("sample", len(cases)) as progress:
@@ -193,12 +202,18 @@ def command(
 
 
 def pick_sampler(
-    preset: str, name: str | None, steps: int | None, guidance: float, *, draws_in_one_pass: bool
+    preset: str,
+    name: str | None = None,
+    steps: int | None = None,
+    guidance: float = 1.0,
+    eta: float = 0.0,
+    *,
+    draws_in_one_pass: bool,
 ) -> SamplerConfig | None:
     """What was asked for, on top of the preset; None for a method that draws in one pass."""
     from ctsynth.diffusion.samplers import SamplerConfig
 
-    if draws_in_one_pass and name is None and steps is None and guidance == 1:
+    if draws_in_one_pass and name is None and steps is None and (guidance, eta) == (1, 0):
         return None
     default = ("ddpm", 1000) if preset == "paper" else ("dpm++", 20)
-    return SamplerConfig(name=name or default[0], steps=steps or default[1], guidance=guidance)
+    return SamplerConfig(name=name or default[0], steps=steps or default[1], guidance=guidance, eta=eta)

@@ -244,7 +244,7 @@ def _draw(
     where = find_device(device)
     trained = checkpoint.load(path, where)
     drawing = Drawing(
-        sampler=pick_sampler(preset, None, None, 1.0, draws_in_one_pass=not trained.method.samplers),
+        sampler=pick_sampler(preset, draws_in_one_pass=not trained.method.samplers),
         batch_size=4 if where.type == "cpu" else 16,
         device=where,
         precision=find_precision("auto", where),

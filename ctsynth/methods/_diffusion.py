@@ -217,13 +217,23 @@ class DiffusionMethod(Method):
         terms = self.process.training_losses(output, batch.image, x_t, timesteps, noise)
         return {name: term.mean() for name, term in terms.items()}
 
+    def check(self, sampler: SamplerConfig) -> None:
+        """More steps than T, and guidance of a model that was never trained without label maps."""
+        sampler.check(self.process.schedule)
+        if sampler.guidance != 1 and not self.options.label_dropout:
+            raise UsageError(
+                f"--guidance {sampler.guidance:g} needs a model trained with label dropout; this one was not",
+                hint="train one with --set label_dropout=0.2 or, for sdm, --preset guided",
+            )
+
     def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
         """Denoises from pure noise; the label map is encoded once for all steps.
 
         Raises:
-            UsageError: Guidance of a model that was never trained without label maps.
+            UsageError: As ``check``.
         """
         run = sampler or SamplerConfig()
+        self.check(run)
         denoise = self.denoiser(labels, run.guidance)
         shape = (1, *labels.shape[1:])
         noise = rng.normal("start", shape)
@@ -238,16 +248,8 @@ class DiffusionMethod(Method):
         prediction is null + guidance (prediction - null) (Ho & Salimans 2022, Eq. 6, with w = guidance - 1). At a
         given x_t both ``epsilon`` and ``v`` are affine in the score, so it is the same guidance for either. The
         variance is that of the label maps: it is no score to extrapolate.
-
-        Raises:
-            UsageError: Guidance of a model that was never trained without label maps.
         """
         guided = guidance != 1
-        if guided and not self.options.label_dropout:
-            raise UsageError(
-                f"--guidance {guidance:g} needs a model trained with label dropout; this one was not",
-                hint="train one with --set label_dropout=0.2 or, for sdm, --preset guided",
-            )
         count, copies = len(labels), 2 if guided else 1
         kept = torch.arange(copies * count, device=labels.device) < count if guided else None
         conditioning = self.conditioner(labels.repeat(copies, 1, 1), kept)

@@ -41,6 +41,13 @@ class Method(Learner):
     def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
         """Draws a slice for each label map: (B, H, W) int64 to (B, 1, H, W) in [-1, 1]."""
 
+    def check(self, sampler: SamplerConfig) -> None:
+        """Refuses what a sampler asks for and this model cannot give, before masks are read.
+
+        Raises:
+            UsageError: There is such a thing.
+        """
+
     def predict(self, batch: Batch, rng: Draws) -> Tensor:
         """Slices for the batch's label maps, drawn with the method's own sampler."""
         return self.generate(batch.labels, rng=rng)

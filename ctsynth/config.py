@@ -147,7 +147,7 @@ class RunConfig:
         Raises:
             DataError: It is missing, damaged, of a later schema, or no config.json of ours.
         """
-        config = read(path, cls, schema=SCHEMA, hint="update ctsynth")
+        config = read(path, cls, schema=SCHEMA)
         hashes = dict(config.sha256)
         if hashes.pop(CONFIG, None) not in (None, _digest(read_json(path))):
             hint = "use another checkpoint of the run"

@@ -98,17 +98,21 @@ def read(path: Path, form: type[T], *, schema: int | None = None, hint: str | No
         path: The file.
         form: Of its content.
         schema: What its key ``schema`` must be; None where it has none.
-        hint: What to do about a file of another schema.
+        hint: What to do about a file that cannot be read; one of a later schema wants a later ctsynth.
 
     Raises:
         DataError: There is no such file, or it is of another form or schema.
     """
-    content = read_json(path)
-    if schema is not None:
-        found = content.get("schema") if isinstance(content, dict) else content
-        if found != schema:
-            raise DataError(f"{path}: schema {_SHORT.repr(found)}, this version reads {schema}", hint=hint)
-    return parse(form, content, str(path))
+    try:
+        content = read_json(path)
+        if schema is not None:
+            found = content.get("schema") if isinstance(content, dict) else content
+            if found != schema:
+                later = "update ctsynth" if isinstance(found, int) and found > schema else None
+                raise DataError(f"{path}: schema {_SHORT.repr(found)}, this version reads {schema}", hint=later)
+        return parse(form, content, str(path))
+    except DataError as error:
+        raise DataError(error.message, hint=error.hint or hint) from error
 
 
 def parse(form: type[T], value: object, source: str, error: type[CTSynthError] = DataError) -> T:

@@ -80,8 +80,10 @@ def test_a_dataclass_checks_itself():
 
 
 def test_the_schema_of_a_file_goes_before_its_form(tmp_path):
-    write_json(tmp_path / "x.json", {"schema": 2, "entries": 3})
-    with pytest.raises(DataError, match="schema 2, this version reads 1") as refused:
-        read(tmp_path / "x.json", Content, schema=1, hint="update")
-    assert refused.value.hint == "update"
-    assert read(tmp_path / "x.json", dict[str, Any], schema=2)["entries"] == 3
+    path = tmp_path / "x.json"
+    write_json(path, {"schema": 2, "entries": 3})
+    for schema, hint in ((1, "update ctsynth"), (3, "make it again")):
+        with pytest.raises(DataError, match=f"schema 2, this version reads {schema}") as refused:
+            read(path, Content, schema=schema, hint="make it again")
+        assert refused.value.hint == hint
+    assert read(path, dict[str, Any], schema=2)["entries"] == 3

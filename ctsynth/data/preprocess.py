@@ -13,11 +13,11 @@ from ctsynth.data.body import body_mask
 from ctsynth.data.layouts import Case, Layout, SplitRule, discover
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.slices import to_slices
-from ctsynth.data.store import SPLITS, read_subject, write_manifest, write_subject
+from ctsynth.data.store import SPLITS, read_manifest, read_subject, write_manifest, write_subject
 from ctsynth.data.window import Window
 from ctsynth.data.workers import outcomes
 from ctsynth.errors import DataError, RunError, UsageError
-from ctsynth.files import read_json, sha256
+from ctsynth.files import sha256
 from ctsynth.labels import AMOS22, LabelSet
 
 
@@ -192,8 +192,8 @@ def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: boo
         raise RunError(f"{out}: cannot make this folder: {error.strerror}", hint="choose another one") from error
     if overwrite or not (out / "manifest.json").is_file():
         return settings
-    found = read_json(out / "manifest.json").get("settings", {})
-    if "labels" in found and LabelSet.from_json(found["labels"]) == LabelSet.from_json(settings["labels"]):
+    found: dict[str, Any] = dict(read_manifest(out)["settings"])
+    if LabelSet.from_json(found["labels"], str(out / "manifest.json")) == LabelSet.from_json(settings["labels"]):
         settings = settings | {"labels": found["labels"]}
     changed = [key for key in settings if found.get(key) != settings[key]]
     if changed:

@@ -13,20 +13,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import resource
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.volume import Geometry
+from ctsynth.data.volume import Geometry, GeometryJSON
 from ctsynth.data.window import Window
 from ctsynth.errors import DataError, UsageError
-from ctsynth.files import atomic, read_json, remove_leftovers, sha256, write_json
+from ctsynth.files import atomic, remove_leftovers, sha256, write_json
 from ctsynth.labels import LabelSet
+from ctsynth.schema import Range, read
 
 SCHEMA = 1
 """Of manifest.json and subject.json."""
@@ -37,6 +39,39 @@ _FILES_A_SUBJECT = 4
 """Two memory maps, and two files that slices are read from."""
 
 _OTHER_OPEN_FILES = 512
+
+
+class SubjectRecord(TypedDict):
+    """What the manifest says of a subject, besides what ``preprocess`` adds."""
+
+    name: str
+    split: Literal["train", "test"]
+    geometry: GeometryJSON
+    slices: int
+    voxels: dict[str, int]
+    ct_sha256: str
+    mask_sha256: str
+    label: NotRequired[str]
+
+
+class _Settings(TypedDict):
+    size: Annotated[int, Range(8, 4096)]
+    level: float
+    width: float
+    labels: dict[str, Any]
+
+
+class Manifest(TypedDict):
+    """The content of manifest.json."""
+
+    settings: _Settings
+    subjects: list[SubjectRecord]
+    source: NotRequired[str]
+
+
+class _SubjectFile(TypedDict):
+    settings: dict[str, Any]
+    subject: SubjectRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,6 +134,7 @@ class Store:
         labels: The classes of the masks.
         settings: All that it was made with.
         subjects_by_name: Every subject.
+        source: The folder that relative paths in the subjects' records start from.
     """
 
     root: Path
@@ -107,6 +143,7 @@ class Store:
     labels: LabelSet
     settings: dict[str, Any] = field(repr=False)
     subjects_by_name: dict[str, Subject] = field(repr=False)
+    source: str = ""
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -121,24 +158,21 @@ class Store:
                 f"{path}: no slice store here (there is no manifest.json)",
                 hint=f"make one first: ctsynth preprocess amos/ {path}",
             )
-        content = read_json(manifest)
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-            raise DataError(
-                f"{manifest}: its schema is {found}, this version reads {SCHEMA}",
-                hint=f"make the store again: ctsynth preprocess amos/ {path} --overwrite",
-            )
+        content = read_manifest(path)
+        settings = content["settings"]
+        labels = LabelSet.from_json(settings["labels"], str(manifest))
         try:
-            settings = content["settings"]
             window = Window(settings["level"], settings["width"])
-            labels = LabelSet.from_json(settings["labels"], str(manifest))
-            subjects = {record["name"]: _subject(path, record) for record in content["subjects"]}
-            _allow_open_files(_FILES_A_SUBJECT * len(subjects) + _OTHER_OPEN_FILES)
-            return cls(path, settings["size"], window, labels, settings, subjects)
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{manifest}: not a manifest: {error!r}", hint="run ctsynth preprocess again"
-            ) from error
+        except UsageError as error:
+            raise DataError(f"{manifest}: {error.message}") from None
+        subjects = {}
+        for number, record in enumerate(content["subjects"]):
+            subject = _subject(path, record, f"{manifest}: subjects[{number}]")
+            if subject.name in subjects:
+                raise DataError(f"{manifest}: subject {subject.name!r} is there twice")
+            subjects[subject.name] = subject
+        _allow_open_files(_FILES_A_SUBJECT * len(subjects) + _OTHER_OPEN_FILES)
+        return cls(path, settings["size"], window, labels, dict(settings), subjects, content.get("source", ""))
 
     def subjects(self, split: str) -> list[Subject]:
         """The subjects of a split, by name.
@@ -174,14 +208,29 @@ def _allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _subject(root: Path, record: dict[str, Any]) -> Subject:
+def read_manifest(root: Path) -> Manifest:
+    """What a store's manifest.json says.
+
+    Raises:
+        DataError: It is missing, of another schema or of another form.
+    """
+    again = f"make the store again: ctsynth preprocess amos/ {root} --overwrite"
+    return read(root / "manifest.json", Manifest, schema=SCHEMA, hint=again)
+
+
+def _subject(root: Path, record: SubjectRecord, where: str) -> Subject:
+    geometry = Geometry.from_json(record["geometry"], f"{where}.geometry")
+    if record["slices"] != geometry.shape[2]:
+        raise DataError(f"{where}.slices is {record['slices']}, and its geometry has {geometry.shape[2]}")
+    if strange := [number for number in record["voxels"] if not re.fullmatch(r"\d{1,3}", number, re.ASCII)]:
+        raise DataError(f"{where}.voxels has the key {strange[0]!r}, wanted a label")
     return Subject(
         folder=root / record["split"] / record["name"],
         name=record["name"],
         split=record["split"],
-        geometry=Geometry.from_json(record["geometry"]),
+        geometry=geometry,
         voxels={int(number): count for number, count in record["voxels"].items()},
-        record=record,
+        record=dict(record),
     )
 
 
@@ -230,10 +279,10 @@ def read_subject(root: Path, split: str, name: str) -> tuple[dict[str, Any], dic
     if not all((folder / file).is_file() for file in ("ct.npy", "mask.npy", "subject.json")):
         return None
     try:
-        content = read_json(folder / "subject.json")
-        return (content["settings"], content["subject"]) if content["schema"] == SCHEMA else None
-    except (DataError, KeyError, TypeError):
+        content = read(folder / "subject.json", _SubjectFile, schema=SCHEMA)
+    except DataError:
         return None
+    return content["settings"], dict(content["subject"])
 
 
 def write_manifest(

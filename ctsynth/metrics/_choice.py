@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctsynth.data.store import Store
-from ctsynth.errors import UsageError
-from ctsynth.files import read_json
+from ctsynth.errors import DataError, UsageError
 from ctsynth.metrics import base
 from ctsynth.metrics.base import Metric
 from ctsynth.metrics.dice import Dice, Original
@@ -83,8 +82,10 @@ def choose(
 
 
 def _originals(store: Store, files: Mapping[str, Path]) -> dict[str, Original]:
-    source = Path(read_json(store.root / "manifest.json")["source"])
+    source = Path(store.source)
     subjects = {name: store.subjects_by_name[name] for name in files}
+    if unknown := [name for name, subject in subjects.items() if "label" not in subject.record]:
+        raise DataError(f"{store.root}: its manifest does not say where the label volume of {unknown[0]} lies")
     return {
         name: Original(subject.geometry, source / subject.record["label"], files[name])
         for name, subject in subjects.items()

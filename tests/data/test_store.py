@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from ctsynth.data.slices import to_slices
-from ctsynth.data.store import Store, write_manifest, write_subject
+from ctsynth.data.store import Store, read_subject, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
 from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.labels import AMOS22
@@ -96,11 +96,86 @@ def test_a_folder_without_a_store_is_an_error_with_the_command_that_makes_one(tm
     assert "ctsynth preprocess" in error.value.hint
 
 
-@pytest.mark.parametrize("content", [{"schema": 99}, {"schema": 1, "settings": {}}, [], {"schema": 1}])
-def test_a_manifest_of_another_form_is_refused(content, tmp_path):
-    (tmp_path / "manifest.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"manifest\.json"):
+DELETE = object()
+
+
+def edited(content, path, value):
+    """Parsed JSON with another value at ``a.0.b``, or without it."""
+    *way, last = path.split(".")
+    place = content
+    for key in way:
+        place = place[int(key) if isinstance(place, list) else key]
+    if value is DELETE:
+        del place[last]
+    else:
+        place[int(last) if isinstance(place, list) else last] = value
+    return content
+
+
+SUBJECT = "subjects.0"
+BROKEN = [
+    ("schema", 99, "schema 99, this version reads 1"),
+    ("settings", DELETE, "settings is missing"),
+    ("settings", None, "settings is None, wanted an object"),
+    ("settings.size", 16.5, "settings.size is 16.5, wanted a whole number within [8, 4,096]"),
+    ("settings.size", 10**9, "settings.size is 1000000000"),
+    ("settings.width", 0, "window level 40 width 0"),
+    ("settings.level", "40", "settings.level is '40', wanted a finite number"),
+    ("settings.labels", {"name": "x", "classes": [None]}, "manifest.json: "),
+    ("subjects", {}, "subjects is {}, wanted a list"),
+    ("subjects", [None], "subjects[0] is None, wanted an object"),
+    (f"{SUBJECT}.name", 3, "subjects[0].name is 3, wanted a string"),
+    (f"{SUBJECT}.split", "validation", "subjects[0].split is 'validation', wanted one of train, test"),
+    (f"{SUBJECT}.slices", 5, "subjects[0].slices is 5, and its geometry has 6"),
+    (f"{SUBJECT}.voxels", {"liver": 1}, "subjects[0].voxels has the key 'liver', wanted a label"),
+    (f"{SUBJECT}.voxels", {"1": "many"}, "subjects[0].voxels.1 is 'many', wanted a whole number"),
+    (f"{SUBJECT}.ct_sha256", DELETE, "subjects[0].ct_sha256 is missing"),
+    (f"{SUBJECT}.geometry", [], "subjects[0].geometry is [], wanted an object"),
+    (f"{SUBJECT}.geometry.shape", [32, 24], "subjects[0].geometry.shape is [32, 24], wanted a list of 3"),
+    (f"{SUBJECT}.geometry.shape", [32, 24, 0], "subjects[0].geometry.shape[2] is 0"),
+    (f"{SUBJECT}.geometry.affine.1", [0, 1, None, 0], "geometry.affine[1][2] is None, wanted a finite number"),
+    (f"{SUBJECT}.geometry.affine.2", [0, 0, 0, 1], "subjects[0].geometry: its affine does not give three axes"),
+    (f"{SUBJECT}.geometry.source", [], "subjects[0].geometry.source is [], wanted an object"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "said"), BROKEN, ids=lambda value: str(value)[:40])
+def test_a_manifest_that_is_wrong_in_a_field_is_refused_by_its_name(path, value, said, tmp_path, small_case):
+    put(tmp_path, small_case)
+    write_manifest(tmp_path, SETTINGS, {("train", "amos_0001")})
+    manifest = tmp_path / "manifest.json"
+    Store.open(tmp_path)
+    manifest.write_text(json.dumps(edited(json.loads(manifest.read_text()), path, value)))
+    with pytest.raises(DataError) as refused:
         Store.open(tmp_path)
+    assert refused.value.message.startswith(f"{manifest}: ")
+    assert said in refused.value.message
+
+
+OTHER_FORMS = ["[]", "null", "3", "[" * 100_000, '{"schema": 1}', "", "\0", '{"schema": NaN}']
+
+
+@pytest.mark.parametrize("content", OTHER_FORMS, ids=lambda content: content[:9])
+def test_a_manifest_of_another_form_is_refused(content, tmp_path):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(DataError, match=r"manifest\.json: "):
+        Store.open(tmp_path)
+
+
+def test_a_subject_that_is_there_twice_is_refused(tmp_path, small_case):
+    put(tmp_path, small_case)
+    (record,) = write_manifest(tmp_path, SETTINGS, {("train", "amos_0001")})
+    content = {"schema": 1, "settings": SETTINGS, "subjects": [record, record | {"split": "test"}]}
+    (tmp_path / "manifest.json").write_text(json.dumps(content))
+    with pytest.raises(DataError, match="'amos_0001' is there twice"):
+        Store.open(tmp_path)
+
+
+@pytest.mark.parametrize("content", [*OTHER_FORMS, '{"schema": 1, "settings": {}, "subject": []}'])
+def test_a_subject_json_of_another_form_is_that_of_no_whole_subject(content, tmp_path, small_case):
+    put(tmp_path, small_case)
+    (tmp_path / "train" / "amos_0001" / "subject.json").write_text(content)
+    assert read_subject(tmp_path, "train", "amos_0001") is None
 
 
 def test_an_unknown_split_is_refused(tmp_path, small_case):

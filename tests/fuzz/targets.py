@@ -1,0 +1,250 @@
+"""What reads the mutated files: readers called by themselves, and whole commands in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from ctsynth import figures, labels, scores, weights
+from ctsynth.config import RunConfig, read_toml
+from ctsynth.data.layouts import Case, SplitRule, discover
+from ctsynth.data.loader import SliceDataset
+from ctsynth.data.masks import complete_labels
+from ctsynth.data.pairs import read_pair
+from ctsynth.data.store import Store
+from ctsynth.data.volume import Volume, label_names
+from ctsynth.metrics import _pairs
+from ctsynth.metrics._records import Records
+from ctsynth.report import inputs
+from ctsynth.report.tables import render
+from ctsynth.training import checkpoint
+from ctsynth.training.run import configure
+
+from .world import SEGMENTER, SIZE, STEPS
+
+CPU = torch.device("cpu")
+STEP = f"checkpoints/step_{STEPS:09d}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """Something that reads files.
+
+    Args:
+        share: How often it has its turn, relative to the others.
+        files: One of these is mutated; patterns below ROOT.
+        read: Called with the file's path; None for a command.
+        words: The command; ``{file}`` stands for the path.
+        copies: Folders of ROOT/in that are copied to ROOT/out first, where the command may write to them.
+    """
+
+    share: int
+    files: tuple[str, ...]
+    read: Callable[[Path], object] | None = None
+    words: tuple[object, ...] = ()
+    copies: tuple[str, ...] = ()
+
+
+def _volume(file: Path) -> None:
+    label_names(file)
+    Volume.load(file)
+
+
+def _mask(file: Path) -> None:
+    complete_labels(file, Volume.load(file), labels.AMOS22)
+
+
+def _body_from(file: Path) -> None:
+    mask = Path("in/masks/seg.nii")
+    complete_labels(mask, Volume.load(mask), labels.AMOS22, body_from=file)
+
+
+def _pair(file: Path) -> None:
+    image, label = (Path(f"in/amos/{kind}Tr/amos_0001.nii.gz") for kind in ("images", "labels"))
+    read_pair(Case("amos_0001", "train", image, label), labels.AMOS22)
+
+
+def _store(file: Path) -> None:
+    store = Store.open(Path("in/store"))
+    assert store.digest
+    for split in ("train", "test"):
+        data = SliceDataset(store, split)
+        if len(data):
+            data.batch([0, len(data) - 1], CPU)
+
+
+def _synthetic(file: Path) -> None:
+    store = Store.open(Path("in/store"))
+    for subject in store.subjects("test"):
+        _pairs.read_pair(subject, file, store)
+
+
+def _toml(file: Path) -> None:
+    content = read_toml(file)
+    configure(
+        Store.open(Path("in/store")),
+        content.get("method", "ddpm-mask"),
+        preset=content.get("preset", "auto"),
+        options=content.get("options", {}),
+        training=content.get("training", {}),
+        device=CPU,
+    )
+
+
+def _scores(file: Path) -> None:
+    found = scores.Scores.load(file)
+    for form in ("table", "csv", "markdown", "latex"):
+        render({found.name: found}, form)
+
+
+def _rows(file: Path) -> None:
+    figures.loss_terms(inputs.metrics_rows(file.parent))
+
+
+def _measured(file: Path) -> None:
+    found = Records(file.parent, [file.stem])
+    found.has(file.stem, "key")
+    assert all(isinstance(array, np.ndarray) for array in found[file.stem].values())
+
+
+def _split(file: Path) -> None:
+    discover(Path("in/amos"), rule=SplitRule(file=file))
+
+
+def _checkpoint(file: Path) -> None:
+    checkpoint.load(Path("in/run") / STEP, CPU)
+
+
+def _trainer(file: Path) -> None:
+    checkpoint.verify(file.parent)
+    checkpoint.load_trainer(file.parent)
+
+
+TRAIN = ("train", "--device", "cpu", "--data", "in/store")
+DRAW = ("--model", "in/run", "--steps", 1, "--device", "cpu")
+SCORE = ("score", "out/synthetic", "--data", "in/store")
+PREPROCESS = ("preprocess", "in/amos", "out/store", "--size", SIZE, "--workers", 1)
+RUN_FILES = ("config.json", "metrics.jsonl", "latest", f"{STEP}/*")
+
+TARGETS = {
+    "volume": Target(share=250, files=("in/masks/*",), read=_volume),
+    "mask": Target(share=150, files=("in/masks/[ns]*",), read=_mask),
+    "body from a CT": Target(share=60, files=("in/masks/ct.nii",), read=_body_from),
+    "image and label": Target(share=150, files=("in/amos/*Tr/amos_0001.nii.gz",), read=_pair),
+    "synthetic volume": Target(share=60, files=("in/synthetic/*.nii.gz",), read=_synthetic),
+    "manifest": Target(share=150, files=("in/store/manifest.json",), read=_store),
+    "store arrays": Target(share=150, files=("in/store/*/*/*.npy",), read=_store),
+    "label set": Target(share=80, files=("in/labels.json",), read=lambda file: labels.label_set(str(file))),
+    "split file": Target(share=40, files=("in/split.json",), read=_split),
+    "run config": Target(share=80, files=("in/run/config.json",), read=RunConfig.read),
+    "TOML": Target(share=100, files=("in/train.toml",), read=_toml),
+    "checkpoint": Target(
+        share=100, files=(f"in/run/{STEP}/[em]*", f"in/run/{STEP}/config.json"), read=_checkpoint
+    ),
+    "trainer.pt": Target(share=100, files=(f"in/run/{STEP}/trainer.pt",), read=_trainer),
+    "metrics.jsonl": Target(share=60, files=("in/run/metrics.jsonl",), read=_rows),
+    "scores.json": Target(share=120, files=("in/synthetic/scores.json",), read=_scores),
+    "measured": Target(share=60, files=("in/synthetic/measured/*/*.npz",), read=_measured),
+    "weights": Target(share=10, files=("in/weights/*",), read=weights.import_file),
+    "preprocess": Target(share=25, files=("in/amos/*/*",), words=PREPROCESS),
+    "preprocess, files of the user's": Target(
+        share=10,
+        files=("in/labels.json", "in/split.json"),
+        words=(*PREPROCESS, "--label-set", "in/labels.json", "--split", "in/split.json"),
+    ),
+    "preprocess again": Target(
+        share=15, files=("out/store/manifest.json", "out/store/*/*/*"), words=PREPROCESS, copies=("store",)
+    ),
+    "sample masks": Target(
+        share=15, files=("in/masks/[ns]*",), words=("sample", "--mask", "{file}", "--out", "out", *DRAW)
+    ),
+    "sample, body from": Target(
+        share=5,
+        files=("in/masks/ct.nii",),
+        words=("sample", "--mask", "in/masks/seg.nii", "--body-from", "{file}", "--out", "out", *DRAW),
+    ),
+    "sample a store": Target(
+        share=15,
+        files=("in/store/manifest.json", "in/store/test/*/*", "out/synthetic/*", "in/run/latest", "in/run/*.json"),
+        words=("sample", "--data", "in/store", "--out", "out/synthetic", *DRAW),
+        copies=("synthetic",),
+    ),
+    "sample a checkpoint": Target(
+        share=10,
+        files=(f"in/run/{STEP}/*",),
+        words=("sample", "--mask", "in/masks/seg.nii", "--out", "out", *DRAW),
+    ),
+    "score": Target(
+        share=15,
+        files=("out/synthetic/*", "out/synthetic/measured/*/*", "in/store/manifest.json", "in/store/test/*/*"),
+        words=(*SCORE, "--metrics", "psnr,ssim,hu,gradient"),
+        copies=("synthetic",),
+    ),
+    "score with masks": Target(
+        share=5,
+        files=("in/found/*",),
+        copies=("synthetic",),
+        words=(*SCORE, "--metrics", "dice", "--segmenter", "in/found", "--native"),
+    ),
+    "score with organs": Target(
+        share=3,
+        files=("in/organs/*/*",),
+        copies=("synthetic",),
+        words=(*SCORE, "--metrics", "dice", "--segmenter", "in/organs", "--native"),
+    ),
+    "score with a segmenter": Target(
+        share=8,
+        files=(f"in/segmenter/{STEP}/*", "in/segmenter/*.json", "in/segmenter/latest"),
+        copies=("synthetic", "store"),
+        words=(
+            "score",
+            "out/synthetic",
+            "--data",
+            "out/store",
+            "--metrics",
+            "dice",
+            "--segmenter",
+            "in/segmenter",
+            "--device",
+            "cpu",
+        ),
+    ),
+    "report": Target(
+        share=8,
+        files=(
+            "in/synthetic/scores.json",
+            "in/synthetic/scores.json",
+            "in/synthetic/*.nii.gz",
+            "in/run/metrics.jsonl",
+            "in/run/*.json",
+            "in/store/manifest.json",
+            "in/store/test/*/*",
+            "in/run/samples/*",
+        ),
+        words=("report", "in/synthetic", "in/run", "--out", "out/report"),
+    ),
+    "train, resumed": Target(
+        share=15,
+        files=tuple(f"out/run/{file}" for file in RUN_FILES),
+        copies=("run",),
+        words=(*TRAIN, "--out", "out/run", "--config", "in/run.toml", "--iterations", STEPS + 1),
+    ),
+    "train, begun": Target(
+        share=10,
+        files=("in/train.toml", "in/train.toml", "in/store/manifest.json", "in/store/*/*/*.npy"),
+        words=(*TRAIN, "--out", "out/run", "--config", "in/train.toml"),
+    ),
+    "train-segmenter, resumed": Target(
+        share=5,
+        files=(*(f"out/segmenter/{file}" for file in RUN_FILES), "in/store/train/*/*"),
+        copies=("segmenter",),
+        words=("train-segmenter", "in/store", "--out", "out/segmenter", *SEGMENTER, "--iterations", STEPS + 1),
+    ),
+    "weights import": Target(share=3, files=("in/weights/*",), words=("weights", "import", "{file}")),
+    "weights verify": Target(share=3, files=("in/weights/*",), words=("weights", "verify")),
+}
+"""By name."""

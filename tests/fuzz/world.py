@@ -1,0 +1,189 @@
+"""What the mutations start from: a data set, a store, runs, volumes and scores, all made by ctsynth, all tiny.
+
+ROOT/in     inputs, which nothing may change
+ROOT/out    what a command may write to
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from typer.testing import CliRunner
+
+from ctsynth.cli.app import app
+
+SHAPE = (16, 12, 4)
+SIZE = 16
+STEPS = 40
+"""Of the runs: enough for slices that have air in them."""
+SEGMENTER = (
+    "--preset", "tiny", "--device", "cpu", "--set", "channels=8", "--set", "multipliers=[1, 2]", "--batch-size",
+    2, "--lr", 0.01, "--ema", 0.5,
+)  # fmt: skip
+
+TOML = """method = "ddpm-concat"
+preset = "tiny"
+
+[training]
+iterations = 40
+batch_size = 2
+lr = 0.01
+betas = [0.9, 0.999]
+lr_schedule = "constant"
+warmup = 0
+clip_norm = 1.0
+ema = 0.5
+seed = 3
+save_every = 20
+keep_every = 20
+sample_every = 1000
+log_every = 10
+precision = "fp32"
+
+[options]
+channels = 8
+multipliers = [1, 2]
+res_blocks = 1
+attention = []
+patch = 2
+schedule = "cosine"
+prediction = "v"
+label_dropout = 0.1
+"""
+
+LABELS = {
+    "name": "mine",
+    "classes": [
+        {"id": 1, "name": "spleen", "colour": "#e05a4e", "dice": "spleen", "aliases": ["milt"]},
+        {"id": 6, "name": "liver", "colour": "#c65fb5"},
+    ],
+}
+
+DATASET = {
+    "name": "tiny", "modality": {"0": "CT"}, "channel_names": {"0": "CT"}, "file_ending": ".nii.gz",
+    "numTraining": 2, "labels": {"background": 0, "spleen": 1, "liver": 6, "body": 16},
+    "training": [{"image": "./imagesTr/amos_0001.nii.gz", "label": "./labelsTr/amos_0001.nii.gz"}],
+}  # fmt: skip
+
+XML = (
+    '<CaretExtension><LabelTable><Label Key="1"><![CDATA[spleen]]></Label><Label Key="6"><![CDATA[liver]]></Label>'
+    "</LabelTable></CaretExtension>"
+)
+
+
+AMOS = {
+    1: "spleen", 2: "right kidney", 3: "left kidney", 4: "gall bladder", 5: "esophagus", 6: "liver", 7: "stomach",
+    8: "arota", 9: "postcava", 10: "pancreas", 11: "right adrenal gland", 12: "left adrenal gland",
+    13: "duodenum", 14: "bladder", 15: "prostate/uterus",
+}  # fmt: skip
+
+
+def case(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """A patient of 16 x 12 x 4 voxels of 20 mm: HU and labels, int16."""
+    rng = np.random.default_rng(seed)
+    x, y, _ = np.meshgrid(np.arange(16) - 7.5, np.arange(12) - 5.5, np.arange(4), indexing="ij")
+    hu = np.where((x / 7) ** 2 + (y / 5) ** 2 <= 1, 40, -1000) + rng.integers(-15, 16, x.shape)
+    labels = np.zeros(x.shape, np.int16)
+    labels[(x - 3) ** 2 + y**2 <= 6] = 6
+    labels[(x + 3) ** 2 + y**2 <= 3] = 1
+    return hu.astype(np.int16), labels
+
+
+def _write(path: Path, voxels: np.ndarray, xml: str = "") -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    affine = np.diag([20.0, 20.0, 5.0, 1.0])
+    affine[:3, 3] = -160, -120, 30
+    image = nib.Nifti1Image(voxels, affine)
+    image.set_qform(affine, 1)
+    image.set_sform(affine, 1)
+    image.header.set_xyzt_units("mm")
+    if xml:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension(0, xml.encode()))
+    nib.save(image, path)
+
+
+class World:
+    """A folder with the files to mutate.
+
+    Args:
+        root: An empty folder.
+    """
+
+    def __init__(self, root: Path) -> None:
+        self.root, self.inputs, self.out = root, root / "in", root / "out"
+        for folder in (self.inputs, self.out, root / "home"):
+            folder.mkdir(parents=True)
+        os.chdir(root)
+        self._data()
+        self._command("preprocess", "in/amos", "in/store", "--size", SIZE, "--workers", 1)
+        self._command(
+            "train", "--config", "in/run.toml", "--data", "in/store", "--out", "in/run", "--device", "cpu"
+        )
+        self._command(
+            "train-segmenter",
+            "in/store",
+            "--out",
+            "in/segmenter",
+            *SEGMENTER,
+            "--iterations",
+            STEPS,
+            "--save-every",
+            20,
+        )
+        draw = ("sample", "--model", "in/run", "--steps", 1)
+        self._command(*draw, "--data", "in/store", "--out", "in/synthetic")
+        self._command(
+            "score",
+            "in/synthetic",
+            "--data",
+            "in/store",
+            "--metrics",
+            "psnr,ssim,dice,hu",
+            "--segmenter",
+            "in/found",
+            "--native",
+        )
+        self._command(
+            "report", "in/synthetic", "in/run", "--out", "out/report"
+        )  # matplotlib makes its cache of fonts
+        self.clear()
+
+    def clear(self) -> None:
+        """Empties OUT."""
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir()
+
+    def _data(self) -> None:
+        for split, number in (("Tr", 1), ("Tr", 2), ("Va", 101)):
+            hu, labels = case(number)
+            name = f"amos_{number:04}.nii.gz"
+            _write(self.inputs / "amos" / f"images{split}" / name, hu)
+            _write(self.inputs / "amos" / f"labels{split}" / name, labels)
+        masks, found = self.inputs / "masks", self.inputs / "found"
+        _write(masks / "ct.nii", hu)
+        _write(masks / "seg.nii", labels)
+        _write(masks / "seg.nii.gz", labels)
+        _write(masks / "named.nii.gz", labels, XML)
+        _write(found / "amos_0101.nii.gz", labels, XML)
+        _write(self.inputs / "organs" / "amos_0101" / "liver.nii.gz", (labels == 6).astype(np.int16))
+        texts = {
+            "labels.json": LABELS,
+            "dataset.json": DATASET,
+            "amos/dataset.json": DATASET | {"labels": {"background": 0} | {name: n for n, name in AMOS.items()}},
+            "split.json": {"train": ["amos_0001", "amos_0002"], "test": ["amos_0101"]},
+        }
+        for name, content in texts.items():
+            (self.inputs / name).write_text(json.dumps(content))
+        (self.inputs / "run.toml").write_text(TOML)
+        (self.inputs / "train.toml").write_text(TOML.replace("= 40", "= 2"))
+        (self.inputs / "weights").mkdir()
+        (self.inputs / "weights" / "vgg19-dcbb9e9d.pth").write_bytes(b"PK\3\4" + bytes(100))
+
+    def _command(self, *words: object) -> None:
+        done = CliRunner().invoke(app, [str(word) for word in words])
+        assert done.exit_code == 0, done.output

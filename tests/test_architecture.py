@@ -14,7 +14,7 @@ DOCS = PACKAGE.parent / "docs"
 
 LAYERS = (
     {"errors"},
-    {"files", "device", "plugins", "shards", "stop", "batch", "randomness"},
+    {"files", "outputs", "device", "plugins", "shards", "stop", "batch", "randomness"},
     {"schema"},
     {"labels", "config", "weights", "learner"},
     {"figures", "scores"},

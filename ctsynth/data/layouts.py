@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ctsynth.data.formats import SUFFIXES, stem, volumes
-from ctsynth.data.store import SPLITS
+from ctsynth.data.manifest import SPLITS
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
 

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 from ctsynth.batch import Batch
+from ctsynth.data.arrays import AGAIN
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError
 
@@ -77,7 +78,7 @@ class _Slices:
         if count != into.nbytes:
             raise DataError(
                 f"{self.path}: it ends within slice {place}",
-                hint="make the store again: ctsynth preprocess --overwrite",
+                hint=AGAIN,
             )
 
 

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-import shutil
+import logging
+import os
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ctsynth.data.body import body_mask
+from ctsynth.data.folders import is_whole, refuse_strangers, remove
 from ctsynth.data.layouts import Case, Layout, SplitRule, discover
+from ctsynth.data.manifest import SPLITS, is_manifest, read_manifest, read_subject
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.slices import to_slices
-from ctsynth.data.store import SPLITS, read_manifest, read_subject, write_manifest, write_subject
+from ctsynth.data.store import write_manifest, write_subject
 from ctsynth.data.window import Window
 from ctsynth.data.workers import outcomes
 from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import AMOS22, LabelSet
+from ctsynth.outputs import refuse_inputs
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -164,6 +170,7 @@ def preprocess(
         RunError: The store cannot be written to.
     """
     layout, cases = find_cases(source, settings, shard)
+    refuse_inputs([out], [source, *(path.parent for case in layout.cases for path in (case.image, case.label))])
     known = _check_out(source, out, settings.as_json(), overwrite)
     kept, broken = 0, {}
     task = _Task(source, out, settings, known, overwrite)
@@ -171,7 +178,9 @@ def preprocess(
         for done, (case, outcome) in enumerate(finished, 1):
             if isinstance(outcome, DataError):
                 broken[case.name] = outcome
-            kept += outcome is True
+            kept += outcome == "kept"
+            if outcome == "mended":
+                log.warning("%s was damaged: made again", out / case.split / case.name)
             progress(done, case.name)
     everyone = [(case.split, case.name) for case in layout.cases if case.name not in broken]
     records = write_manifest(out, known, everyone, str(source.resolve()))
@@ -184,25 +193,38 @@ def preprocess(
 
 def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: bool) -> dict[str, Any]:
     """The settings of the store: these, with the colors of the store that is there, so that its digest stays."""
-    if out.resolve() == source.resolve():
-        raise UsageError(f"{out}: the store cannot lie in the source folder itself", hint="name another folder")
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"{out}: cannot make this folder: {error.strerror}", hint="choose another one") from error
-    if overwrite or not (out / "manifest.json").is_file():
+    manifest = out / "manifest.json"
+    if not os.path.lexists(manifest):
         return settings
-    found: dict[str, Any] = dict(read_manifest(out)["settings"])
-    if LabelSet.from_json(found["labels"], str(out / "manifest.json")) == LabelSet.from_json(settings["labels"]):
-        settings = settings | {"labels": found["labels"]}
-    changed = [key for key in settings if found.get(key) != settings[key]]
-    if changed:
-        then, now = (_short(content.get(changed[0])) for content in (found, settings))
+    if not is_manifest(manifest):
         raise UsageError(
-            f"{out}: the store there was made with {changed[0]} {then}, not {now}",
-            hint="name another folder, or make it anew with --overwrite",
+            f"{manifest}: not that of a slice store", hint="move it elsewhere, or name another folder"
         )
+    if overwrite:
+        return settings
+    content = read_manifest(out)
+    found: dict[str, Any] = dict(content["settings"])
+    if LabelSet.from_json(found["labels"], str(manifest)) == LabelSet.from_json(settings["labels"]):
+        settings = settings | {"labels": found["labels"]}
+    if changed := _changed(found, settings):
+        raise UsageError(f"{out}: the store there was made with {changed}", hint=_ANEW)
+    before = Path(content.get("source") or source)
+    if before.is_dir() and not before.samefile(source):
+        raise UsageError(f"{out}: the store there is of {before}, not of {source}", hint=_ANEW)
     return settings
+
+
+_ANEW = "name another folder, or make it anew with --overwrite"
+
+
+def _changed(found: dict[str, Any], settings: dict[str, Any]) -> str:
+    """The first setting that is another one now, and both values; empty where none is."""
+    key = next((key for key in settings if found.get(key) != settings[key]), None)
+    return f"{key} {_short(found.get(key))}, not {_short(settings[key])}" if key else ""
 
 
 def _short(setting: Any) -> str:  # noqa: ANN401  parsed JSON
@@ -217,12 +239,18 @@ class _Task:
     known: dict[str, Any]
     overwrite: bool
 
-    def __call__(self, case: Case) -> bool | DataError:
-        """Makes a subject: False if it was made, True if it was kept, the error if it is broken."""
+    def __call__(self, case: Case) -> Literal["made", "kept", "mended"] | DataError:
+        """Makes a subject, unless it is whole and up to date; the error if it cannot be made."""
+        try:
+            found = self._found(case)
+        except DataError as error:
+            return error
         try:
             record = self._record(case)
-            if not self.overwrite and self._is_up_to_date(case, record):
-                return True
+            is_current = record.items() <= found.items()
+            if is_current and is_whole(self.out, found):
+                return "kept"
+            refuse_strangers(self.out, case.split, case.name)
             hu, labels, geometry = read_pair(case, self.settings.labels)
         except DataError as error:
             self._remove(case, SPLITS)
@@ -235,7 +263,21 @@ class _Task:
         record |= {"geometry": geometry.as_json()}
         write_subject(self.out, record, self.known, ct, to_slices(labels, size, "labels"))
         self._remove(case, [split for split in SPLITS if split != case.split])
-        return False
+        return "mended" if is_current else "made"
+
+    def _found(self, case: Case) -> dict[str, Any]:
+        """The record of the subject that is there; empty where there is none, or it is to be made anew.
+
+        Raises:
+            DataError: It was made with other settings.
+        """
+        found = None if self.overwrite else read_subject(self.out, case.split, case.name)
+        if found is None:
+            return {}
+        settings, record = found
+        if changed := _changed(settings, self.known):
+            raise DataError(f"{self.out / case.split / case.name}: made with {changed}", hint=_ANEW)
+        return record
 
     def _record(self, case: Case) -> dict[str, Any]:
         if not case.label.is_file():
@@ -252,10 +294,6 @@ class _Task:
                 raise DataError(f"{path}: cannot read it: {error.strerror}") from error
         return record
 
-    def _is_up_to_date(self, case: Case, record: dict[str, Any]) -> bool:
-        found = read_subject(self.out, case.split, case.name)
-        return found is not None and found[0] == self.known and record.items() <= found[1].items()
-
     def _remove(self, case: Case, splits: Iterable[str]) -> None:
         for split in splits:
-            shutil.rmtree(self.out / split / case.name, ignore_errors=True)
+            remove(self.out, split, case.name)

@@ -18,60 +18,25 @@ import resource
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from ctsynth.data.volume import Geometry, GeometryJSON
+from ctsynth.data.arrays import open_array
+from ctsynth.data.folders import ARRAYS, refuse_strangers
+from ctsynth.data.manifest import SCHEMA, SPLITS, SubjectRecord, read_manifest, read_subject
+from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import atomic, remove_leftovers, sha256, write_json
 from ctsynth.labels import LabelSet
-from ctsynth.schema import Range, read
-
-SCHEMA = 1
-"""Of manifest.json and subject.json."""
-
-SPLITS = ("train", "test")
+from ctsynth.outputs import plain_name
 
 _FILES_A_SUBJECT = 4
 """Two memory maps, and two files that slices are read from."""
 
 _OTHER_OPEN_FILES = 512
-
-
-class SubjectRecord(TypedDict):
-    """What the manifest says of a subject, besides what ``preprocess`` adds."""
-
-    name: str
-    split: Literal["train", "test"]
-    geometry: GeometryJSON
-    slices: int
-    voxels: dict[str, int]
-    ct_sha256: str
-    mask_sha256: str
-    label: NotRequired[str]
-
-
-class _Settings(TypedDict):
-    size: Annotated[int, Range(8, 4096)]
-    level: float
-    width: float
-    labels: dict[str, Any]
-
-
-class Manifest(TypedDict):
-    """The content of manifest.json."""
-
-    settings: _Settings
-    subjects: list[SubjectRecord]
-    source: NotRequired[str]
-
-
-class _SubjectFile(TypedDict):
-    settings: dict[str, Any]
-    subject: SubjectRecord
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +47,7 @@ class Subject:
         folder: Where its arrays lie.
         name: Its name, one of a kind in the store.
         split: ``train`` or ``test``.
+        size: Side of its slices, pixels.
         geometry: Of the volume that it came from; Z is the number of slices.
         voxels: Of each id of the stored mask, how many; ids without any are left out.
         record: All that the manifest says of it: source files, their SHA-256, those of the arrays.
@@ -90,6 +56,7 @@ class Subject:
     folder: Path
     name: str
     split: str
+    size: int
     geometry: Geometry
     voxels: dict[int, int]
     record: dict[str, Any] = field(repr=False)
@@ -101,22 +68,22 @@ class Subject:
         return self.geometry.shape[2]
 
     def ct(self) -> NDArray[np.int16]:
-        """(Z, size, size) int16, HU within the window; a read-only memory map that stays open."""
-        return self._map("ct")
+        """(Z, size, size) int16, HU within the window; a read-only memory map that stays open.
+
+        Raises:
+            DataError: The file is gone, damaged or another one; ``mask`` likewise.
+        """
+        return self._map("ct", np.int16)
 
     def mask(self) -> NDArray[np.uint8]:
         """(Z, size, size) uint8, labels with body; a read-only memory map that stays open."""
-        return self._map("mask")
+        return self._map("mask", np.uint8)
 
-    def _map(self, name: str) -> NDArray[Any]:
+    def _map(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
         if name not in self._open:
-            path = self.folder / f"{name}.npy"
-            try:
-                self._open[name] = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
-                raise DataError(
-                    f"{path}: cannot map it: {error}", hint="make the store again: ctsynth preprocess --overwrite"
-                ) from error
+            shape = (self.slices, self.size, self.size)
+            digest = self.record[f"{name}_sha256"]
+            self._open[name] = open_array(self.folder / f"{name}.npy", dtype, shape, digest)
         return self._open[name]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -167,7 +134,7 @@ class Store:
             raise DataError(f"{manifest}: {error.message}") from None
         subjects = {}
         for number, record in enumerate(content["subjects"]):
-            subject = _subject(path, record, f"{manifest}: subjects[{number}]")
+            subject = _subject(path, settings["size"], record, f"{manifest}: subjects[{number}]")
             if subject.name in subjects:
                 raise DataError(f"{manifest}: subject {subject.name!r} is there twice")
             subjects[subject.name] = subject
@@ -208,26 +175,18 @@ def _allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def read_manifest(root: Path) -> Manifest:
-    """What a store's manifest.json says.
-
-    Raises:
-        DataError: It is missing, of another schema or of another form.
-    """
-    again = f"make the store again: ctsynth preprocess amos/ {root} --overwrite"
-    return read(root / "manifest.json", Manifest, schema=SCHEMA, hint=again)
-
-
-def _subject(root: Path, record: SubjectRecord, where: str) -> Subject:
+def _subject(root: Path, size: int, record: SubjectRecord, where: str) -> Subject:
+    name = plain_name(record["name"], where)
     geometry = Geometry.from_json(record["geometry"], f"{where}.geometry")
     if record["slices"] != geometry.shape[2]:
         raise DataError(f"{where}.slices is {record['slices']}, and its geometry has {geometry.shape[2]}")
     if strange := [number for number in record["voxels"] if not re.fullmatch(r"\d{1,3}", number, re.ASCII)]:
         raise DataError(f"{where}.voxels has the key {strange[0]!r}, wanted a label")
     return Subject(
-        folder=root / record["split"] / record["name"],
-        name=record["name"],
+        folder=root / record["split"] / name,
+        name=name,
         split=record["split"],
+        size=size,
         geometry=geometry,
         voxels={int(number): count for number, count in record["voxels"].items()},
         record=dict(record),
@@ -241,7 +200,7 @@ def write_subject(
     ct: NDArray[np.int16],
     mask: NDArray[np.uint8],
 ) -> dict[str, Any]:
-    """Writes a subject's folder, whole or not at all, in place of an older one.
+    """Writes a subject's folder, whole or not at all, in place of an older one of ours.
 
     Args:
         root: The store's folder.
@@ -254,9 +213,11 @@ def write_subject(
         The record as it was written, with slices, voxels of each label and the SHA-256 of the arrays.
 
     Raises:
+        DataError: There is a folder that ``ctsynth preprocess`` did not make.
         RunError: The folder cannot be written.
     """
     folder = root / record["split"] / record["name"]
+    refuse_strangers(root, record["split"], record["name"])
     remove_leftovers(folder)
     counts = np.bincount(mask.ravel(), minlength=1)
     voxels = {str(number): int(counts[number]) for number in np.flatnonzero(counts)}
@@ -264,25 +225,13 @@ def write_subject(
         partial.mkdir()
         np.save(partial / "ct.npy", np.ascontiguousarray(ct, np.int16), allow_pickle=False)
         np.save(partial / "mask.npy", np.ascontiguousarray(mask, np.uint8), allow_pickle=False)
-        hashes = {f"{name}_sha256": sha256(partial / f"{name}.npy") for name in ("ct", "mask")}
+        hashes = {f"{name}_sha256": sha256(partial / f"{name}.npy") for name in ARRAYS}
         record = record | {"slices": len(ct), "voxels": voxels} | hashes
         content = json.dumps(
             {"schema": SCHEMA, "settings": settings, "subject": record}, indent=2, allow_nan=False
         )
         (partial / "subject.json").write_text(content + "\n", encoding="utf-8")
     return record
-
-
-def read_subject(root: Path, split: str, name: str) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """The settings and the record of a subject whose folder is whole; None where there is none."""
-    folder = root / split / name
-    if not all((folder / file).is_file() for file in ("ct.npy", "mask.npy", "subject.json")):
-        return None
-    try:
-        content = read(folder / "subject.json", _SubjectFile, schema=SCHEMA)
-    except DataError:
-        return None
-    return content["settings"], dict(content["subject"])
 
 
 def write_manifest(

@@ -171,7 +171,7 @@ def test_a_source_that_is_wrong_as_a_whole_stops_before_anything_is_written(chan
 
 def test_the_source_itself_is_no_place_for_the_store(small_amos):
     source = small_amos(1, 1)
-    with pytest.raises(UsageError, match="source folder itself"):
+    with pytest.raises(UsageError, match="an input"):
         preprocess(source, source, settings=SMALL, workers=1)
 
 

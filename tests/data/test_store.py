@@ -4,8 +4,9 @@ import pickle
 import numpy as np
 import pytest
 
+from ctsynth.data.manifest import read_subject
 from ctsynth.data.slices import to_slices
-from ctsynth.data.store import Store, read_subject, write_manifest, write_subject
+from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
 from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.labels import AMOS22

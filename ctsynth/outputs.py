@@ -1,0 +1,59 @@
+"""What a command may write: nowhere but in its own folders, over nothing that it reads or that is not its own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from ctsynth.errors import DataError, UsageError
+
+_LONGEST = 240
+"""Bytes of a name, so that a suffix and the mark of a half-written file fit into the 255 of a file system."""
+
+
+def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
+    """Refuses to write over a file or folder that is read, whatever path or link it is named by.
+
+    Raises:
+        UsageError: An output is an input.
+    """
+    read = {_identity(path): path for path in inputs}
+    for path in outputs:
+        known = read.get(identity) if (identity := _identity(path)) else None
+        if known is not None:
+            alias = "" if known == path else f", {known}"
+            raise UsageError(
+                f"{path}: this is an input{alias}; it is not written over", hint="name another output"
+            )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.resolve().stat()  # also of a path through a folder that is not there yet, x/..
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def plain_name(name: object, source: str) -> str:
+    """A name that a file's content gives to a file or folder, if it is one and no path to somewhere else.
+
+    Args:
+        name: From the content.
+        source: The file, for the message.
+
+    Raises:
+        DataError: It has a separator in it, or is ``..`` or such, or is too long.
+    """
+    if (
+        not isinstance(name, str)
+        or name in ("", os.curdir, os.pardir)
+        or {os.sep, "\0"} & set(name)
+        or len(name.encode("utf-8", "surrogateescape")) > _LONGEST
+    ):
+        raise DataError(
+            f"{source}: {name!r:.200} is no name of a file",
+            hint=f"wanted at most {_LONGEST} bytes without a {os.sep}",
+        )
+    return name

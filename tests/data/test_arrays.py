@@ -1,0 +1,144 @@
+"""Arrays of a store that are not what was written are refused by whoever opens them, and made again."""
+
+import json
+import logging
+
+import numpy as np
+import pytest
+from trained import both_splits, ctsynth, settings
+
+from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.store import Store
+from ctsynth.errors import DataError
+
+
+@pytest.fixture
+def store(tmp_path, small_case):
+    return both_splits(tmp_path / "out", small_case)
+
+
+def as_float64(path):
+    np.save(path, np.load(path).astype(np.float64))
+
+
+def in_fortran_order(path):
+    np.save(path, np.asfortranarray(np.load(path)))
+
+
+def big_endian(path):
+    np.save(path, np.load(path).astype(np.load(path).dtype.newbyteorder(">")))
+
+
+def one_slice_less(path):
+    np.save(path, np.load(path)[1:])
+
+
+def cut_short(path):
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def emptied(path):
+    path.write_bytes(b"")
+
+
+def lengthened(path):
+    path.write_bytes(path.read_bytes() + b"\0")
+
+
+def one_bit_flipped(path):
+    content = bytearray(path.read_bytes())
+    content[-7] ^= 1
+    path.write_bytes(content)
+
+
+def several_arrays(path):
+    with path.open("wb") as file:
+        np.savez(file, ct=np.zeros(3))
+
+
+def gone(path):
+    path.unlink()
+
+
+DAMAGES = [
+    as_float64, in_fortran_order, big_endian, one_slice_less, cut_short, emptied, lengthened, one_bit_flipped,
+    several_arrays, gone,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", ["ct", "mask"])
+def test_an_array_that_is_not_what_was_written_is_refused(store, name, damage):
+    (subject,) = store.subjects("test")
+    if damage is big_endian and name == "mask":
+        pytest.skip("a byte has no order")
+    damage(subject.folder / f"{name}.npy")
+    with pytest.raises(DataError, match=rf"test/subject_t/{name}\.npy: "):
+        getattr(subject, name)()
+
+
+def test_the_type_and_order_are_named(store):
+    first, second = store.subjects("train")
+    as_float64(first.folder / "ct.npy")
+    in_fortran_order(second.folder / "ct.npy")
+    with pytest.raises(DataError, match=r"float64 of shape \(6, 16, 16\), wanted int16 of \(6, 16, 16\)"):
+        first.ct()
+    with pytest.raises(DataError, match=r"int16 of shape \(6, 16, 16\) in Fortran order, wanted int16"):
+        second.ct()
+
+
+def test_a_damage_that_comes_after_a_look_is_seen_by_the_next(store):
+    before = np.array(store.subjects("test")[0].ct())
+    one_bit_flipped(store.subjects("test")[0].folder / "ct.npy")
+    with pytest.raises(DataError, match="damaged"):
+        Store.open(store.root).subjects("test")[0].ct()
+    assert before.shape == (6, 16, 16)
+
+
+@pytest.mark.parametrize(("split", "name"), [("train/subject_1", "ct"), ("test/subject_t", "mask")])
+def test_train_names_the_damaged_array_and_ends_with_2(store, tmp_path, split, name):
+    one_bit_flipped(store.root / split / f"{name}.npy")
+    done = ctsynth("train", *settings(iterations=2), "--data", store.root, "--out", tmp_path / "run")
+    assert done.exit_code == 2, done.stderr
+    assert f"{split}/{name}.npy: damaged" in done.stderr
+    assert "ctsynth preprocess" in done.stderr
+
+
+@pytest.mark.parametrize("damage", [cut_short, one_bit_flipped, as_float64], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("name", ["ct", "mask"])
+def test_preprocess_tells_of_a_damaged_array_and_makes_it_again(
+    small_amos, tmp_path, monkeypatch, caplog, name, damage
+):
+    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+    source, out = small_amos(2, 1), tmp_path / "out"
+    preprocess(source, out, settings=Settings(size=16), workers=1)
+    file = out / "train" / "amos_0002" / f"{name}.npy"
+    whole = file.read_bytes()
+    damage(file)
+    summary = preprocess(source, out, settings=Settings(size=16), workers=1)
+    assert (summary.made, summary.kept) == (1, 2)
+    assert "train/amos_0002 was damaged: made again" in caplog.text
+    assert file.read_bytes() == whole
+
+
+NAMES = ["../../elsewhere", "/tmp/elsewhere", "..", ".", "", "a/b", "a\0b", "n" * 241]
+
+
+@pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:20])
+def test_a_subject_whose_name_leads_elsewhere_is_refused(store, name):
+    manifest = store.root / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["subjects"][0]["name"] = name
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"manifest\.json: .* is no name of a file"):
+        Store.open(store.root)
+
+
+@pytest.mark.parametrize("split", ["../elsewhere", "/tmp", "val", ""])
+def test_a_subject_of_a_split_that_is_none_is_refused(store, split):
+    manifest = store.root / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["subjects"][0]["split"] = split
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=r"manifest\.json: subjects\[0\]\.split is .*, wanted one of train, test"):
+        Store.open(store.root)

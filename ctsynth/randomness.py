@@ -15,6 +15,9 @@ from torch import Tensor
 
 Key = tuple[str | int, ...]
 
+_GOLDEN = 0x9E3779B97F4A7C15 - (1 << 64)  # as signed 64-bit integers, which wrap around
+_MIXING = ((30, 0xBF58476D1CE4E5B9 - (1 << 64)), (27, 0x94D049BB133111EB - (1 << 64)))
+
 NEIGHBORS = 5
 """Lattice keys on either side of a position that a smooth draw mixes; further ones weigh less than 1e-4."""
 
@@ -23,6 +26,22 @@ def seed_of(*key: str | int) -> int:
     """A 63-bit seed for a key; different keys give unrelated streams."""
     digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+def hashed(seeds: Tensor, count: int) -> Tensor:
+    """64 random bits, ``count`` times for each seed, the same on every device: (B,) to (B, count) int64.
+
+    SplitMix64 (Steele, Lea & Flood 2014) without its history: the number at a place is a hash of seed and place.
+    """
+    bits = seeds[:, None] + _GOLDEN * torch.arange(1, count + 1, device=seeds.device)
+    for shift, factor in _MIXING:
+        bits = (bits ^ _shifted(bits, shift)) * factor
+    return bits ^ _shifted(bits, 31)
+
+
+def _shifted(bits: Tensor, places: int) -> Tensor:
+    """To the right, zeros following: torch's integers are signed, and their sign would follow."""
+    return (bits >> places) & ((1 << (64 - places)) - 1)
 
 
 class Draws:

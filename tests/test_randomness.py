@@ -5,7 +5,7 @@ import pytest
 import torch
 from trained import CPU
 
-from ctsynth.randomness import Draws, seed_of
+from ctsynth.randomness import Draws, hashed, seed_of
 
 SHAPE = (1, 96, 96)
 ERROR = 4 / 96  # four standard errors of a correlation over 96 x 96 numbers
@@ -43,6 +43,16 @@ def test_keys_and_names_give_unrelated_numbers():
         assert a.std().item() == pytest.approx(1, abs=ERROR)
         assert all(abs(correlation(a, b)) < ERROR for b in rows[:i])
     assert len({seed_of("a", 11), seed_of("a1", 1), seed_of("a", "11"), seed_of("a", 1, 1)}) == 4
+
+
+def test_hashes_are_those_of_splitmix64():
+    """Vigna's splitmix64.c, for the seeds 0 and 1234567: its first outputs."""
+    expected = [
+        [0xE220A8397B1DCDAF, 0x6E789E6AA1B965F4, 0x06C45D188009454F],
+        [6457827717110365317, 3203168211198807973, 9817491932198370423],
+    ]
+    found = hashed(torch.tensor([0, 1234567]), 3)
+    assert [[number % 2**64 for number in row] for row in found.tolist()] == expected
 
 
 def test_integers_are_uniform():

@@ -26,6 +26,7 @@ from ctsynth.errors import UsageError
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches
+from ctsynth.networks.dropout import seed_dropout
 from ctsynth.networks.unet import UNet
 from ctsynth.randomness import Draws
 from ctsynth.schema import Multipliers, Range, Share, Width, check
@@ -208,6 +209,7 @@ class DiffusionMethod(Method):
 
     def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """The hybrid loss at uniformly drawn timesteps, and its two terms."""
+        seed_dropout(self.unet, rng)
         rate = self.options.label_dropout
         kept = rng.uniform("label dropout") >= rate if rate else None
         timesteps = rng.integers("timestep", self.process.schedule.num_timesteps)

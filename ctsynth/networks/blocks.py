@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
+from ctsynth.networks.dropout import Dropout
 from ctsynth.networks.spade import SPADE
 
 
@@ -87,7 +88,7 @@ class ResBlock(nn.Module):
         self.conv_in = nn.Conv2d(in_channels, out_channels, 3, padding=1)
         self.time = nn.Linear(time_channels, 2 * out_channels) if time_channels else None
         self.norm_out = norm(out_channels)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.conv_out = zeroed(nn.Conv2d(out_channels, out_channels, 3, padding=1))
         self.skip = nn.Identity() if in_channels == out_channels else nn.Conv2d(in_channels, out_channels, 1)
 

@@ -13,6 +13,7 @@ from torch import distributed as dist
 
 from ctsynth.batch import Batch
 from ctsynth.errors import UsageError
+from ctsynth.networks.dropout import seed_dropout
 from ctsynth.networks.segmentation_unet import SegmentationUNet
 from ctsynth.randomness import Draws
 from ctsynth.schema import Multipliers, Share, Weight, Width, check
@@ -89,6 +90,7 @@ class UNet2D(Segmenter):
     def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Weighted cross-entropy of all classes, and 1 - soft Dice of the organs that the batch shows."""
         image, labels = augment(batch, rng, self.options.augmentation)
+        seed_dropout(self.network, rng)
         logits = self.network(image).float()
         pixels = batch.class_pixels
         if pixels is None:

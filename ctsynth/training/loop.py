@@ -219,7 +219,7 @@ class Trainer:
 
     def _draws(self, phase: str, part: range) -> Draws:
         keys = [("train", self.settings.seed, phase, position) for position in part]
-        torch.manual_seed(seed_of(*keys[0]))  # for layers that draw for themselves, such as dropout
+        torch.manual_seed(seed_of(*keys[0]))  # for what a plug-in does not draw by these
         return Draws.at(keys, self.device, group=("train", self.settings.seed, phase, "step", self.step))
 
     def _class_pixels(self, labels: Tensor) -> Tensor:

@@ -2,14 +2,15 @@
 
 import json
 import os
-from functools import partial
+from dataclasses import fields
 
 import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
-from trained import CPU, SMALL, both_splits, fit
+from trained import CPU, SMALL, both_splits, calm_adam, fit
 
+from ctsynth import learner
 from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
@@ -20,17 +21,10 @@ METHODS = ["ddpm-concat", "ddpm-mask", "ddpm-edge", *SMALL]
 TRAINING = {"iterations": 5, "save_every": 5, "log_every": 1, "lr": 1e-4}
 
 
-def calm_adam():
-    """Adam whose steps follow gradients and not their rounding.
-
-    With its own epsilon it makes of a gradient that is zero but for rounding, as of a bias before a normalization,
-    steps as long as of any other: in single precision a run of one rank then differs from itself on two threads.
-    """
-    return partial(torch.optim.Adam, eps=1e-3)
-
-
 def options(method):
-    return {"encoder_channels": 8} if method in ("ddpm-mask", "ddpm-edge") else {}
+    """With dropout where a method has it, for a slice's must not depend on its rank."""
+    known = {field.name for field in fields(learner.find(method).Options)}
+    return {name: value for name, value in {"encoder_channels": 8, "dropout": 0.3}.items() if name in known}
 
 
 def work(rank, size, port, root):
@@ -45,7 +39,8 @@ def work(rank, size, port, root):
             store, run = Store.open(root / "store"), root / f"{method}-{size}"
             fit(store, run, method, options=options(method), world=world, **TRAINING)
         fit(store, root / "parts", "oasis", world=world, accumulate=2, **TRAINING | {"batch_size": 8})
-        fit(Store.open(root / "store"), root / "elastic", world=world, **TRAINING)  # which one rank has begun
+        more = {"options": options("ddpm-concat"), **TRAINING}
+        fit(store, root / "elastic", world=world, **more)  # which one rank has begun
 
 
 def normalized(share, world):
@@ -79,7 +74,7 @@ def train_all(root):
 
     both_splits(root / "store", make_small_case, size=32)
     store = Store.open(root / "store")
-    fit(store, root / "elastic", **TRAINING | {"iterations": 2})
+    fit(store, root / "elastic", options=options("ddpm-concat"), **TRAINING | {"iterations": 2})
     multiprocessing.start_processes(work, (2, _free_port(), root), nprocs=2, start_method="spawn")
     for method in METHODS:
         fit(store, root / f"{method}-1", method, options=options(method), **TRAINING)

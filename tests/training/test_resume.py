@@ -10,7 +10,8 @@ import time
 
 import pytest
 import torch
-from trained import CPU, SMALL, both_splits, ctsynth, fit, settings, weights
+from safetensors.torch import load_file
+from trained import SMALL, both_splits, calm_adam, ctsynth, fit, settings, weights
 
 from ctsynth.errors import Interrupted
 from ctsynth.stop import Stop
@@ -148,12 +149,19 @@ def test_a_stop_within_a_batch_leaves_the_step_undone(store, tmp_path, toy_gan):
         assert weights(run, 1) == weights(whole, 1)
 
 
-def test_parts_of_a_batch_add_up_to_it(store, tmp_path):
-    whole = fit(store, tmp_path / "whole", iterations=1)
-    parts = fit(store, tmp_path / "parts", iterations=1, accumulate=4)
-    load = [checkpoint.load(checkpoint.find(run), CPU, raw=True).method.state_dict() for run in (whole, parts)]
-    for name, value in load[0].items():
-        torch.testing.assert_close(value, load[1][name], atol=2e-5, rtol=0)
+@pytest.mark.parametrize(
+    ("method", "options"), [("ddpm-concat", {}), ("ddpm-concat", {"dropout": 0.5}), ("sdm", {"dropout": 0.5})]
+)
+def test_parts_of_a_batch_add_up_to_it(store, tmp_path, monkeypatch, method, options):
+    monkeypatch.setattr(torch.optim, "Adam", calm_adam())
+    runs = [
+        fit(store, tmp_path / f"{parts}", method, iterations=3, lr=1e-2, accumulate=parts, options=options)
+        for parts in (1, 2, 4)
+    ]
+    whole, *others = [load_file(checkpoint.find(run) / "model.safetensors") for run in runs]
+    for name, value in whole.items():
+        for other in others:
+            torch.testing.assert_close(other[name], value, atol=1e-5, rtol=0, msg=lambda m, n=name: f"{n}: {m}")
 
 
 def start(words, folder):

@@ -77,6 +77,14 @@ class Learner(nn.Module, ABC):
     def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """What a phase minimizes, as the scalar ``loss``, and its terms by name."""
 
+    def totals(self, phase: str, batch: Batch, rng: Draws) -> Tensor | None:
+        """What a phase's loss adds up over all slices before anything else; None where it is a mean over slices.
+
+        Of a batch in parts, or on several ranks, the sum over all of them comes back as ``Batch.totals``. It is
+        asked for without gradients, right before the loss of the same slices with the same draws.
+        """
+        return None
+
     @abstractmethod
     def predict(self, batch: Batch, rng: Draws) -> Tensor:
         """What it has learned to make: slices (B, 1, H, W) in [-1, 1], or label maps (B, H, W) int64."""

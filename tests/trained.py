@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from unittest import mock
 
@@ -82,15 +81,6 @@ def fit(
             trainer = Trainer(run, config, dataset, None, device=CPU, precision="fp32", world=world)
             trainer.train(stop or Stop())
     return run
-
-
-def calm_adam():
-    """Adam whose steps follow gradients and not their rounding.
-
-    With its own epsilon it makes of a gradient that is zero but for rounding, as of a bias before a normalization,
-    steps as long as of any other: in single precision a run of one rank then differs from itself on two threads.
-    """
-    return partial(torch.optim.Adam, eps=1e-3)
 
 
 def ctsynth(*words: object):

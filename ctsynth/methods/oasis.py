@@ -85,10 +85,14 @@ class OASIS(Method):
             Phase("discriminator", list(self.discriminator.parameters()), self.lr, betas),
         )
 
+    def totals(self, phase: str, batch: Batch, rng: Draws) -> Tensor:
+        """Pixels of each class: (num_classes,)."""
+        return one_hot(batch.labels, self.num_classes).sum((0, 2, 3))
+
     def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Cross-entropy of fake and real pixels and LabelMix; the generator's, as if its pixels were real."""
         segmap, noise = one_hot(batch.labels, self.num_classes), rng.normal("z", (NOISE,))
-        pixels = segmap.sum((0, 2, 3)) if batch.class_pixels is None else batch.class_pixels
+        pixels = self.totals(phase, batch, rng) if batch.totals is None else batch.totals
         weights = class_weights(pixels)[batch.labels]
         if phase == "generator":
             judged = self._judge(self._slices(segmap, noise))

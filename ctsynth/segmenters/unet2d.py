@@ -9,7 +9,6 @@ from typing import ClassVar
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
-from torch import distributed as dist
 
 from ctsynth.batch import Batch
 from ctsynth.errors import UsageError
@@ -89,16 +88,24 @@ class UNet2D(Segmenter):
 
     def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
         """Weighted cross-entropy of all classes, and 1 - soft Dice of the organs that the batch shows."""
+        logits, labels = self._logits(batch, rng)
+        sums = overlaps(logits, labels)
+        if batch.totals is not None:
+            sums = _within(batch.totals, sums)
+        weight = _class_weights(sums[2].detach())
+        cross_entropy = F.cross_entropy(logits, labels, weight=weight, reduction="none").mean()
+        terms = {"cross_entropy": cross_entropy, "dice": 1 - soft_dice(sums)}
+        return {"loss": terms["cross_entropy"] + self.options.dice_weight * terms["dice"], **terms}
+
+    def totals(self, phase: str, batch: Batch, rng: Draws) -> Tensor:
+        """What soft Dice and class weights are made of: the sums of ``overlaps``."""
+        return overlaps(*self._logits(batch, rng))
+
+    def _logits(self, batch: Batch, rng: Draws) -> tuple[Tensor, Tensor]:
+        """(B, num_classes, H, W) float32 of the augmented slices, and their labels."""
         image, labels = augment(batch, rng, self.options.augmentation)
         seed_dropout(self.network, rng)
-        logits = self.network(image).float()
-        pixels = batch.class_pixels
-        if pixels is None:
-            pixels = labels.flatten().bincount(minlength=self.num_classes).float()
-        weight = _class_weights(pixels)
-        cross_entropy = F.cross_entropy(logits, labels, weight=weight, reduction="none").mean()
-        terms = {"cross_entropy": cross_entropy, "dice": 1 - _soft_dice(logits, labels)}
-        return {"loss": terms["cross_entropy"] + self.options.dice_weight * terms["dice"], **terms}
+        return self.network(image).float(), labels
 
     def segment(self, image: Tensor) -> Tensor:
         """The likeliest class of each pixel."""
@@ -115,28 +122,36 @@ def _class_weights(pixels: Tensor) -> Tensor:
     return weight * pixels.sum() / (weight * pixels).sum()
 
 
-def _soft_dice(logits: Tensor, labels: Tensor) -> Tensor:
-    """Mean over the organs that the batch shows, on all ranks together, of 2 sum(p y) / (sum(p) + sum(y)).
-
-    Background, id 0, and body, the last id, are no organs.
+def overlaps(logits: Tensor, labels: Tensor) -> Tensor:
+    """Of each class sum(p y), sum(p) and sum(y) over all pixels, y being 1 where it is and p its probability.
 
     Shapes:
         logits: (B, num_classes, H, W).
         labels: (B, H, W).
-        returns: a scalar; 0 where there is no organ.
+        returns: (3, num_classes).
     """
     given = F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float()
     found = logits.softmax(dim=1)
-    sums = torch.stack([(found * given).sum((0, 2, 3)), found.sum((0, 2, 3)), given.sum((0, 2, 3))])
-    both, got, wanted = _over_ranks(sums)[:, 1:-1]
+    return torch.stack([(found * given).sum((0, 2, 3)), found.sum((0, 2, 3)), given.sum((0, 2, 3))])
+
+
+def _within(totals: Tensor, sums: Tensor) -> Tensor:
+    """The whole batch's overlaps, with the gradient of a part's own, as if the others were like it.
+
+    The mean over parts of what that gives is the gradient of the whole.
+    """
+    parts = totals[2].sum() / sums[2].sum()
+    return totals + parts * (sums - sums.detach())
+
+
+def soft_dice(sums: Tensor) -> Tensor:
+    """Mean over the organs that the batch shows of 2 sum(p y) / (sum(p) + sum(y)); 0 where there is no organ.
+
+    Background, id 0, and body, the last id, are no organs.
+
+    Shapes:
+        sums: (3, num_classes), of ``overlaps``.
+    """
+    both, got, wanted = sums[:, 1:-1]
     is_there = (wanted > 0).float()
     return (2 * both / (got + wanted + 1e-5) * is_there).sum() / is_there.sum().clamp(min=1)
-
-
-def _over_ranks(values: Tensor) -> Tensor:
-    """The sum over the ranks that share the batch, for the gradient too."""
-    if dist.is_available() and dist.is_initialized():
-        from torch.distributed.nn.functional import all_reduce
-
-        return all_reduce(values)
-    return values

@@ -23,7 +23,6 @@ from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.device import Precision, autocast
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import write_json
-from ctsynth.labels import LabelSet
 from ctsynth.learner import Phase
 from ctsynth.randomness import Draws, seed_of
 from ctsynth.stop import Stop, Stopped
@@ -100,7 +99,6 @@ class Trainer:
             for phase in self.phases
         }
         self.losses = losses(self.model, self.phases, world)
-        self.num_classes = LabelSet.from_json(config.labels).num_classes
         self.log = MetricsLog(run / "metrics.jsonl", device, world)
         self.step = 0
         self._saved_step = self._statistics_step = -1
@@ -165,7 +163,7 @@ class Trainer:
         parts = self._parts()
         batch = self.dataset.batch([index for part in parts for index in self._slices(part)], self.device)
         shared: dict[str, Tensor] | None = {} if len(parts) == 1 else None
-        batch = replace(batch, class_pixels=self._class_pixels(batch.labels), shared=shared)
+        batch = replace(batch, shared=shared)
         before = [b.clone() for b in self.model.buffers()] if len(parts) > 1 else []
         logged = self.log.state() if len(parts) > 1 and self.world.size == 1 else None
         for phase in self.phases:
@@ -189,15 +187,14 @@ class Trainer:
         """The gradient of a phase, part by part; False if a signal came before the last."""
         if len(self.phases) > 1:
             freeze_others(self.model, phase)
-        loss, share = self.losses[phase.name], len(batch.labels) // len(parts)
-        for number, part in enumerate(parts):
+        loss, pieces = self.losses[phase.name], list(zip(parts, batch.split(len(parts)), strict=True))
+        totals = self._totals(phase, pieces)
+        for number, (part, some) in enumerate(pieces):
             if stop is not None and stop.requested:
                 return False
-            rows = slice(number * share, (number + 1) * share)
-            some = replace(batch, image=batch.image[rows], labels=batch.labels[rows])
             with unsynchronized(loss, until_later=number < len(parts) - 1):
                 with autocast(self.device, self.precision):
-                    terms = loss(some, self._draws(phase.name, part))
+                    terms = loss(replace(some, totals=totals), self._draws(phase.name, part))
                 (terms["loss"] / len(parts)).backward()
             self._log(phase, terms, 1 / len(parts))
         return True
@@ -222,11 +219,14 @@ class Trainer:
         torch.manual_seed(seed_of(*keys[0]))  # for what a plug-in does not draw by these
         return Draws.at(keys, self.device, group=("train", self.settings.seed, phase, "step", self.step))
 
-    def _class_pixels(self, labels: Tensor) -> Tensor:
-        """Pixels of each class in the whole batch: a scatter, for bincount would make a GPU wait."""
-        counts = torch.zeros(self.num_classes, device=labels.device)
-        flat = labels.flatten()
-        return self.world.total(counts.scatter_add_(0, flat, torch.ones_like(flat, dtype=counts.dtype)))
+    def _totals(self, phase: Phase, pieces: list[tuple[range, Batch]]) -> Tensor | None:
+        """``Learner.totals`` of the whole batch; None where there is one piece of it."""
+        if len(pieces) * self.world.size == 1:
+            return None
+        with torch.no_grad(), autocast(self.device, self.precision):
+            found = [self.model.totals(phase.name, some, self._draws(phase.name, part)) for part, some in pieces]
+        sums = [totals for totals in found if totals is not None]
+        return self.world.total(torch.stack(sums).sum(0)) if sums else None
 
     def _factor(self, step: int) -> float:
         """What the learning rate is multiplied by at this step, the first being 0."""

@@ -1,6 +1,7 @@
 """A segmenter learns label maps, by a loss and an augmentation that do what they say."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from ctsynth.errors import UsageError
 from ctsynth.metrics.segmenters.trained import TrainedSegmenter
 from ctsynth.randomness import Draws
 from ctsynth.segmenters._augmentation import _affine, augment
-from ctsynth.segmenters.unet2d import UNet2D, UNet2DOptions, _class_weights, _soft_dice
+from ctsynth.segmenters.unet2d import UNet2D, UNet2DOptions, _class_weights, overlaps, soft_dice
 from ctsynth.stop import Stop
 from ctsynth.training.run import configure, train
 
@@ -36,25 +37,58 @@ def draws(*keys):
     return Draws.at([(key,) for key in keys], CPU)
 
 
+def dice(logits, labels):
+    return soft_dice(overlaps(logits, labels))
+
+
 def test_soft_dice_of_half_overlapping_boxes_is_a_half():
     moved = HALF.roll(2, dims=1)
-    assert _soft_dice(certain(moved), HALF).item() == pytest.approx(0.5)
-    assert _soft_dice(certain(HALF), HALF).item() == pytest.approx(1.0)
+    assert dice(certain(moved), HALF).item() == pytest.approx(0.5)
+    assert dice(certain(HALF), HALF).item() == pytest.approx(1.0)
 
 
 def test_background_body_and_organs_that_the_batch_does_not_show_are_no_part_of_the_dice():
     with_body = torch.where(HALF == 0, BODY, HALF)
-    assert _soft_dice(certain(HALF), with_body).item() == pytest.approx(1.0)
+    assert dice(certain(HALF), with_body).item() == pytest.approx(1.0)
     found = HALF.clone()
     found[:, 7] = 3
-    assert _soft_dice(certain(found), HALF).item() == pytest.approx(1.0)
-    assert _soft_dice(certain(HALF), torch.zeros_like(HALF)).item() == 0
+    assert dice(certain(found), HALF).item() == pytest.approx(1.0)
+    assert dice(certain(HALF), torch.zeros_like(HALF)).item() == 0
 
 
 def test_the_dice_is_of_the_batch_as_a_whole():
     labels = torch.cat([HALF, torch.zeros_like(HALF)])
     found = torch.cat([HALF, HALF])  # 1 in the first slice, 0 in the second
-    assert _soft_dice(certain(found), labels).item() == pytest.approx(2 / 3)
+    assert dice(certain(found), labels).item() == pytest.approx(2 / 3)
+
+
+def test_parts_of_a_batch_have_the_loss_of_the_whole_and_on_average_its_gradient():
+    """Of slices that show different organs: a part's own Dice and class weights would be others."""
+    torch.manual_seed(0)
+    options = UNet2DOptions(channels=4, multipliers=(1, 2), augmentation=0.5, dropout=0.3)
+    model = UNet2D(options, num_classes=BODY + 1, size=64)
+    torch.nn.init.normal_(model.network.conv_out.weight)
+    shown = disc(4)
+    batch = replace(shown, labels=torch.where(shown.labels > 0, torch.tensor([6, 1, 6, 3])[:, None, None], 0))
+    rngs = [draws(*range(4)), draws(0), draws(1), draws(2), draws(3)]
+
+    def worked(part, rng):
+        model.zero_grad()
+        terms = model.loss("segmenter", part, rng)
+        terms["loss"].backward()
+        return terms, torch.cat([p.grad.flatten() for p in model.parameters()])
+
+    whole, gradient = worked(batch, rngs[0])
+    parts = batch.split(4)
+    totals = sum(model.totals("segmenter", *each).detach() for each in zip(parts, rngs[1:], strict=True))
+    found = [worked(replace(p, totals=totals), rng) for p, rng in zip(parts, rngs[1:], strict=True)]
+    for terms, _ in found:
+        torch.testing.assert_close(terms["dice"], whole["dice"])
+    mean = torch.stack([terms["cross_entropy"] for terms, _ in found]).mean()
+    torch.testing.assert_close(mean, whole["cross_entropy"])
+    torch.testing.assert_close(torch.stack([g for _, g in found]).mean(0), gradient, rtol=1e-4, atol=1e-6)
+    alone = torch.stack([worked(p, rng)[1] for p, rng in zip(parts, rngs[1:], strict=True)]).mean(0)
+    assert (alone - gradient).norm() > 0.1 * gradient.norm()
 
 
 def test_a_class_weighs_by_the_root_of_its_pixels_and_a_pixel_1_on_average():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import functools
 import hashlib
 import json
 import logging
@@ -182,3 +183,22 @@ def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+_PACKAGE = Path(__file__).parent
+
+
+@functools.cache
+def code_digest(*parts: str) -> str:
+    """A SHA-256 of ctsynth's own code, so that what other code has computed and kept is not taken for its own.
+
+    Args:
+        parts: Files and folders of the package, ``data/window.py``; if none is named all but the command line and
+            the report, which nothing that computes imports.
+    """
+    named = [_PACKAGE / part for part in parts]
+    named = named or [path for path in _PACKAGE.iterdir() if path.name not in ("cli", "report")]
+    assert all(path.exists() for path in named), parts
+    files = [file for file in sorted(_PACKAGE.rglob("*.py")) if any(map(file.is_relative_to, named))]
+    hashes = {file.relative_to(_PACKAGE).as_posix(): sha256(file) for file in files}
+    return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()

@@ -18,7 +18,7 @@ from typing import Any, Literal
 
 from ctsynth import __version__
 from ctsynth.data.store import Store, Subject
-from ctsynth.files import sha256, sole
+from ctsynth.files import code_digest, sha256, sole
 from ctsynth.metrics import base
 from ctsynth.metrics._choice import DEFAULT, Segmenting, choose
 from ctsynth.metrics._pairs import read_pair
@@ -189,7 +189,7 @@ class Scoring:
             "real": [subject.record[key] for key in ("ct_sha256", "mask_sha256", "geometry")],
             "window": [store.window.level, store.window.width, store.size],
             "labels": store.labels.as_json(),
-            "ctsynth": __version__,
+            "ctsynth": code_digest(),
         }
         keys = {}
         for name, metric in self.metrics.items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +12,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from ctsynth import files
 from ctsynth.stop import SIGNALS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -35,6 +37,23 @@ def own_signal_handlers():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture
+def own_code(tmp_path, monkeypatch):
+    """Changes a file of the package, as far as ``code_digest`` sees: it reads a copy."""
+    package = tmp_path / "code" / "ctsynth"
+    shutil.copytree(files._PACKAGE, package, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(files, "_PACKAGE", package)
+    files.code_digest.cache_clear()
+
+    def change(name: str) -> None:
+        path = package / name
+        path.write_text(path.read_text() + "# changed\n")
+        files.code_digest.cache_clear()
+
+    yield change
+    files.code_digest.cache_clear()
 
 
 @pytest.fixture(scope="session")

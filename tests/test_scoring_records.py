@@ -136,6 +136,19 @@ def test_a_changed_volume_is_measured_again_and_a_touched_one_is_not(store, samp
     assert {name for name in after if after[name] != before[name]} == {"subject_3"}
 
 
+@pytest.mark.parametrize("file", ["data/window.py", "metrics/_pairs.py", "metrics/psnr.py", "scoring.py"])
+def test_what_other_code_has_measured_is_measured_again(store, samples, seen, own_code, file):
+    for _ in range(2):
+        score(samples, store, "test", metrics=["psnr"])
+    assert len(seen) == SUBJECTS
+    own_code("report/page.py")
+    score(samples, store, "test", metrics=["psnr"])
+    assert len(seen) == SUBJECTS
+    own_code(file)
+    score(samples, store, "test", metrics=["psnr"])
+    assert len(seen) == 2 * SUBJECTS
+
+
 def test_another_store_or_setting_of_the_metric_is_another_record(store, samples, small_case, seen, monkeypatch):
     score(samples, store, "test", metrics=["psnr"])
     seen.clear()

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from ctsynth import weights
 from ctsynth.data.store import Store, Subject
 from ctsynth.errors import DataError, RunError
-from ctsynth.files import atomic
+from ctsynth.files import atomic, code_digest
 from ctsynth.metrics._frechet import BLOCKS, Stacked, frechet_distance, kernel_distance
 from ctsynth.metrics._inception import DIMENSIONS, Inception, absent
 from ctsynth.metrics.base import Arrays, Metric, Pair, Record
@@ -161,6 +161,7 @@ class FID(Metric):
         assert self._store is not None
         window = self._store.window
         known = {"ct": subject.record["ct_sha256"], "window": [window.low, window.high], "weights": self._digest}
+        known["code"] = code_digest("metrics/_inception.py", "data/window.py")
         name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         path = self._store.root / CACHE / f"{name[:32]}.npy"
         features = self._unwritten.get(path)

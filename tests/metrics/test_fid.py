@@ -306,10 +306,13 @@ def test_features_of_real_slices_are_computed_once(stub, store):
     assert len(list((store.root / "features").iterdir())) == 2
 
 
-def test_features_of_other_slices_or_weights_are_not_taken_for_them(
-    stub, store, tmp_path, small_case, monkeypatch
+def test_features_of_other_slices_weights_or_code_are_not_taken_for_them(
+    stub, store, tmp_path, small_case, monkeypatch, own_code
 ):
     run(stub, store)
+    own_code("data/window.py")
+    run(stub, store)
+    assert Stub.seen == 48
     Stub.seen = 0
     torch.save({"other": torch.zeros(1)}, tmp_path / "more.pth")
     monkeypatch.setenv(OTHER_WEIGHTS, str(tmp_path / "more.pth"))

@@ -125,7 +125,7 @@ def test_masks_that_are_kept_are_not_made_again(tmp_path):
     assert (MaskFolder(tmp_path).segment(VOLUME, AMOS22, "a").voxels == OWN).all()  # and others can read them
 
 
-def test_kept_masks_of_another_volume_segmenter_or_label_set_are_made_again(tmp_path):
+def test_kept_masks_of_another_volume_segmenter_or_label_set_are_made_again(tmp_path, own_code):
     segmenter = Counting()
     keep = Kept(segmenter, tmp_path)
     other = VOLUME.voxels.copy()
@@ -136,10 +136,13 @@ def test_kept_masks_of_another_volume_segmenter_or_label_set_are_made_again(tmp_
     ):
         keep.segment(volume, AMOS22, "a")
         assert segmenter.calls == calls
+    own_code("networks/segmentation_unet.py")
+    keep.segment(VOLUME, AMOS22, "a")
+    assert segmenter.calls == 4
     segmenter.settings = {"mode": "default"}
     keep.segment(VOLUME, AMOS22, "a")
     keep.segment(VOLUME, TOTAL, "a")
-    assert segmenter.calls == 5
+    assert segmenter.calls == 6
 
 
 def test_a_broken_record_beside_a_mask_is_made_again(tmp_path):

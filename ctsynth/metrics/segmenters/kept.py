@@ -13,7 +13,7 @@ import numpy as np
 
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
-from ctsynth.files import read_json, write_json
+from ctsynth.files import code_digest, read_json, write_json
 from ctsynth.labels import LabelSet
 from ctsynth.metrics.segmenters.base import Segmentation, Segmenter
 
@@ -23,7 +23,8 @@ log = logging.getLogger(__name__)
 class Kept:
     """A segmenter whose masks stay in a folder, SUBJECT.nii.gz, and are used again for the same volume.
 
-    The same is: equal voxels, grid, segmenter, version, settings and label set, by a SHA-256 in SUBJECT.json.
+    The same is: equal voxels, grid, segmenter, version, settings and label set, and the code that asks the
+    segmenter, by a SHA-256 in SUBJECT.json.
 
     Args:
         segmenter: What makes them.
@@ -74,8 +75,10 @@ class Kept:
         return found
 
     def _key(self, volume: Volume, labels: LabelSet) -> str:
-        known = [self.name, self.version, dict(self.settings), labels.as_json(), volume.geometry.affine.tolist()]
-        digest = hashlib.sha256(json.dumps([*known, volume.voxels.shape, str(volume.voxels.dtype)]).encode())
+        code = code_digest("metrics/segmenters", "segmenters", "networks", "data/slices.py", "data/window.py")
+        known = [code, self.name, self.version, dict(self.settings), labels.as_json()]
+        seen = [volume.geometry.affine.tolist(), volume.voxels.shape, str(volume.voxels.dtype)]
+        digest = hashlib.sha256(json.dumps([*known, *seen]).encode())
         for z in range(volume.voxels.shape[2]):
             digest.update(volume.voxels[:, :, z].tobytes())
         return digest.hexdigest()

@@ -281,7 +281,8 @@ def large_set(root: Path, subjects: int, size: int = 128, slices: int = 10) -> t
         rng.integers(0, 17, shape, np.uint8),
         np.diag([2.0, 2.0, 5.0, 1.0]),
     )
-    store = make_store(root / "out", [case] * subjects, size=size)
+    cases = (case._replace(hu=np.roll(case.hu, number)) for number in range(subjects))
+    store = make_store(root / "out", cases, size=size)
     for subject in store.subjects("test"):
         volume = Volume(stack(np.asarray(subject.ct())[::-1]), stacked_geometry(subject.geometry, size))
         volume.save(root / "samples" / f"{subject.name}.nii")

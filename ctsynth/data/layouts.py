@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ctsynth.data.formats import SUFFIXES, stem, volumes
 from ctsynth.data.manifest import SPLITS
+from ctsynth.data.twins import refuse_copies
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
 
@@ -90,7 +91,7 @@ def discover(
         rule: How to split; the paper's if None.
 
     Raises:
-        DataError: There is no such folder, no case in it, or a subject twice.
+        DataError: There is no such folder, no case in it, or a subject or its image twice.
         UsageError: Only one of images and labels is given, or the split file does not fit.
     """
     rule = rule or SplitRule()
@@ -184,6 +185,7 @@ def _deal(layout: str, files: dict[str, list[_Files]], rule: SplitRule) -> Layou
         chosen = {name: split for split, entries in ct.items() for name, _, _ in entries[: _limit(split, rule)]}
     cases = [Case(name, chosen[name], image, label) for name, image, label in everyone if name in chosen]
     cases.sort(key=lambda case: (SPLITS.index(case.split), _by_number(case.name)))
+    refuse_copies(cases)
     return Layout(layout, tuple(cases), skipped, len(known) - len(cases))
 
 

@@ -27,6 +27,8 @@ class SubjectRecord(TypedDict):
     ct_sha256: str
     mask_sha256: str
     label: NotRequired[str]
+    image_sha256: NotRequired[str]
+    label_sha256: NotRequired[str]
 
 
 class _Settings(TypedDict):

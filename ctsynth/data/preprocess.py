@@ -17,6 +17,7 @@ from ctsynth.data.manifest import SPLITS, is_manifest, read_manifest, read_subje
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.slices import to_slices
 from ctsynth.data.store import write_manifest, write_subject
+from ctsynth.data.twins import refuse_twins
 from ctsynth.data.window import Window
 from ctsynth.data.workers import outcomes
 from ctsynth.errors import DataError, RunError, UsageError
@@ -164,7 +165,7 @@ def preprocess(
         progress: Called with the number of subjects done and the latest one's name.
 
     Raises:
-        DataError: The source as a whole cannot be used.
+        DataError: The source as a whole cannot be used; two subjects have the same image.
         UsageError: The store there was made with other settings.
         BrokenSubjectsError: Some subjects could not be made; the others are in the store.
         RunError: The store cannot be written to.
@@ -188,6 +189,7 @@ def preprocess(
     summary = Summary(layout, records, len(cases) - kept - len(broken), kept, broken)
     if broken:
         raise BrokenSubjectsError(summary)
+    refuse_twins(records, out / "manifest.json")
     return summary
 
 

@@ -26,6 +26,7 @@ from numpy.typing import DTypeLike, NDArray
 from ctsynth.data.arrays import open_array
 from ctsynth.data.folders import ARRAYS, refuse_strangers
 from ctsynth.data.manifest import SCHEMA, SPLITS, SubjectRecord, read_manifest, read_subject
+from ctsynth.data.twins import refuse_twins
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.errors import DataError, UsageError
@@ -117,7 +118,7 @@ class Store:
         """Opens the store in a folder.
 
         Raises:
-            DataError: There is no manifest, or one of another schema.
+            DataError: There is no manifest, or one of another schema, or two subjects have the same image.
         """
         manifest = path / "manifest.json"
         if not manifest.is_file():
@@ -132,6 +133,7 @@ class Store:
             window = Window(settings["level"], settings["width"])
         except UsageError as error:
             raise DataError(f"{manifest}: {error.message}") from None
+        refuse_twins(content["subjects"], manifest)
         subjects = {}
         for number, record in enumerate(content["subjects"]):
             subject = _subject(path, settings["size"], record, f"{manifest}: subjects[{number}]")

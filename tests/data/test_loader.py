@@ -109,7 +109,8 @@ def store_of(root, subjects):
     ct, mask = np.full((50, 128, 128), 7, np.int16), np.full((50, 128, 128), 6, np.uint8)
     geometry = Geometry((128, 128, 50), np.diag([3.0, 3.0, 5.0, 1.0])).as_json()
     names = [f"subject_{number:03}" for number in range(subjects)]
-    for name in names:
+    for number, name in enumerate(names):
+        ct[0, 0, 0] = number  # no two subjects of a store have the same image
         write_subject(root, {"name": name, "split": "train", "geometry": geometry}, settings, ct, mask)
     write_manifest(root, settings, [("train", name) for name in names])
     return root

@@ -156,6 +156,31 @@ def test_a_broken_subject_is_named_leaves_nothing_and_does_not_stop_the_others(s
     assert list(Store.open(out).subjects_by_name) == ["amos_0002", "amos_0101"]
 
 
+@pytest.mark.parametrize(("folder", "split"), [("Tr", "train"), ("Va", "test")])
+def test_an_image_that_two_subjects_have_stops_before_anything_is_written(small_amos, tmp_path, folder, split):
+    source = small_amos(2, 1)
+    for kind in ("images", "labels"):
+        first = source / f"{kind}Tr" / "amos_0001.nii.gz"
+        shutil.copy(first, source / f"{kind}{folder}" / "amos_0300.nii.gz")
+    (source / "imagesTr" / "amos_0004.nii.gz").touch()  # nothing at all is no image that two could share
+    (source / "imagesTr" / "amos_0005.nii.gz").touch()
+    said = rf"amos_0001 \(train\) and amos_0300 \({split}\) have the same image"
+    with pytest.raises(DataError, match=said):
+        preprocess(source, tmp_path / "out", settings=SMALL, workers=1, shard=(2, 2))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_copy_that_was_packed_anew_is_found_by_its_slices(small_amos, tmp_path):
+    source = small_amos(2, 1)
+    for kind in ("images", "labels"):
+        copy = nib.load(source / f"{kind}Tr" / "amos_0001.nii.gz")
+        nib.save(copy, source / f"{kind}Va" / "amos_0300.nii")
+    with pytest.raises(DataError, match=r"amos_0001 \(train\) and amos_0300 \(test\) have the same image"):
+        preprocess(source, tmp_path / "out", settings=SMALL, workers=1)
+    with pytest.raises(DataError, match="have the same image"):
+        Store.open(tmp_path / "out")
+
+
 @pytest.mark.parametrize("change", ["no source", "twice"])
 def test_a_source_that_is_wrong_as_a_whole_stops_before_anything_is_written(change, small_amos, tmp_path):
     source = small_amos(1, 1)

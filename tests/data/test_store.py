@@ -15,7 +15,7 @@ SETTINGS = {"size": 16, "level": 40.0, "width": 400.0, "labels": AMOS22.as_json(
 
 
 def put(root, small_case, name="amos_0001", split="train", settings=SETTINGS):
-    case = small_case(0)
+    case = small_case(int.from_bytes(name.encode()[-4:], "big"))
     record = {"name": name, "split": split, "geometry": Geometry(case.hu.shape, case.affine).as_json()}
     ct = to_slices(np.clip(case.hu, -160, 240), 16, "ct")
     mask = to_slices(case.labels, 16, "labels")
@@ -62,6 +62,22 @@ def test_subjects_come_by_name_and_the_digest_does_not_depend_on_the_place(tmp_p
     (tmp_path / "a" / "train" / "amos_0002" / "ct.npy").unlink()
     write_manifest(tmp_path / "a", SETTINGS, {("train", name) for name in names})
     assert Store.open(tmp_path / "a").digest != other.digest
+
+
+@pytest.mark.parametrize("key", ["image_sha256", "ct_sha256"])
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_two_subjects_with_one_image_are_refused(tmp_path, small_case, key, split):
+    put(tmp_path, small_case, "amos_0001")
+    put(tmp_path, small_case, "amos_0002", split)
+    write_manifest(tmp_path, SETTINGS, {("train", "amos_0001"), (split, "amos_0002")})
+    Store.open(tmp_path)
+    path = tmp_path / "manifest.json"
+    content = json.loads(path.read_text())
+    for record in content["subjects"]:
+        record[key] = "a" * 64
+    path.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=rf"amos_0001 \(train\) and amos_0002 \({split}\) have the same image"):
+        Store.open(tmp_path)
 
 
 def test_the_manifest_holds_whole_subjects_of_these_settings_only(tmp_path, small_case):

@@ -6,8 +6,10 @@ import argparse
 import re
 import sys
 from collections import Counter
+from random import Random
 
-from .attempts import BYTES, SECONDS, Attempt
+from .attempts import BYTES, SECONDS, Attempt, target_of
+from .targets import TARGETS
 from .worker import attempts
 
 
@@ -17,16 +19,22 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100_000, help="how many files to mutate")
     parser.add_argument("--seed", type=int, default=0, help="with the index it decides a mutation")
     parser.add_argument("--first", type=int, default=0, help="index of the first")
+    parser.add_argument("--only", nargs="+", metavar="TARGET", choices=TARGETS, help=f"of {', '.join(TARGETS)}")
     asked = parser.parse_args()
+    indices = [
+        index
+        for index in range(asked.first, asked.first + asked.count)
+        if not asked.only or target_of(Random(f"{asked.seed}/{index}")) in asked.only
+    ]
     made = []
-    for one in attempts(asked.seed, range(asked.first, asked.first + asked.count)):
+    for one in attempts(asked.seed, indices):
         made.append(one)
         if not one.is_good:
             print(f"{one.index}: {one.target}, {one.file}: {one.outcome}\n{one.detail}\n", flush=True)
         elif asked.count == 1:
             print(f"{one.outcome}: {one.detail}")
         if len(made) % 1000 == 0:
-            print(f"{len(made)} of {asked.count}", file=sys.stderr, flush=True)
+            print(f"{len(made)} of {len(indices)}", file=sys.stderr, flush=True)
     print(summary(made))
     return int(any(not one.is_good for one in made))
 
@@ -36,10 +44,13 @@ def summary(made: list[Attempt]) -> str:
     counts: dict[str, Counter[str]] = {}
     for one in made:
         counts.setdefault(one.target, Counter())[one.outcome] += 1
-    lines = [
-        f"{target or '?':<34}{sum(of.values()):>7}  {dict(of.most_common())}"
-        for target, of in sorted(counts.items())
-    ]
+    seconds: Counter[str] = Counter()
+    for one in made:
+        seconds[one.target] += one.seconds
+    lines = []
+    for target, outcomes in sorted(counts.items()):
+        each = 1000 * seconds[target] / outcomes.total()
+        lines.append(f"{target or '?':<34}{outcomes.total():>7}{each:>7.0f} ms  {dict(outcomes.most_common())}")
     total = Counter(one.outcome for one in made)
     slowest, largest = max(made, key=lambda one: one.seconds), max(made, key=lambda one: one.peak)
     lines += [

@@ -75,7 +75,7 @@ class _Hung(BaseException):
 def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
     """Makes the attempt of this seed and index; nothing of it is left in the world."""
     rng = Random(f"{seed}/{index}")
-    name = rng.choices([*TARGETS], [target.share for target in TARGETS.values()])[0]
+    name = target_of(rng)
     target = TARGETS[name]
     for folder in target.copies:
         shutil.copytree(world.inputs / folder, world.out / folder)
@@ -98,6 +98,11 @@ def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
     elif peak > BYTES:
         outcome = "memory"
     return Attempt(index, name, file.as_posix(), outcome, detail, seconds, peak)
+
+
+def target_of(rng: Random) -> str:
+    """The name of the target that a fresh generator of an attempt draws."""
+    return rng.choices([*TARGETS], [target.share for target in TARGETS.values()])[0]
 
 
 @contextmanager
@@ -134,6 +139,9 @@ def judge(target: Target, file: Path, seconds: float) -> tuple[str, str]:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             outcome, said = _command(target, file) if target.read is None else _read(target, file)
+        warned = [
+            one for one in warned if not issubclass(one.category, ResourceWarning)
+        ]  # nor does Python show it
         if warned and outcome in (DONE, REFUSED):
             return "warning", "\n".join(str(one) for one in warned)
         return outcome, said

@@ -21,7 +21,9 @@ from ctsynth.metrics import _pairs
 from ctsynth.metrics._records import Records
 from ctsynth.report import inputs
 from ctsynth.report.tables import render
+from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
+from ctsynth.training.loop import Trainer
 from ctsynth.training.run import configure
 
 from .world import SEGMENTER, SIZE, STEPS
@@ -124,13 +126,20 @@ def _trainer(file: Path) -> None:
     checkpoint.load_trainer(file.parent)
 
 
+def _resumed(file: Path) -> None:
+    run = Path("out/run")
+    config = RunConfig.read(Path("in/run/config.json"))
+    data = SliceDataset(Store.open(Path("in/store")), "train")
+    Trainer(run, config, data, None, device=CPU, precision="fp32").advance(Stop())
+
+
 TRAIN = ("train", "--device", "cpu", "--data", "in/store")
 DRAW = ("--model", "in/run", "--steps", 1, "--device", "cpu")
 SCORE = ("score", "out/synthetic", "--data", "in/store")
 PREPROCESS = ("preprocess", "in/amos", "out/store", "--size", SIZE, "--workers", 1)
 RUN_FILES = ("config.json", "metrics.jsonl", "latest", f"{STEP}/*")
 
-TARGETS = {
+TARGETS: dict[str, Target] = {
     "volume": Target(share=250, files=("in/masks/*",), read=_volume),
     "mask": Target(share=150, files=("in/masks/[ns]*",), read=_mask),
     "body from a CT": Target(share=60, files=("in/masks/ct.nii",), read=_body_from),
@@ -146,6 +155,9 @@ TARGETS = {
         share=100, files=(f"in/run/{STEP}/[em]*", f"in/run/{STEP}/config.json"), read=_checkpoint
     ),
     "trainer.pt": Target(share=100, files=(f"in/run/{STEP}/trainer.pt",), read=_trainer),
+    "resumed run": Target(
+        share=30, files=tuple(f"out/run/{file}" for file in RUN_FILES), read=_resumed, copies=("run",)
+    ),
     "metrics.jsonl": Target(share=60, files=("in/run/metrics.jsonl",), read=_rows),
     "scores.json": Target(share=120, files=("in/synthetic/scores.json",), read=_scores),
     "measured": Target(share=60, files=("in/synthetic/measured/*/*.npz",), read=_measured),
@@ -214,7 +226,7 @@ TARGETS = {
         ),
     ),
     "report": Target(
-        share=8,
+        share=6,
         files=(
             "in/synthetic/scores.json",
             "in/synthetic/scores.json",
@@ -228,7 +240,7 @@ TARGETS = {
         words=("report", "in/synthetic", "in/run", "--out", "out/report"),
     ),
     "train, resumed": Target(
-        share=15,
+        share=6,
         files=tuple(f"out/run/{file}" for file in RUN_FILES),
         copies=("run",),
         words=(*TRAIN, "--out", "out/run", "--config", "in/run.toml", "--iterations", STEPS + 1),
@@ -239,7 +251,7 @@ TARGETS = {
         words=(*TRAIN, "--out", "out/run", "--config", "in/train.toml"),
     ),
     "train-segmenter, resumed": Target(
-        share=5,
+        share=3,
         files=(*(f"out/segmenter/{file}" for file in RUN_FILES), "in/store/train/*/*"),
         copies=("segmenter",),
         words=("train-segmenter", "in/store", "--out", "out/segmenter", *SEGMENTER, "--iterations", STEPS + 1),

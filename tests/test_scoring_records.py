@@ -18,6 +18,7 @@ from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, RunError
 from ctsynth.files import sole
 from ctsynth.metrics._choice import Segmenting
+from ctsynth.metrics._records import Records
 from ctsynth.metrics.psnr import PSNR
 from ctsynth.scoring import score, scoring
 
@@ -102,6 +103,7 @@ SUICIDE = """
 import os, signal, sys
 from pathlib import Path
 from ctsynth.data.store import Store
+from ctsynth.metrics._records import Records
 from ctsynth.metrics.psnr import PSNR
 from ctsynth.scoring import score
 
@@ -189,9 +191,30 @@ def test_a_damaged_record_is_made_again(store, samples, seen):
     first = score(samples, store, "test")
     (samples / "measured" / "psnr" / "subject_1.npz").write_bytes(b"half")
     (samples / "measured" / "psnr" / "subject_2.npz").unlink()
+    with (samples / "measured" / "psnr" / "subject_3.npz").open("wb") as file:  # whatever its name, a single array
+        np.save(file, np.zeros(3))
     seen.clear()
     assert score(samples, store, "test") == first
-    assert seen == ["subject_1", "subject_2"]
+    assert seen == ["subject_1", "subject_2", "subject_3"]
+
+
+def test_a_record_that_would_unpack_to_more_than_its_file_is_not_read(tmp_path):
+    records = Records(tmp_path, ["a"])
+    records.keep("a", "k", {"x": np.zeros(1000)})
+    assert records.has("a", "k")
+    np.savez_compressed(tmp_path / "a.npz", **np.load(tmp_path / "a.npz"))
+    assert not records.has("a", "k")
+    with pytest.raises(DataError, match="not as it was written"):
+        records["a"]
+
+
+@pytest.mark.parametrize("values", [np.zeros(999), np.ones(1000), np.zeros(1000, np.float32), np.zeros((10, 100))])
+def test_a_record_of_other_values_than_were_kept_is_not_taken(tmp_path, values):
+    records = Records(tmp_path, ["a"])
+    records.keep("a", "k", {"x": np.zeros(1000)})
+    key = np.load(tmp_path / "a.npz")["key"]
+    np.savez(tmp_path / "a.npz", key=key, **{"record/x": values})
+    assert not records.has("a", "k")
 
 
 def test_a_second_process_on_the_same_shard_is_told_and_on_another_is_not(store, samples):

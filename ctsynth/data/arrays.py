@@ -29,7 +29,8 @@ def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, int, int], digest
         DataError: It cannot be read, or is another one.
     """
     try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        with np.errstate(over="ignore"):
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         if not isinstance(array, np.memmap):
             raise DataError(f"{path}: no array, but several", hint=AGAIN)  # a .npz under this name
         if (array.dtype, array.shape) != (np.dtype(dtype), shape) or not array.flags.c_contiguous:
@@ -39,7 +40,9 @@ def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, int, int], digest
         about = path.stat()
         if _digest(path.absolute(), about.st_size, about.st_mtime_ns) != digest:
             raise DataError(f"{path}: damaged: its SHA-256 is not the one in the manifest", hint=AGAIN)
-    except (OSError, ValueError, EOFError) as error:
+    except DataError:
+        raise
+    except Exception as error:  # numpy raises a dozen kinds for headers that are none
         raise DataError(f"{path}: cannot map it: {error}", hint=AGAIN) from error
     return array
 

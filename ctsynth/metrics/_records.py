@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import atomic, remove_leftovers
 from ctsynth.metrics.base import Arrays, Metric, Pair
 
-_BROKEN = (OSError, ValueError, EOFError, KeyError, BadZipFile)
 _ENTRY = "record/"
 
 
@@ -31,9 +32,9 @@ class Records(Mapping[str, Arrays]):
     def has(self, subject: str, key: str) -> bool:
         """Whether the subject's record is whole and depends on what ``key`` stands for."""
         try:
-            with np.load(self._path(subject), allow_pickle=False) as file:
-                return str(file["key"]) == key
-        except _BROKEN:
+            with _opened(self._path(subject)) as file:
+                return str(file["key"]) == _signed(key, _arrays(file))
+        except Exception:  # numpy and zipfile raise a dozen kinds for damaged bytes
             return False
 
     def keep(self, subject: str, key: str, record: Arrays) -> None:
@@ -45,16 +46,16 @@ class Records(Mapping[str, Arrays]):
         entries: dict[str, Any] = {f"{_ENTRY}{name}": values for name, values in record.items()}
         remove_leftovers(self._path(subject))
         with atomic(self._path(subject)) as partial:
-            np.savez(partial, **entries | {"key": np.array(key)})
+            np.savez(partial, **entries | {"key": np.array(_signed(key, record))})
 
     def __getitem__(self, subject: str) -> Arrays:
         if subject not in self._subjects:
             raise KeyError(subject)
         path = self._path(subject)
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return {name.removeprefix(_ENTRY): file[name] for name in file.files if name.startswith(_ENTRY)}
-        except _BROKEN as error:
+            with _opened(path) as file:
+                return _arrays(file)
+        except Exception as error:
             raise DataError(f"{path}: cannot be read: {error}", hint="score again with --overwrite") from error
 
     def __iter__(self) -> Iterator[str]:
@@ -65,6 +66,28 @@ class Records(Mapping[str, Arrays]):
 
     def _path(self, subject: str) -> Path:
         return self._folder / f"{subject}.npz"
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[NpzFile]:
+    """A record's file, as ``keep`` writes it: nothing in it unpacks to more than it takes on disk."""
+    with np.load(path, allow_pickle=False) as file:
+        if file.zip is None or any(entry.compress_type for entry in file.zip.infolist()):
+            raise ValueError("not as it was written")
+        yield file
+
+
+def _arrays(file: NpzFile) -> Arrays:
+    return {name.removeprefix(_ENTRY): file[name] for name in file.files if name.startswith(_ENTRY)}
+
+
+def _signed(key: str, record: Arrays) -> str:
+    """The key with a SHA-256 of what was measured, so that a damaged record is known before it is used."""
+    content = hashlib.sha256()
+    for name, values in sorted(record.items()):
+        content.update(f"{name} {values.dtype.str} {values.shape}\n".encode())
+        content.update(np.ascontiguousarray(values).tobytes())
+    return f"{key} {content.hexdigest()}"
 
 
 def measured(metric: Metric, pair: Pair) -> Arrays:

@@ -56,13 +56,39 @@ def several_arrays(path):
         np.savez(file, ct=np.zeros(3))
 
 
+def with_header(path, old, new):
+    content = path.read_bytes()
+    assert old in content[:128]
+    path.write_bytes(content.replace(old, new.ljust(len(old)), 1))
+
+
+def header_that_does_not_end(path):
+    with_header(path, b"}", b" ")
+
+
+def shape_of_a_bool(path):
+    with_header(path, b"(6, 16, 16)", b"(True,16,6)")
+
+
+def negative_shape(path):
+    with_header(path, b"(6, 16, 16)", b"(-6,16,16)")
+
+
+def endless_shape(path):
+    with_header(path, b"(6, 16, 16)", b"(9**99,9,9)")
+
+
+def huge_shape(path):
+    with_header(path, b"16, 16), }" + b" " * 20, b"16, %d), }" % 2**62)
+
+
 def gone(path):
     path.unlink()
 
 
 DAMAGES = [
     as_float64, in_fortran_order, big_endian, one_slice_less, cut_short, emptied, lengthened, one_bit_flipped,
-    several_arrays, gone,
+    several_arrays, header_that_does_not_end, shape_of_a_bool, negative_shape, endless_shape, huge_shape, gone,
 ]  # fmt: skip
 
 

@@ -9,12 +9,12 @@ from __future__ import annotations
 import colorsys
 import functools
 import re
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-from ctsynth.errors import DataError, UsageError
-from ctsynth.files import read_json
+from ctsynth.errors import DataError
 
 BACKGROUND = 0
 """The id of what belongs to no class: air, table, blanket."""
@@ -23,6 +23,9 @@ BODY = "body"
 """The name of the last class of every set: the patient where no other class is."""
 
 BODY_COLOR = "#f5f5dc"
+
+Names = Mapping[int, Sequence[str]]
+"""What label values mean: all names that a value goes by, first the one to show."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +47,28 @@ class LabelClass:
     column: str | None = field(default=None, compare=False)
     dice: str | None = None
     aliases: tuple[str, ...] = field(default=(), compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Relabeling:
+    """Which label values become which ids of a label set.
+
+    Args:
+        ids: By value, background included.
+        unmatched: The values whose names the set does not have, with that name.
+    """
+
+    ids: dict[int, int]
+    unmatched: dict[int, str]
+
+    def lost(self, voxels: Mapping[int, int]) -> dict[str, int]:
+        """The voxels of each class that the set does not have, by name, the most first.
+
+        Args:
+            voxels: Of each label value.
+        """
+        found = {name: voxels[value] for value, name in self.unmatched.items() if voxels.get(value)}
+        return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,26 +108,77 @@ class LabelSet:
         """The name of each id, body included, background not."""
         return {organ.id: organ.name for organ in self.classes} | {self.body_id: BODY}
 
-    def mapping_from(self, other: LabelSet) -> dict[int, int]:
-        """Which id of ``other`` becomes which id of this set, by name; what has no partner here is body.
+    @property
+    def spellings(self) -> dict[int, tuple[str, ...]]:
+        """All names of each id, body included, background not."""
+        return {organ.id: (organ.name, *organ.aliases) for organ in self.classes} | {self.body_id: (BODY,)}
+
+    @property
+    def identity(self) -> Relabeling:
+        """For label volumes that hold this set's own ids."""
+        return Relabeling({number: number for number in (BACKGROUND, *self.names)}, {})
+
+    def relabel(self, given: Names, source: str) -> Relabeling:
+        """Finds the id here for each label value of others, by name.
+
+        Names are compared by ``key``. Where all values keep their numbers, this set's body id, if nobody named it
+        otherwise, is body too.
+
+        Args:
+            given: What their values mean; value 0 is background in any case.
+            source: Whose names they are, for messages.
 
         Raises:
-            DataError: No class of ``other`` has a name of this set.
+            DataError: A name is ambiguous, there or here; or no name is one of this set's.
         """
-        own = {
-            name: organ.id for organ in self.classes for name in (organ.name, organ.dice, *organ.aliases) if name
-        }
-        found = {organ.id: own.get(organ.name, self.body_id) for organ in other.classes}
-        if set(found.values()) == {self.body_id}:
-            raise DataError(f"label set {other.name!r} has no class by a name of {self.name!r}")
-        return found | {BACKGROUND: BACKGROUND, other.body_id: self.body_id}
+        refuse_equal_names(given, source)
+        ids, unmatched, partners = {BACKGROUND: BACKGROUND}, {}, self._partners()
+        for value, names in given.items():
+            found = next((partners[key(name)] for name in names if key(name) in partners), set())
+            if len(found) > 1:
+                both = " or ".join(self.names[number] for number in sorted(found))
+                raise DataError(
+                    f"{source}: {names[0]!r} could be {both} of {self.name}", hint="name it as one of them"
+                )
+            if found:
+                ids[value] = min(found)
+            else:
+                unmatched[value] = names[0]
+        if unmatched and not set(ids.values()) - {BACKGROUND, self.body_id}:
+            raise DataError(
+                f"{source}: none of its names is one of {self.name}: {shortened(unmatched.values())}",
+                hint=f"{self.name} has: {shortened(self.names.values(), 20)}",
+            )
+        if all(value == number for value, number in ids.items()) and self.body_id not in unmatched:
+            ids[self.body_id] = self.body_id
+        return Relabeling(ids, unmatched)
+
+    def lacks(self, given: Names) -> list[str]:
+        """The names that no class here has."""
+        partners = self._partners()
+        return [names[0] for names in given.values() if not any(key(name) in partners for name in names)]
+
+    def numbers_like(self, given: Names) -> bool:
+        """Whether each value is the id here of the class of its name."""
+        partners = self._partners()
+        return all(any(partners.get(key(name)) == {n} for name in names) for n, names in given.items())
+
+    def _partners(self) -> dict[str, set[int]]:
+        """The ids that go by a key: by name; else by alias; else by Dice partner."""
+        always = {key("background"): {BACKGROUND}, key(BODY): {self.body_id}}
+        levels: list[dict[str, set[int]]] = [always, {}, {}]
+        for organ in self.classes:
+            for level, names in zip(levels, ((organ.name,), organ.aliases, (organ.dice,)), strict=True):
+                for name in filter(None, names):
+                    level.setdefault(key(name), set()).add(organ.id)
+        return levels[2] | levels[1] | levels[0]
 
     def as_json(self) -> dict[str, Any]:
         """What ``from_json`` reads back."""
         classes = [
             {"id": organ.id, "name": organ.name, "colour": organ.color}
             | ({"column": organ.column} if organ.column else {})
-            | ({"dice": organ.dice} if organ.dice else {})
+            | {"dice": organ.dice}
             | ({"aliases": list(organ.aliases)} if organ.aliases else {})
             for organ in self.classes
         ]
@@ -127,7 +203,7 @@ class LabelSet:
                         f"{source}: unknown key {unknown[0]!r} in a class", hint=f"known: {sorted(known)}"
                     )
                 number, name = int(entry["id"]), str(entry["name"])
-                color = str(entry.get("colour") or entry.get("color") or _color(number))
+                color = str(entry.get("colour") or entry.get("color") or chosen_color(number))
                 if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
                     raise DataError(f"{source}: the colour of {name} is {color!r}, not #rrggbb")
                 partner = entry.get("dice", name)
@@ -150,7 +226,38 @@ class LabelSet:
             ) from error
 
 
-def _color(number: int) -> str:
+def key(name: str) -> str:
+    """What names are compared by: without case, spaces, ``_`` and ``-``; AMOS22's other spellings count as one."""
+    plain = _plain(name)
+    return _aliases().get(plain, plain)
+
+
+def refuse_equal_names(names: Names, source: str) -> None:
+    """Refuses names of which two are the same.
+
+    Raises:
+        DataError: They are; it names both.
+    """
+    seen: dict[str, int] = {}
+    for value, (name, *_) in names.items():
+        if (other := seen.setdefault(key(name), value)) != value:
+            raise DataError(
+                f"{source}: {names[other][0]!r} ({other}) and {name!r} ({value}) are the same name",
+                hint="rename one",
+            )
+
+
+def shortened(names: Iterable[str], most: int = 8) -> str:
+    """The first names of many, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()
+
+
+def chosen_color(number: int) -> str:
     """A color for a class without one: hues a golden ratio apart, so that neighbors differ."""
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.65, 0.95)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
@@ -185,24 +292,5 @@ AMOS22 = LabelSet(
 
 
 @functools.cache
-def _bundled(name: str) -> LabelSet:
-    path = Path(__file__).parent / "label_sets" / f"{name}.json"
-    return LabelSet.from_json(read_json(path), name)
-
-
-def label_set(name: str) -> LabelSet:
-    """A label set by name (``amos22``, ``totalsegmentator``) or from a JSON file.
-
-    Raises:
-        UsageError: There is neither a set nor a file of that name.
-        DataError: The file holds no label set.
-    """
-    if name == AMOS22.name:
-        return AMOS22
-    if name == "totalsegmentator":
-        return _bundled(name)
-    if name.endswith(".json"):
-        return LabelSet.from_json(read_json(Path(name)), name)
-    raise UsageError(
-        f"no label set is called {name!r}", hint="there are: amos22, totalsegmentator, or a .json file of yours"
-    )
+def _aliases() -> dict[str, str]:
+    return {_plain(alias): _plain(organ.name) for organ in AMOS22.classes for alias in organ.aliases}

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ctsynth import __version__
 from ctsynth.data.formats import names_a_file, record_beside, stem, volumes
-from ctsynth.data.masks import complete_labels
+from ctsynth.data.masks import Unmatched, complete_labels
+from ctsynth.data.relabel import given_by_dataset
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
@@ -44,6 +45,8 @@ class Case:
         source: What its mask is read from, for the record.
         digest: SHA-256 of that, and of the CT that gives the body.
         labels: The label set that was named for it; None where none was.
+        names: What a dataset.json says of its numbers, where they are not the model's own.
+        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
         read: Gives the masks (Z, size, size) uint8 of the model's label set, the geometry of the volume to write,
             and where the body came from.
         finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
@@ -56,6 +59,8 @@ class Case:
     read: Callable[[], tuple[NDArray[np.uint8], Geometry, str]]
     finish: Callable[[NDArray[np.int16], Geometry], NDArray[Any]]
     labels: str | None = None
+    names: dict[str, int] | None = None
+    unmatched: Unmatched | None = None
 
 
 def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> list[Case]:
@@ -84,7 +89,13 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> lis
 
 
 def cases_of_masks(
-    mask: Path, trained: Trained, out: Path | None, *, labels: str | None = None, body_from: Path | None = None
+    mask: Path,
+    trained: Trained,
+    out: Path | None,
+    *,
+    labels: str | None = None,
+    body_from: Path | None = None,
+    unmatched: Unmatched | None = None,
 ) -> list[Case]:
     """A label volume, or those of a folder, each on its own grid.
 
@@ -94,6 +105,7 @@ def cases_of_masks(
         out: A folder, or a NIfTI file for a single mask; None writes NAME_synthetic.nii.gz beside each mask.
         labels: The label set of the masks; None finds it out.
         body_from: A CT on the same grid, from which the body is taken.
+        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
 
     Raises:
         UsageError: There are no masks, or one output or CT is named for several.
@@ -114,14 +126,26 @@ def cases_of_masks(
         name = stem(file)
         target = out if single and out else (out or file.parent) / f"{name}_synthetic.nii.gz"
         digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
+        dataset = None if labels else given_by_dataset(file.parent)
 
         def read() -> tuple[NDArray[np.uint8], Geometry, str]:
             volume = Volume.load(file)
-            known, body = complete_labels(file, volume, trained.labels, labels=labels, body_from=body_from)
+            known, body = complete_labels(
+                file, volume, own, labels=labels, dataset=dataset, body_from=body_from, unmatched=unmatched
+            )
             return to_slices(known, trained.config.size, "labels"), volume.geometry, body
 
+        own = trained.labels
         return Case(
-            name, target, str(file), digest, read, lambda hu, geometry: from_slices(hu, geometry, "ct"), labels
+            name,
+            target,
+            str(file),
+            digest,
+            read,
+            lambda hu, geometry: from_slices(hu, geometry, "ct"),
+            labels,
+            dataset.as_json() if dataset and not own.numbers_like(dataset.names) else None,
+            unmatched,
         )
 
     cases = [case(file) for file in files]
@@ -156,6 +180,8 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "mask": case.source,
         "mask_sha256": case.digest,
         "mask_labels": case.labels,
+        "mask_names": case.names,
+        "unmatched": case.unmatched,
     }
 
 

@@ -17,7 +17,7 @@ LAYERS = (
     {"files", "outputs", "device", "plugins", "shards", "stop", "batch", "randomness"},
     {"schema"},
     {"labels", "config", "weights", "learner"},
-    {"figures", "scores"},
+    {"figures", "label_files", "scores"},
     {"data", "networks"},
     {"diffusion"},
     {"methods", "segmenters"},

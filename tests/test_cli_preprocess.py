@@ -3,11 +3,13 @@ import os
 import signal
 from contextlib import contextmanager
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from ctsynth.cli import console
 from ctsynth.cli.app import app
+from ctsynth.labels import AMOS22
 
 
 @pytest.fixture
@@ -26,9 +28,15 @@ def test_the_real_ct_in_a_table_that_says_that_the_paper_counts_differ(run, real
     assert code == 0
     rows = [line.split("│") for line in said.splitlines() if "│" in line]
     cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
-    assert cells == [["train", "1", "30", "26,069"], ["test", "1", "20", "6,559"]]
+    assert cells[:2] == [["train", "1", "30", "26,069"], ["test", "1", "20", "6,559"]]
+    assert "label set amos22" in said
+    masks = [np.load(path) for path in sorted((tmp_path / "out").rglob("mask.npy"), reverse=True)]
+    counts = [np.bincount(mask.ravel(), minlength=17) for mask in masks]
+    there = [n for n in AMOS22.names if counts[0][n] or counts[1][n]]
+    assert cells[2:] == [[str(n), AMOS22.names[n], *(f"{count[n]:,}" for count in counts)] for n in there]
+    assert "classes without a voxel: esophagus, urinary_bladder, prostate" in said
     assert "slices differ from the paper's" in said
-    assert max(map(len, said.splitlines()[:6])) <= 80
+    assert max(map(len, said.splitlines()[:20])) <= 80
 
 
 def test_json_is_one_object_on_stdout(run, small_amos, tmp_path):
@@ -41,6 +49,10 @@ def test_json_is_one_object_on_stdout(run, small_amos, tmp_path):
     assert content["splits"]["test"] == {"subjects": 1, "slices": 6, "paper_slices": 6559}
     assert (content["skipped_mr"], content["left_out"], content["made"], content["broken"]) == (2, 1, 4, {})
     assert content["test_subjects"] == ["amos_0101"]
+    assert content["labels"] == "amos22"
+    assert content["voxels"]["liver"]["train"] == 3 * content["voxels"]["liver"]["test"] > 0
+    assert content["voxels"]["pancreas"] == {"train": 0, "test": 0}
+    assert content["unmatched"] == {}
 
 
 def test_mr_and_subjects_still_to_come_are_told(run, small_amos, tmp_path):

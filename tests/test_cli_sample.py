@@ -110,9 +110,11 @@ REFUSED = [
     (["--mask", "seg.nii.gz", "--shard", "3/2"], "--shard 3/2: wanted I/N"),
     (["--mask", "seg.nii.gz", "--sampler", "plms"], "plms"),
     (["--mask", "runs/one/config.json"], "config.json: not a NIfTI file"),
-    (["--data", "out", "--labels", "amos22"], "--labels and --body-from are for --mask"),
+    (["--data", "out", "--labels", "amos22"], "--labels, --unmatched and --body-from are for --mask"),
     (["--data", "out", "--out", "one.nii.gz"], "--out one.nii.gz: name a folder"),
     (["--mask", "seg.nii.gz", "--body-from", "nowhere.nii.gz"], "nowhere.nii.gz: no such file"),
+    (["--data", "out", "--unmatched", "body"], "--labels, --unmatched and --body-from are for --mask"),
+    (["--mask", "seg.nii.gz", "--unmatched", "air"], "air"),
     (["--data", "nowhere"], "nowhere: no slice store here"),
 ]
 
@@ -154,7 +156,7 @@ def test_an_unknown_label_is_named(folder, small_case, write_nifti):
     write_nifti(folder / "odd.nii.gz", labels, case.affine)
     done = sampled("--mask", "odd.nii.gz")
     assert done.exit_code == 2
-    assert "odd.nii.gz: labels [99] are not of amos22" in done.stderr
+    assert "odd.nii.gz: holds 99; amos22 has 0 to 16" in done.stderr
     assert "--labels totalsegmentator" in done.stderr
     assert not (folder / "odd_synthetic.nii.gz").exists()
 

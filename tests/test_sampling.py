@@ -4,19 +4,21 @@ import os
 import shutil
 import signal
 import subprocess
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its own abbreviation
 import torch
+from named import write_names
 from trained import CPU, both_splits, fit, labels_like
 
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
-from ctsynth.labels import label_set
+from ctsynth.label_files import label_set
 from ctsynth.sampling import cases_of_masks, cases_of_store, is_whole, provenance, sample
 from ctsynth.shards import take
 from ctsynth.stop import Stop
@@ -42,9 +44,13 @@ def trained(store, tmp_path):
     return checkpoint.load(checkpoint.find(run), CPU)
 
 
-def drawn(trained, mask, out=None, *, stop=None, overwrite=False, body_from=None, labels=None, shard="1/1", **how):
-    cases = take(cases_of_masks(mask, trained, out, labels=labels, body_from=body_from), shard)
-    drawing = Drawing(**({"sampler": STEPS} | how))
+OF_MASKS = ("labels", "body_from", "unmatched")
+
+
+def drawn(trained, mask, out=None, *, stop=None, overwrite=False, shard="1/1", **how):
+    said = {name: value for name, value in how.items() if name in OF_MASKS}
+    cases = take(cases_of_masks(mask, trained, out, **said), shard)
+    drawing = Drawing(**({"sampler": STEPS} | {name: how[name] for name in how.keys() - said.keys()}))
     return list(sample(trained, cases, drawing, stop=stop or Stop(), overwrite=overwrite))
 
 
@@ -302,16 +308,6 @@ def as_totalsegmentator(labels):
     return np.select([labels == 6, labels == 1], [own["liver"], own["spleen"]], 0).astype(np.uint8)
 
 
-def with_names(path, names):
-    image = nib.load(path)
-    rows = "".join(f'<Label Key="{number}" Red="1"><![CDATA[{name}]]></Label>' for number, name in names)
-    table = f"<VolumeInformation><LabelTable>{rows}</LabelTable></VolumeInformation>"
-    text = f'<?xml version="1.0"?><CaretExtension>{table}</CaretExtension>'
-    image.header.extensions.append(nib.nifti1.Nifti1Extension(0, text.encode()))
-    voxels = np.asarray(image.dataobj)
-    nib.save(nib.Nifti1Image(voxels, image.affine, image.header), path)
-
-
 @pytest.mark.parametrize("how", ["header", "named"])
 def test_a_totalsegmentator_mask_draws_what_the_amos_mask_draws(
     trained, tmp_path, small_case, write_nifti, caplog, how
@@ -322,7 +318,7 @@ def test_a_totalsegmentator_mask_draws_what_the_amos_mask_draws(
     assert not np.array_equal(Volume.load(amos).voxels, Volume.load(theirs).voxels)
     if how == "header":
         classes = label_set("totalsegmentator").classes
-        with_names(theirs, [(organ.id, organ.name) for organ in classes])
+        write_names(theirs, {organ.id: organ.name for organ in classes})
         (path,) = drawn(trained, theirs)
     else:
         (path,) = drawn(trained, theirs, labels="totalsegmentator")
@@ -338,6 +334,46 @@ def test_naming_the_labels_later_draws_again(trained, tmp_path, small_case, writ
     mistaken = Volume.load(drawn(trained, theirs)[0]).voxels
     meant = Volume.load(drawn(trained, theirs, labels="totalsegmentator")[0]).voxels
     assert not np.array_equal(mistaken, meant)
+
+
+def test_names_decide_what_is_drawn_and_the_record_keeps_those_of_a_dataset_json(
+    trained, tmp_path, small_case, write_nifti
+):
+    case = small_case(3)
+    permuted = np.select([case.labels == 6, case.labels == 1], [1, 2], 0).astype(np.uint8)
+    amos = write_nifti(tmp_path / "amos" / "seg.nii.gz", case.labels, case.affine)
+    expected = Volume.load(drawn(trained, amos)[0]).voxels
+    header = write_nifti(tmp_path / "header" / "seg.nii.gz", permuted, case.affine)
+    write_names(header, {1: "Liver", 2: "SPLEEN"})
+    raw = write_nifti(tmp_path / "nnunet" / "labelsTr" / "seg.nii.gz", permuted, case.affine)
+    (tmp_path / "nnunet" / "dataset.json").write_text('{"labels": {"background": 0, "Liver": 1, "spleen": 2}}')
+    for file, names in ((amos, None), (header, None), (raw, {"Liver": 1, "spleen": 2})):
+        (path,) = drawn(trained, file)
+        assert np.array_equal(Volume.load(path).voxels, expected)
+        record = json.loads(path.with_name("seg_synthetic.json").read_text())
+        assert (record["mask_names"], record["unmatched"]) == (names, None)
+    (tmp_path / "nnunet" / "dataset.json").write_text('{"labels": {"background": 0, "liver": 2, "spleen": 1}}')
+    assert not np.array_equal(Volume.load(drawn(trained, raw)[0]).voxels, expected)  # drawn again, of other organs
+
+
+def test_a_class_that_the_model_does_not_know_is_asked_about(trained, tmp_path, small_case, write_nifti, caplog):
+    case = small_case(3)
+    lesion = np.where(case.labels == 6, 9, case.labels).astype(np.uint8)
+    file = write_nifti(tmp_path / "masks" / "seg.nii.gz", lesion, case.affine)
+    write_names(file, {1: "spleen", 9: "tumor"})
+    with pytest.raises(DataError, match=r"seg\.nii\.gz: amos22 has no class for tumor \(\d+ voxels\): .* %"):
+        drawn(trained, file)
+    assert [path.name for path in file.parent.iterdir()] == ["seg.nii.gz"]
+    volumes = [Volume.load(drawn(trained, file, unmatched=what)[0]).voxels for what in ("body", "background")]
+    assert not np.array_equal(*volumes)
+    assert "for tumor (312 voxels): now body" in caplog.text
+    assert "for tumor (312 voxels): now background" in caplog.text
+
+
+def test_a_store_of_another_label_set_is_refused_with_both_names(trained, store, tmp_path):
+    other = replace(store, labels=label_set("totalsegmentator"))
+    with pytest.raises(DataError, match="labels are totalsegmentator, the model knows amos22"):
+        cases_of_store(other, "test", trained, tmp_path / "drawn")
 
 
 def test_a_body_can_come_from_the_ct(trained, tmp_path, small_case, write_nifti, caplog):
@@ -364,7 +400,7 @@ def test_whole_numbers_in_floats_are_labels(trained, mask, tmp_path, small_case,
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        (99, r"labels \[99\] are not of amos22 \(0\.\.15, 16 = body\)"),
+        (99, r"holds 99; amos22 has 0 to 16"),
         (-3, "not a label volume"),
         (2.5, "not a label volume"),
         (np.nan, "not a label volume"),
@@ -386,7 +422,7 @@ def test_what_is_no_label_volume_is_refused_by_name_and_leaves_nothing(
 
 
 def test_names_of_another_anatomy_are_refused_with_the_file(trained, mask):
-    with_names(mask, [(1, "cerebellum"), (2, "thalamus")])
+    write_names(mask, {1: "cerebellum", 2: "thalamus"})
     with pytest.raises(DataError, match=r"seg\.nii\.gz"):
         drawn(trained, mask)
 

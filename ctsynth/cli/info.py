@@ -59,7 +59,7 @@ def _told(method: dict[str, Any]) -> str:
 
 def _cost(name: str, size: int) -> dict[str, Any]:
     from ctsynth.errors import UsageError
-    from ctsynth.labels import label_set
+    from ctsynth.label_files import label_set
     from ctsynth.methods import base
     from ctsynth.training.cost import cost
 

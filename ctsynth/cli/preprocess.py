@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -13,7 +13,10 @@ from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
 
 if TYPE_CHECKING:
-    from ctsynth.data.preprocess import Summary
+    from rich.table import Table
+
+    from ctsynth.data.summary import Summary
+    from ctsynth.labels import LabelSet
 
 PAPER_SLICES = {"train": 26_069, "test": 6_559}
 """The paper's slices (Sec. 3): of 200 and 50 AMOS22 CT."""
@@ -46,9 +49,19 @@ def command(
     label_set: Annotated[
         str,
         typer.Option(
-            help="What the labels mean: amos22, totalsegmentator, or a .json of yours.", rich_help_panel=_LAYOUT
+            help="The classes of the store: amos22, totalsegmentator, a .json of yours, or dataset, those that"
+            " SRC/dataset.json names.",
+            rich_help_panel=_LAYOUT,
         ),
     ] = "amos22",
+    unmatched: Annotated[
+        Literal["body", "background"] | None,
+        typer.Option(
+            help="What classes become that the label set does not have.",
+            show_default="body; an error from 0.1 % of the patient",
+            rich_help_panel=_LAYOUT,
+        ),
+    ] = None,
     test_subjects: Annotated[
         int,
         typer.Option(min=0, help="The first N CT of imagesVa, by id, are test.", rich_help_panel=_SPLIT),
@@ -110,14 +123,20 @@ def command(
 
         ctsynth preprocess amos/ out/ --shard $((SLURM_ARRAY_TASK_ID + 1))/8
 
+    Labels are matched by name where they have names, in the header of a
+    label volume or in SRC/dataset.json; else by number. The table shows the
+    voxels of each class:
+
+        ctsynth preprocess Dataset042/ out/ --label-set dataset
+
     What is whole and up to date is kept, so the same command goes on where
     it was stopped. A broken subject does not stop the others; each is named
     at the end, and the exit code is 1.
     """
     from ctsynth.data.layouts import SplitRule
-    from ctsynth.data.preprocess import BrokenSubjectsError, Settings, find_cases, preprocess
+    from ctsynth.data.preprocess import Settings, find_cases, preprocess
+    from ctsynth.data.summary import BrokenSubjectsError
     from ctsynth.files import sole
-    from ctsynth.labels import label_set as named
     from ctsynth.shards import lock_name, parse
 
     rule = SplitRule(test_subjects=test_subjects, file=split, test_fraction=test_fraction, seed=seed)
@@ -125,7 +144,8 @@ def command(
         size=size,
         level=level,
         width=width,
-        labels=named(label_set),
+        labels=_label_set(label_set, source, labels),
+        unmatched=unmatched,
         rule=rule,
         image_folder=images,
         label_folder=labels,
@@ -150,6 +170,20 @@ def command(
     _show(summary, out, as_json)
 
 
+def _label_set(name: str, source: Path, labels: Path | None) -> LabelSet:
+    from ctsynth.errors import DataError
+    from ctsynth.label_files import dataset_label_set, find_dataset_json, label_set
+
+    if name != "dataset":
+        return label_set(name)
+    path = find_dataset_json(source / (labels or "labelsTr"), source)
+    if path is None:
+        raise DataError(
+            f"{source}: no dataset.json that names labels", hint="write a label set of your own, as a .json file"
+        )
+    return dataset_label_set(path)
+
+
 def _show(summary: Summary, out: Path, as_json: bool) -> None:
     if as_json:
         import json
@@ -169,12 +203,31 @@ def _show(summary: Summary, out: Path, as_json: bool) -> None:
         row = (split, f"{summary.subjects(split):,}", f"{summary.slices(split):,}")
         table.add_row(*row, *([f"{paper:,}"] if is_amos else []))
     console.echo_table(table)
+    console.echo_table(_classes(summary))
     console.echo(f"{out}: {summary.made} made, {summary.kept} kept, {len(summary.broken)} broken")
     for line in _remarks(summary, is_amos):
         console.echo(line)
 
 
+def _classes(summary: Summary) -> Table:
+    """The label set, with the voxels of each class in the store."""
+    from rich.table import Table
+
+    table = Table(title=f"label set {summary.labels.name}: voxels in the slices", title_justify="left")
+    table.add_column("id", justify="right")
+    table.add_column("class")
+    for split in PAPER_SLICES:
+        table.add_column(split, justify="right")
+    voxels = {split: summary.voxels(split) for split in PAPER_SLICES}
+    for number, name in summary.labels.names.items():
+        if any(counts[number] for counts in voxels.values()):
+            table.add_row(str(number), name, *(f"{counts[number]:,}" for counts in voxels.values()))
+    return table
+
+
 def _remarks(summary: Summary, is_amos: bool) -> Iterator[str]:
+    from ctsynth.labels import shortened
+
     if summary.layout.skipped_mr:
         yield f"{summary.layout.skipped_mr} MR subjects (ids of 500 and above) skipped"
     if summary.layout.left_out:
@@ -182,6 +235,8 @@ def _remarks(summary: Summary, is_amos: bool) -> Iterator[str]:
     missing = len(summary.layout.cases) - len(summary.records) - len(summary.broken)
     if missing:
         yield f"{missing} subjects not made yet: run the other shards"
+    if absent := summary.absent():
+        yield f"classes without a voxel: {shortened(absent)}"
     names = _test_names(summary)
     yield f"SHA-256 of the list of test subjects: {_fingerprint(names)}"
     if is_amos:
@@ -207,6 +262,12 @@ def _as_json(summary: Summary, out: Path) -> dict[str, Any]:
         "store": str(out),
         "layout": summary.layout.name,
         "splits": splits,
+        "labels": summary.labels.name,
+        "voxels": {
+            name: {split: summary.voxels(split)[number] for split in PAPER_SLICES}
+            for number, name in summary.labels.names.items()
+        },
+        "unmatched": summary.unmatched(),
         "test_subjects": _test_names(summary),
         "test_subjects_sha256": _fingerprint(_test_names(summary)),
         "made": summary.made,

@@ -46,8 +46,16 @@ def command(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="The masks' label set: amos22, totalsegmentator, or a .json of yours.",
-            show_default="names in the header, else the model's",
+            help="The masks' label set: amos22, totalsegmentator, a .json of yours, or a dataset.json.",
+            show_default="names in the header or a dataset.json, else the model's",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    unmatched: Annotated[
+        Literal["body", "background"] | None,
+        typer.Option(
+            help="What classes become that the model does not know.",
+            show_default="body; an error from 0.1 % of the patient",
             rich_help_panel=WHAT,
         ),
     ] = None,
@@ -158,8 +166,10 @@ def command(
 
     if (mask is None) == (data is None):
         raise UsageError("name what to draw: either --mask or --data", hint="ctsynth sample --mask seg.nii.gz")
-    if data and (labels or body_from):
-        raise UsageError("--labels and --body-from are for --mask: a store knows its labels and has a body")
+    if data and (labels or body_from or unmatched):
+        raise UsageError(
+            "--labels, --unmatched and --body-from are for --mask: a store knows its labels and has a body"
+        )
     with Stop() as stop:
         from ctsynth.device import find_device, find_precision
         from ctsynth.files import sole
@@ -188,7 +198,9 @@ def command(
         )
         sampling.check(trained, drawing)
         if mask is not None:
-            cases = sampling.cases_of_masks(mask, trained, out, labels=labels, body_from=body_from)
+            cases = sampling.cases_of_masks(
+                mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched
+            )
         else:
             assert data is not None
             cases = sampling.cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))

@@ -27,6 +27,9 @@ class SubjectRecord(TypedDict):
     ct_sha256: str
     mask_sha256: str
     label: NotRequired[str]
+    label_names: NotRequired[dict[str, int]]
+    unmatched: NotRequired[dict[str, int]]
+    stray_body: NotRequired[int]
     image_sha256: NotRequired[str]
     label_sha256: NotRequired[str]
 

@@ -1,80 +1,152 @@
-"""Label volumes as people have them, brought to a model's own label set."""
+"""Label volumes with a body: theirs, that of the CT, or an estimate; and a place for what has no class."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.body import body_mask, outline_from_organs
-from ctsynth.data.volume import Volume, label_names
+from ctsynth.data.body import Mask, body_mask, outline_from_organs
+from ctsynth.data.relabel import Given, Labels, read_labels
+from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
-from ctsynth.labels import BODY, LabelClass, LabelSet, label_set
+from ctsynth.labels import BACKGROUND, LabelSet, shortened
 
 log = logging.getLogger(__name__)
 
+Unmatched = Literal["body", "background"]
+"""What voxels become whose class the label set does not have."""
+
+ORGAN_SIZED = 1e-3
+"""Share of the patient's voxels; so many that the label set has no class for are a loss that is asked about."""
+
+BODY_SHARE = 0.25
+"""Of the patient around the organs; a body label that covers less of it is none: a stray voxel, another class."""
+
+
+class Complete(NamedTuple):
+    """Labels with a body.
+
+    Args:
+        voxels: (X, Y, Z) uint8 ids of the label set, body included.
+        has_body: Whether the body is that of the label volume.
+        stray: Voxels of a body label that covers too little of the patient to be one; they are not used.
+    """
+
+    voxels: NDArray[np.uint8]
+    has_body: bool
+    stray: int
+
+
+def complete(
+    labels: Labels, own: LabelSet, find_patient: Callable[[Mask], Mask], unmatched: Unmatched | None
+) -> Complete:
+    """Gives labels a body, and what has no class its place.
+
+    The body label of the volume is taken where it covers ``BODY_SHARE`` of the patient around the organs. What the
+    set has no class for becomes what ``unmatched`` says; body if that is None and it is less than an organ.
+
+    Args:
+        labels: From ``read_labels``; its voxels are changed in place.
+        own: Their set.
+        find_patient: Where the patient is, organs included, given where these are; both (X, Y, Z) bool.
+        unmatched: What voxels become whose class the set does not have.
+
+    Raises:
+        DataError: More than ``ORGAN_SIZED`` of the patient has no class, and nobody said what becomes of it.
+    """
+    voxels, body = labels.voxels, own.body_id
+    labeled = voxels == body
+    organs = (voxels != BACKGROUND) & ~labeled
+    if labels.unknown is not None and unmatched != "background":
+        organs |= labels.unknown
+    patient = find_patient(organs)
+    around = patient & ~organs
+    found, wanted = np.count_nonzero(labeled), np.count_nonzero(around)
+    has_body = found > 0 and np.count_nonzero(labeled & around) >= BODY_SHARE * wanted
+    if not has_body:
+        voxels[labeled] = BACKGROUND
+        voxels[around] = body
+    if labels.unknown is not None:
+        _check_loss(labels, own, int(np.count_nonzero((voxels != BACKGROUND) | labels.unknown)), unmatched)
+        voxels[labels.unknown] = BACKGROUND if unmatched == "background" else body
+    return Complete(voxels, bool(has_body), 0 if has_body else int(found))
+
+
+def listed(voxels: Mapping[str, int]) -> str:
+    """Classes with their voxels: "tumor (1,234 voxels), cyst (5 voxels)"."""
+    return shortened(f"{name} ({n:,} voxel{'' if n == 1 else 's'})" for name, n in voxels.items())
+
+
+def stray_said(own: LabelSet, voxels: Mapping[str, int], instead: str) -> str:
+    """A line on body labels that are none, by file or subject."""
+    covers = f"covers less than {100 * BODY_SHARE:.0f} % of the patient around the organs"
+    return f"label {own.body_id}, body, {covers}, so {instead}: {listed(voxels)}"
+
+
+def _check_loss(labels: Labels, own: LabelSet, patient: int, unmatched: Unmatched | None) -> None:
+    share = sum(labels.lost.values()) / patient
+    if unmatched is None and share >= ORGAN_SIZED:
+        lost = f"{listed(labels.lost)}: {100 * share:.2f} % of the patient"
+        raise DataError(
+            f"{labels.file}: {own.name} has no class for {lost}",
+            hint="--unmatched body makes them body, --unmatched background leaves them out",
+        )
+
 
 def complete_labels(
-    file: Path, volume: Volume, own: LabelSet, *, labels: str | None = None, body_from: Path | None = None
+    file: Path,
+    volume: Volume,
+    own: LabelSet,
+    *,
+    labels: str | None = None,
+    dataset: Given | None = None,
+    body_from: Path | None = None,
+    unmatched: Unmatched | None = None,
 ) -> tuple[NDArray[np.uint8], str]:
     """A label volume in the model's own label set, with a body, and where the body came from.
 
-    The volume's set is the one named, else that of the names in its header, else the model's own. Classes without
-    a partner by name, bones for instance, become body.
+    Args:
+        file: Where the volume is from.
+        volume: Its voxels.
+        own: The model's label set.
+        labels: The set or file that names its numbers; see ``relabeling_of``.
+        dataset: What a dataset.json says of them.
+        body_from: A CT on its grid that the body is found in.
+        unmatched: What voxels become whose class the model does not know; see ``complete``.
 
     Returns:
         (X, Y, Z) uint8 and ``label``, ``ct`` or ``estimated``.
 
     Raises:
-        DataError: Values that are no whole numbers or not of the set; a CT on another grid; nothing but
-            background.
+        DataError: What ``read_labels`` and ``complete`` refuse; a CT on another grid; nothing but background.
     """
-    found = np.unique(volume.voxels)
-    if not (np.isfinite(found).all() and np.array_equal(found, np.round(found))) or found[0] < 0:
-        raise DataError(f"{file}: not a label volume: it holds {found[0]:g} to {found[-1]:g}, not whole numbers")
-    given = _set_of(file, own, labels)
-    mapping = (
-        own.mapping_from(given) if given.as_json() != own.as_json() else {n: n for n in range(own.num_classes)}
-    )
-    if unknown := [int(value) for value in found if int(value) not in mapping]:
-        raise DataError(
-            f"{file}: labels {unknown[:5]} are not of {given.name}"
-            f" (0..{given.body_id - 1}, {given.body_id} = body)",
-            hint="say which set it is: --labels totalsegmentator, or a .json file of yours",
-        )
-    if found[-1] == 0:
+    given = read_labels(file, volume, own, labels=labels, dataset=dataset)
+    if not (given.voxels.any() or (given.lost and unmatched != "background")):
         raise DataError(f"{file}: nothing but background")
-    table = np.zeros(int(found[-1]) + 1, np.uint8)
-    for value in map(int, found):
-        table[value] = mapping[value]
-    known = np.empty(volume.voxels.shape, np.uint8)
-    for z in range(volume.geometry.shape[2]):  # by slices: indices take eight times the memory of the labels
-        known[..., z] = table[volume.voxels[..., z].astype(np.intp)]
-    bodies = {given.body_id, *(organ.id for organ in given.classes if organ.name == BODY)}
-    if bodies & set(map(int, found)):
-        return known, "label"
-    organs = known != 0
-    if body_from:
-        ct = Volume.load(body_from)
-        if not ct.geometry.same_as(volume.geometry):
-            raise DataError(f"{body_from}: its grid is {ct.geometry}, that of {file} is {volume.geometry}")
-        body, origin = body_mask(ct.voxels, ct.geometry.spacing, organs), "ct"
-    else:
+    ct = Volume.load(body_from) if body_from else None
+    if ct and not ct.geometry.same_as(volume.geometry):
+        raise DataError(f"{body_from}: its grid is {ct.geometry}, that of {file} is {volume.geometry}")
+    find_patient = (
+        partial(body_mask, ct.voxels, ct.geometry.spacing)
+        if ct
+        else partial(outline_from_organs, spacing=volume.geometry.spacing)
+    )
+    done = complete(given, own, find_patient, unmatched)
+    if given.lost:
+        log.warning("%s: %s has no class for %s: now %s", file, own.name, listed(given.lost), unmatched or "body")
+    if done.stray:
+        instead = "the body is that of the CT" if ct else "the body is estimated"
+        log.warning("%s", stray_said(own, {str(file): done.stray}, instead))
+    if done.has_body:
+        return done.voxels, "label"
+    if ct is None and not done.stray:
         log.warning(
             "%s has no body label: its outline is estimated from the organs (--body-from CT is better)", file
         )
-        body, origin = outline_from_organs(known, volume.geometry.spacing), "estimated"
-    known[body & (known == 0)] = own.body_id
-    return known, origin
-
-
-def _set_of(file: Path, own: LabelSet, labels: str | None) -> LabelSet:
-    if labels is not None:
-        return own if labels == own.name else label_set(labels)
-    names = label_names(file)
-    if not names:
-        return own
-    classes = tuple(LabelClass(id=n, name=name, color="#000000") for n, name in sorted(names.items()) if n > 0)
-    return LabelSet(f"the header of {file}", classes)
+    return done.voxels, "ct" if ct else "estimated"

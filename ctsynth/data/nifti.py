@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
+from xml.etree import ElementTree
 
 import nibabel as nib
 import numpy as np
@@ -49,6 +50,26 @@ class File:
     header: nib.Nifti1Header
     extensions: list[tuple[int, bytes]]
     voxels: NDArray[Any]
+
+    @property
+    def label_names(self) -> dict[int, str] | None:
+        """The names of the labels, where TotalSegmentator left them; None where nobody did.
+
+        They lie in a header extension, XML of the Connectome Workbench's form:
+        ``<CaretExtension>...<LabelTable><Label Key="5" ...><![CDATA[liver]]></Label>``.
+        """
+        for _, content in self.extensions:
+            text = content.decode("utf-8", "replace").strip("\0 \n")
+            if (
+                "<LabelTable" not in text or "<!DOCTYPE" in text
+            ):  # which is where entities that blow up are declared
+                continue
+            try:
+                labels = ElementTree.fromstring(text).iter("Label")
+                return {int(label.attrib["Key"]): (label.text or "").strip() for label in labels}
+            except (ElementTree.ParseError, KeyError, ValueError):
+                continue
+        return None
 
 
 def read(path: Path) -> File:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.data.layouts import Case
+from ctsynth.data.relabel import Given, Labels, read_labels
 from ctsynth.data.volume import SAME_GRID, Geometry, Volume
 from ctsynth.errors import DataError
 from ctsynth.labels import LabelSet
@@ -19,15 +20,18 @@ PLAUSIBLE_AIR = -200
 _INT16 = np.iinfo(np.int16)
 
 
-def read_pair(case: Case, labels: LabelSet) -> tuple[NDArray[np.int16], NDArray[np.uint8], Geometry]:
+def read_pair(
+    case: Case, labels: LabelSet, dataset: Given | None = None
+) -> tuple[NDArray[np.int16], Labels, Geometry]:
     """Reads a case's two volumes, both turned to RAS+.
 
     Args:
         case: Whose.
-        labels: The classes that the label volume may hold, besides background and body.
+        labels: The set that the label volume is brought to.
+        dataset: What a dataset.json says of the numbers in it.
 
     Returns:
-        (X, Y, Z) HU, (X, Y, Z) labels, and the geometry of both.
+        (X, Y, Z) HU, the labels, and the geometry of both.
 
     Raises:
         DataError: A file cannot be read, the two lie on different grids, the image is not in HU, or a label is
@@ -35,7 +39,7 @@ def read_pair(case: Case, labels: LabelSet) -> tuple[NDArray[np.int16], NDArray[
     """
     image, label = Volume.load(case.image), Volume.load(case.label)
     _check_grids(case, image.geometry, label.geometry)
-    return _hu(case.image, image.voxels), _labels(case.label, label.voxels, labels), image.geometry
+    return _hu(case.image, image.voxels), read_labels(case.label, label, labels, dataset=dataset), image.geometry
 
 
 def _check_grids(case: Case, image: Geometry, label: Geometry) -> None:
@@ -72,23 +76,3 @@ def _hu(path: Path, voxels: NDArray[Any]) -> NDArray[np.int16]:
     for z in range(voxels.shape[2]):
         hu[:, :, z] = np.rint(np.clip(voxels[:, :, z], _INT16.min, _INT16.max))
     return hu
-
-
-def _labels(path: Path, voxels: NDArray[Any], labels: LabelSet) -> NDArray[np.uint8]:
-    numbers = np.empty(voxels.shape, np.uint8, order="F")
-    allowed = [0, *labels.names]
-    strange: set[float] = set()
-    for z in range(voxels.shape[2]):
-        values = voxels[:, :, z]
-        numbers[:, :, z] = np.where((values >= 0) & (values <= np.iinfo(np.uint8).max), values, 0)
-        if (numbers[:, :, z] != values).any():  # below, above, between or not a number
-            strange.update(np.unique(values[numbers[:, :, z] != values]).tolist())
-        strange.update(set(np.flatnonzero(np.bincount(numbers[:, :, z].ravel())).tolist()) - set(allowed))
-    if strange:
-        found = sorted(strange)
-        shown = ", ".join(f"{value:g}" for value in found[:5]) + (" ..." if len(found) > 5 else "")
-        raise DataError(
-            f"{path}: holds {shown}; {labels.name} has 0 to {labels.body_id - 1}, and {labels.body_id} for body",
-            hint="name the set that it is of with --label-set, or map its labels to this one",
-        )
-    return numbers

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,9 +15,12 @@ from ctsynth.data.body import body_mask
 from ctsynth.data.folders import is_whole, refuse_strangers, remove
 from ctsynth.data.layouts import Case, Layout, SplitRule, discover
 from ctsynth.data.manifest import SPLITS, is_manifest, read_manifest, read_subject
+from ctsynth.data.masks import Unmatched, complete
 from ctsynth.data.pairs import read_pair
+from ctsynth.data.relabel import Given, given_by_datasets
 from ctsynth.data.slices import to_slices
 from ctsynth.data.store import write_manifest, write_subject
+from ctsynth.data.summary import BrokenSubjectsError, Summary
 from ctsynth.data.twins import refuse_twins
 from ctsynth.data.window import Window
 from ctsynth.data.workers import outcomes
@@ -26,6 +30,9 @@ from ctsynth.labels import AMOS22, LabelSet
 from ctsynth.outputs import refuse_inputs
 
 log = logging.getLogger(__name__)
+
+NAMES = "label_names"
+"""In a subject's record: what a dataset.json says of its numbers, where they are not those of the label set."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,6 +60,9 @@ class Settings:
     label_folder: Path | None = None
     """Folder of the label volumes of the same names."""
 
+    unmatched: Unmatched | None = None
+    """What voxels become whose class the label set does not have; None refuses more than a few."""
+
     def __post_init__(self) -> None:
         if not 8 <= self.size <= 4096:
             raise UsageError(f"--size is {self.size}, wanted 8 to 4096 pixels")
@@ -73,52 +83,8 @@ class Settings:
         else:
             split = {"test_subjects": rule.test_subjects}
         window = {"level": float(self.level), "width": float(self.width)}
-        return {"size": self.size, **window, "labels": self.labels.as_json(), "split": split}
-
-
-@dataclass(frozen=True, slots=True)
-class Summary:
-    """What a run did and what the store now holds.
-
-    Args:
-        layout: What was found in the source.
-        records: Every subject in the manifest, whichever run or shard made it.
-        made: Subjects that this run made.
-        kept: Subjects that were whole and up to date.
-        broken: What is wrong with each subject that could not be made, by its name.
-    """
-
-    layout: Layout
-    records: list[dict[str, Any]]
-    made: int
-    kept: int
-    broken: dict[str, DataError]
-
-    def subjects(self, split: str) -> int:
-        """Subjects of a split in the store."""
-        return sum(record["split"] == split for record in self.records)
-
-    def slices(self, split: str) -> int:
-        """Slices of a split in the store."""
-        return sum(int(record["slices"]) for record in self.records if record["split"] == split)
-
-
-class BrokenSubjectsError(RunError):
-    """The run came to its end, but some subjects could not be made.
-
-    Args:
-        summary: Of the run.
-    """
-
-    def __init__(self, summary: Summary) -> None:
-        self.summary = summary
-        errors = list(summary.broken.values())
-        message = f"{len(errors)} of {len(summary.layout.cases)} subjects could not be made:"
-        message += "".join(f"\n  {error.message}" for error in errors)
-        hint = "mend or remove them, then run the same command again: what is whole is kept"
-        super().__init__(
-            message, hint=f"{errors[0].hint}; {hint}" if len(errors) == 1 and errors[0].hint else hint
-        )
+        unmatched = {"unmatched": self.unmatched} if self.unmatched == "background" else {}  # few voxels are body
+        return {"size": self.size, **window, "labels": self.labels.as_json(), **unmatched, "split": split}
 
 
 def find_cases(source: Path, settings: Settings, shard: tuple[int, int] = (1, 1)) -> tuple[Layout, list[Case]]:
@@ -172,9 +138,11 @@ def preprocess(
     """
     layout, cases = find_cases(source, settings, shard)
     refuse_inputs([out], [source, *(path.parent for case in layout.cases for path in (case.image, case.label))])
+    folders = {case.label.parent for case in cases}
+    datasets = given_by_datasets(folders, source, settings.labels, known_only=settings.unmatched is None)
     known = _check_out(source, out, settings.as_json(), overwrite)
     kept, broken = 0, {}
-    task = _Task(source, out, settings, known, overwrite)
+    task = _Task(source, out, settings, known, datasets, overwrite)
     with closing(outcomes(task, cases, workers)) as finished:
         for done, (case, outcome) in enumerate(finished, 1):
             if isinstance(outcome, DataError):
@@ -186,7 +154,8 @@ def preprocess(
     everyone = [(case.split, case.name) for case in layout.cases if case.name not in broken]
     records = write_manifest(out, known, everyone, str(source.resolve()))
     broken = {case.name: broken[case.name] for case in cases if case.name in broken}
-    summary = Summary(layout, records, len(cases) - kept - len(broken), kept, broken)
+    summary = Summary(layout, settings.labels, records, len(cases) - kept - len(broken), kept, broken)
+    summary.warn(settings.unmatched or "body")
     if broken:
         raise BrokenSubjectsError(summary)
     refuse_twins(records, out / "manifest.json")
@@ -225,8 +194,8 @@ _ANEW = "name another folder, or make it anew with --overwrite"
 
 def _changed(found: dict[str, Any], settings: dict[str, Any]) -> str:
     """The first setting that is another one now, and both values; empty where none is."""
-    key = next((key for key in settings if found.get(key) != settings[key]), None)
-    return f"{key} {_short(found.get(key))}, not {_short(settings[key])}" if key else ""
+    key = next((key for key in settings | found if found.get(key) != settings.get(key)), None)
+    return f"{key} {_short(found.get(key))}, not {_short(settings.get(key))}" if key else ""
 
 
 def _short(setting: Any) -> str:  # noqa: ANN401  parsed JSON
@@ -239,31 +208,33 @@ class _Task:
     out: Path
     settings: Settings
     known: dict[str, Any]
+    datasets: Mapping[Path, Given]
     overwrite: bool
 
     def __call__(self, case: Case) -> Literal["made", "kept", "mended"] | DataError:
         """Makes a subject, unless it is whole and up to date; the error if it cannot be made."""
+        own = self.settings.labels
         try:
             found = self._found(case)
         except DataError as error:
             return error
         try:
             record = self._record(case)
-            is_current = record.items() <= found.items()
+            is_current = record.items() <= found.items() and record.get(NAMES) == found.get(NAMES)
             if is_current and is_whole(self.out, found):
                 return "kept"
             refuse_strangers(self.out, case.split, case.name)
-            hu, labels, geometry = read_pair(case, self.settings.labels)
+            hu, labels, geometry = read_pair(case, own, self.datasets.get(case.label.parent))
+            done = complete(labels, own, partial(body_mask, hu, geometry.spacing), self.settings.unmatched)
         except DataError as error:
             self._remove(case, SPLITS)
             return error
-        body = self.settings.labels.body_id
-        if not (labels == body).any():
-            labels[body_mask(hu, geometry.spacing, labels > 0) & (labels == 0)] = body
         window, size = self.settings.window, self.settings.size
         ct = to_slices(window.clip(hu), size, "ct", air=window.air)
         record |= {"geometry": geometry.as_json()}
-        write_subject(self.out, record, self.known, ct, to_slices(labels, size, "labels"))
+        record |= {"unmatched": dict(labels.lost)} if labels.lost else {}
+        record |= {"stray_body": done.stray} if done.stray else {}
+        write_subject(self.out, record, self.known, ct, to_slices(done.voxels, size, "labels"))
         self._remove(case, [split for split in SPLITS if split != case.split])
         return "mended" if is_current else "made"
 
@@ -294,6 +265,9 @@ class _Task:
                 record[f"{kind}_sha256"] = sha256(path)
             except OSError as error:
                 raise DataError(f"{path}: cannot read it: {error.strerror}") from error
+        given = self.datasets.get(case.label.parent)
+        if given and not self.settings.labels.numbers_like(given.names):
+            record[NAMES] = given.as_json()
         return record
 
     def _remove(self, case: Case, splits: Iterable[str]) -> None:

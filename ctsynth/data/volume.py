@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
-from xml.etree import ElementTree
 
 import nibabel as nib
 import numpy as np
@@ -164,10 +164,12 @@ class Volume:
     Args:
         voxels: (X, Y, Z) in RAS+ order: HU or labels, in the file's dtype.
         geometry: Where they lie.
+        names: Of the labels, where the file has them: in a header extension, as TotalSegmentator leaves them.
     """
 
     voxels: NDArray[Any]
     geometry: Geometry
+    names: Mapping[int, str] | None = None
 
     @classmethod
     def load(cls, path: Path) -> Volume:
@@ -188,7 +190,7 @@ class Volume:
                 f" {nifti.MOST_VOXELS:,} voxels"
             )
         voxels = _plain(path, file.voxels, file.header)
-        return cls(apply_orientation(voxels, io_orientation(source.affine)), geometry)
+        return cls(apply_orientation(voxels, io_orientation(source.affine)), geometry, file.label_names)
 
     def save(self, path: Path, description: str = "") -> None:
         """Writes a .nii or .nii.gz with the axes, grid, affine and units of the source, whole or not at all.
@@ -212,27 +214,6 @@ class Volume:
                     _write(image, packed)
             else:
                 _write(image, file)
-
-
-def label_names(path: Path) -> dict[int, str] | None:
-    """The names of the labels, where TotalSegmentator left them in the header; None where nobody did.
-
-    They lie in a header extension, XML of the Connectome Workbench's form:
-    ``<CaretExtension>...<LabelTable><Label Key="5" ...><![CDATA[liver]]></Label>``.
-
-    Raises:
-        DataError: The file is no NIfTI.
-    """
-    for _, content in nifti.read(path).extensions:
-        text = content.decode("utf-8", "replace").strip("\0 \n")
-        if "<LabelTable" not in text or "<!DOCTYPE" in text:  # which is where entities that blow up are declared
-            continue
-        try:
-            labels = ElementTree.fromstring(text).iter("Label")
-            return {int(label.attrib["Key"]): (label.text or "").strip() for label in labels}
-        except (ElementTree.ParseError, KeyError, ValueError):
-            continue
-    return None
 
 
 def _source_grid(path: Path, file: nifti.File) -> SourceGrid:

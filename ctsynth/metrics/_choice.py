@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ctsynth.data.store import Store
+from ctsynth.data.relabel import Given
+from ctsynth.data.store import Store, Subject
 from ctsynth.errors import DataError, UsageError
 from ctsynth.metrics import base
 from ctsynth.metrics.base import Metric
@@ -87,9 +88,15 @@ def _originals(store: Store, files: Mapping[str, Path]) -> dict[str, Original]:
     if unknown := [name for name, subject in subjects.items() if "label" not in subject.record]:
         raise DataError(f"{store.root}: its manifest does not say where the label volume of {unknown[0]} lies")
     return {
-        name: Original(subject.geometry, source / subject.record["label"], files[name])
+        name: Original(subject.geometry, source / subject.record["label"], files[name], _names(store, subject))
         for name, subject in subjects.items()
     }
+
+
+def _names(store: Store, subject: Subject) -> Given | None:
+    """What the numbers of a subject's label volume meant to preprocess; None where they were the set's own."""
+    names = subject.record.get("label_names")
+    return Given({value: (name,) for name, value in names.items()}, str(store.root)) if names else None
 
 
 def _dice(

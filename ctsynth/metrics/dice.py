@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctsynth.data.relabel import Given, relabeling_of
 from ctsynth.data.slices import from_slices, stack
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError
@@ -48,11 +49,13 @@ class Original(NamedTuple):
         geometry: Of the source CT.
         labels: Its label volume, on that grid.
         synthetic: The synthetic volume's file, on that grid or on that of the stacked slices.
+        names: What the label volume's numbers mean by its dataset.json; None where they are the store's own.
     """
 
     geometry: Geometry
     labels: Path
     synthetic: Path
+    names: Given | None = None
 
 
 class Dice(Metric):
@@ -262,4 +265,5 @@ def _reference(pair: Pair, original: Original | None) -> NDArray[np.uint8]:
             f"{original.labels}: not on the grid that the slices of {pair.subject} were cut from",
             hint="it was changed since: run ctsynth preprocess again, or score without --native",
         )
-    return translate(volume.voxels, pair.labels, pair.labels, str(original.labels)).voxels
+    relabeling, by = relabeling_of(original.labels, volume, pair.labels, dataset=original.names)
+    return translate(volume.voxels, relabeling, pair.labels, str(original.labels), by).voxels

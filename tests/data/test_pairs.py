@@ -16,7 +16,8 @@ def pair(tmp_path, small_case, write_nifti):
         affine = case.affine if label_affine is None else label_affine
         image = write_nifti(tmp_path / "ct.nii.gz", case.hu, case.affine, image_axes)
         label = write_nifti(tmp_path / "seg.nii.gz", case.labels, affine, label_axes)
-        return read_pair(Case("a", "train", image, label), AMOS22)
+        hu, labels, geometry = read_pair(Case("a", "train", image, label), AMOS22)
+        return hu, labels.voxels, geometry
 
     return read
 
@@ -46,7 +47,7 @@ def put(array, value, dtype=None):
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (lambda case: case._replace(labels=put(case.labels, 99)), r"seg\.nii\.gz: holds 99; amos22 has 0 to 15"),
+        (lambda case: case._replace(labels=put(case.labels, 99)), r"seg\.nii\.gz: holds 99; amos22 has 0 to 16"),
         (lambda case: case._replace(labels=put(case.labels, -1, np.int16)), "holds -1;"),
         (lambda case: case._replace(labels=put(case.labels, 262, np.int16)), "holds 262;"),
         (lambda case: case._replace(labels=put(case.labels, 2.5, np.float32)), r"holds 2\.5;"),

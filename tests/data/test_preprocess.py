@@ -1,3 +1,4 @@
+import json
 import shutil
 import subprocess
 import sys
@@ -6,6 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from named import write_names
 
 from ctsynth.data.body import body_mask
 from ctsynth.data.layouts import SplitRule
@@ -14,7 +16,8 @@ from ctsynth.data.slices import from_slices, to_slices
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, RunError, UsageError
-from ctsynth.labels import AMOS22, LabelSet, label_set
+from ctsynth.label_files import dataset_label_set, label_set
+from ctsynth.labels import AMOS22, LabelSet
 
 SMALL = Settings(size=16)
 
@@ -266,3 +269,146 @@ def test_a_volume_of_768_x_768_x_300_takes_less_than_3_gb(dtype, tmp_path):
     assert float(run.stdout) < 3.0
     (subject,) = Store.open(tmp_path / "out").subjects("train")
     assert subject.voxels[AMOS22.body_id] > 300 * 256 * 256 * 0.3
+
+
+def nnunet(tmp_path, small_case, write_nifti, labels, *, numbers=((6, 1), (1, 2)), lesion=0):
+    """An nnU-Net raw folder of two subjects: AMOS22's organs under other numbers, part of the liver under 3."""
+    root = tmp_path / "Dataset042_Liver"
+    for n in (1, 2):
+        case = small_case(n)
+        voxels = np.zeros_like(case.labels)
+        for ours, theirs in numbers:
+            voxels[case.labels == ours] = theirs
+        voxels[tuple(axis[:lesion] for axis in np.nonzero(case.labels == 6))] = 3
+        write_nifti(root / "imagesTr" / f"case_{n:03}_0000.nii.gz", case.hu, case.affine)
+        write_nifti(root / "labelsTr" / f"case_{n:03}.nii.gz", voxels, case.affine)
+    if labels is not None:
+        (root / "dataset.json").write_text(json.dumps({"labels": labels, "channel_names": {"0": "CT"}}))
+    return root
+
+
+def voxels_by_name(out):
+    """Of each subject of a store, the voxels of each class by name."""
+    store = Store.open(out)
+    names = store.labels.names
+    return [{names[n]: count for n, count in one.voxels.items() if n} for one in store.subjects("train")]
+
+
+PERMUTED = {"background": 0, "Liver": 1, "spleen": 2}
+NATIVE = Settings(size=32)
+"""At the small cases' own size: no voxel is lost between."""
+
+
+def test_a_dataset_json_with_other_numbers_is_remapped_by_name(tmp_path, small_case, write_nifti):
+    source = nnunet(tmp_path, small_case, write_nifti, PERMUTED)
+    preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    for n, found in enumerate(voxels_by_name(tmp_path / "out"), start=1):
+        labels = small_case(n).labels
+        assert found["liver"] == (labels == 6).sum()
+        assert found["spleen"] == (labels == 1).sum()
+        assert set(found) == {"liver", "spleen", "body"}
+    (first, _) = Store.open(tmp_path / "out").subjects("train")
+    mask = from_slices(first.mask(), first.geometry, "labels")
+    np.testing.assert_array_equal(np.where(mask == 16, 0, mask), small_case(1).labels)
+    assert first.record["label_names"] == {"Liver": 1, "spleen": 2}
+
+
+def test_without_a_dataset_json_the_numbers_are_the_sets_own(tmp_path, small_case, write_nifti):
+    source = nnunet(tmp_path, small_case, write_nifti, None, numbers=((6, 6), (1, 1)))
+    preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    as_amos = {"0": "background"} | {
+        str(n): (organ.aliases or (organ.name,))[0] for n, organ in AMOS22_BY_ID.items()
+    }
+    (source / "dataset.json").write_text(json.dumps({"labels": as_amos}))
+    again = preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    assert (again.made, again.kept) == (0, 2)  # AMOS22's own numbers change nothing
+
+
+AMOS22_BY_ID = {organ.id: organ for organ in AMOS22.classes}
+
+
+def test_a_dataset_json_that_changed_makes_its_subjects_again(tmp_path, small_case, write_nifti):
+    source = nnunet(tmp_path, small_case, write_nifti, PERMUTED)
+    preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    for labels in ({"background": 0, "spleen": 1, "liver": 2}, None):
+        if labels is None:
+            (source / "dataset.json").unlink()
+        else:
+            (source / "dataset.json").write_text(json.dumps({"labels": labels}))
+        assert preprocess(source, tmp_path / "out", settings=NATIVE, workers=1).made == 2
+    assert set(voxels_by_name(tmp_path / "out")[0]) == {"spleen", "kidney_right", "body"}  # numbers 1 and 2
+
+
+def test_a_class_that_the_set_does_not_have_is_refused_with_both_lists(tmp_path, small_case, write_nifti):
+    source = nnunet(tmp_path, small_case, write_nifti, PERMUTED | {"tumor": 3}, lesion=40)
+    with pytest.raises(DataError, match=r"dataset\.json: amos22 has no class for tumor\n") as refused:
+        preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    assert "1 Liver, 2 spleen, 3 tumor" in refused.value.message
+    assert "amos22: spleen, kidney_right" in refused.value.message
+    assert "--label-set dataset" in refused.value.hint
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(("unmatched", "part"), [("body", True), ("background", False)])
+def test_what_it_does_not_have_becomes_what_was_said(unmatched, part, tmp_path, small_case, write_nifti, caplog):
+    source = nnunet(tmp_path, small_case, write_nifti, PERMUTED | {"tumor": 3}, lesion=40)
+    settings = Settings(size=32, unmatched=unmatched)
+    summary = preprocess(source, tmp_path / "out", settings=settings, workers=1)
+    assert summary.unmatched() == {"tumor": 80}
+    assert f"amos22 has no class for tumor (80 voxels), of 2 subjects: now {unmatched}" in caplog.text
+    whole = nnunet(tmp_path / "whole", small_case, write_nifti, PERMUTED)
+    preprocess(whole, tmp_path / "expected", settings=NATIVE, workers=1)
+    for found, expected in zip(
+        voxels_by_name(tmp_path / "out"), voxels_by_name(tmp_path / "expected"), strict=True
+    ):
+        assert found["liver"] == expected["liver"] - 40
+        assert found["body"] == expected["body"] + 40 * part
+
+
+def test_the_set_of_a_dataset_json_keeps_all_its_classes(tmp_path, small_case, write_nifti):
+    source = nnunet(tmp_path, small_case, write_nifti, PERMUTED | {"tumor": 3}, lesion=40)
+    own = dataset_label_set(source / "dataset.json")
+    preprocess(source, tmp_path / "out", settings=Settings(size=32, labels=own), workers=1)
+    labels = small_case(1).labels
+    found = voxels_by_name(tmp_path / "out")[0]
+    assert (found["Liver"], found["tumor"], found["spleen"]) == ((labels == 6).sum() - 40, 40, (labels == 1).sum())
+    assert Store.open(tmp_path / "out").labels == own
+    assert own.body_id == 4
+
+
+def test_names_in_a_label_volume_go_before_the_dataset_json(tmp_path, small_case, write_nifti):
+    source = nnunet(tmp_path, small_case, write_nifti, PERMUTED | {"tumor": 3}, lesion=1)
+    for path in (source / "labelsTr").iterdir():
+        write_names(path, {1: "spleen", 2: "liver", 3: "cyst"})
+    (source / "dataset.json").write_text(json.dumps({"labels": PERMUTED}))
+    preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    (first, _) = Store.open(tmp_path / "out").subjects("train")
+    assert voxels_by_name(tmp_path / "out")[0]["spleen"] == (small_case(1).labels == 6).sum() - 1
+    assert first.record["unmatched"] == {"cyst": 1}
+
+
+def test_a_subject_that_loses_an_organ_is_broken_and_the_others_are_made(tmp_path, small_case, write_nifti):
+    source = nnunet(tmp_path, small_case, write_nifti, None, numbers=((6, 6), (1, 1)), lesion=40)
+    path = source / "labelsTr" / "case_001.nii.gz"
+    write_names(path, {1: "spleen", 3: "tumor", 6: "liver"})
+    with pytest.raises(BrokenSubjectsError, match=r"case_001.*has no class for tumor \(40 voxels\)") as error:
+        preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    assert "--unmatched body" in error.value.hint
+    assert list(Store.open(tmp_path / "out").subjects_by_name) == ["case_002"]
+    said = Settings(size=32, unmatched="body")  # goes on with the store that is there
+    assert preprocess(source, tmp_path / "out", settings=said, workers=1).kept == 1
+
+
+def test_one_stray_voxel_of_the_body_label_does_not_turn_body_finding_off(
+    small_amos, small_case, write_nifti, tmp_path, caplog
+):
+    source = small_amos(2, 0)
+    preprocess(source, tmp_path / "expected", settings=NATIVE, workers=1)
+    case = small_case(1)
+    case.labels[2, 12, 3] = 16
+    write_nifti(source / "labelsTr" / "amos_0001.nii.gz", case.labels, case.affine)
+    preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
+    masks = [Store.open(tmp_path / out).subjects("train")[0].mask() for out in ("out", "expected")]
+    np.testing.assert_array_equal(*masks)
+    assert "label 16, body, covers less than 25 % of the patient" in caplog.text
+    assert "amos_0001 (1 voxel)" in caplog.text

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from ctsynth.data.volume import Geometry, SourceGrid, Volume, label_names
+from ctsynth.data.volume import Geometry, SourceGrid, Volume
 from ctsynth.errors import DataError, RunError
 
 AXES = [
@@ -292,7 +292,7 @@ TABLE = (  # as TotalSegmentator 2.18 writes it
 
 
 def test_the_label_names_that_totalsegmentator_left_are_found(tmp_path):
-    assert label_names(with_extension(tmp_path / "seg.nii.gz", TABLE)) == {1: "spleen", 5: "liver"}
+    assert Volume.load(with_extension(tmp_path / "seg.nii.gz", TABLE)).names == {1: "spleen", 5: "liver"}
 
 
 @pytest.mark.parametrize(
@@ -305,8 +305,8 @@ def test_the_label_names_that_totalsegmentator_left_are_found(tmp_path):
     ],
 )
 def test_other_extensions_are_no_label_names(xml, tmp_path):
-    assert label_names(with_extension(tmp_path / "seg.nii.gz", xml)) is None
+    assert Volume.load(with_extension(tmp_path / "seg.nii.gz", xml)).names is None
 
 
 def test_most_files_have_no_label_names(tmp_path, write_nifti):
-    assert label_names(write_nifti(tmp_path / "seg.nii.gz", VOXELS, AFFINE)) is None
+    assert Volume.load(write_nifti(tmp_path / "seg.nii.gz", VOXELS, AFFINE)).names is None

@@ -20,7 +20,7 @@ from ctsynth.data.slices import from_slices, stacked_geometry
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
-from ctsynth.labels import label_set
+from ctsynth.label_files import label_set
 from ctsynth.metrics._pairs import read_pair
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.dice import Dice, Original

@@ -11,10 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.data.formats import is_volume
+from ctsynth.data.relabel import relabeled
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
-from ctsynth.errors import DataError, UsageError
-from ctsynth.labels import BACKGROUND, LabelClass, LabelSet
+from ctsynth.errors import UsageError
+from ctsynth.labels import BACKGROUND, LabelSet, Relabeling
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -59,41 +60,25 @@ class Segmenter(Protocol):
         """
 
 
-def named(names: Mapping[int, str], source: str) -> LabelSet:
-    """A label set of a segmenter's own classes; background, id 0, is left out."""
-    classes = (
-        LabelClass(id=n, name=name, color="#000000") for n, name in sorted(names.items()) if n != BACKGROUND
-    )
-    return LabelSet(source, tuple(classes))
-
-
-def translate(voxels: NDArray[Any], own: LabelSet, labels: LabelSet, source: str) -> Segmentation:
-    """Masks in the ids of one label set brought to another's by name.
+def translate(
+    voxels: NDArray[Any], relabeling: Relabeling, labels: LabelSet, source: str, by: str
+) -> Segmentation:
+    """Masks in the ids of a label set; what it has no class for is body.
 
     Args:
         voxels: (X, Y, Z), whole numbers.
-        own: What they mean.
-        labels: What they shall mean.
+        relabeling: Which of them becomes which id.
+        labels: What the ids mean.
         source: Of the masks, for messages.
+        by: Who says what their numbers mean, for messages.
 
     Raises:
-        DataError: A value is not in the set, or the sets share no class.
+        DataError: A value has no name.
     """
-    mapping = labels.mapping_from(own) if own != labels else {n: n for n in [0, *own.names]}
-    table = np.full(256, -1, np.int16)
-    table[list(mapping)] = list(mapping.values())
-    found = np.empty(voxels.shape, np.uint8, order="F")
-    for z in range(voxels.shape[2]):  # by slices: indices take eight times the memory of the labels
-        index = voxels[:, :, z].astype(np.uint8)
-        plane = table[index]
-        wrong = (index != voxels[:, :, z]) | (plane < 0)
-        if wrong.any():
-            raise DataError(
-                f"{source}: holds {voxels[:, :, z][wrong][0]:g}, which is no class of {own.name}",
-                hint="name the label set of these masks",
-            )
-        found[:, :, z] = plane
-    return Segmentation(found, frozenset(mapping.values()) - {BACKGROUND, labels.body_id})
+    found = relabeled(source, voxels, relabeling, by)
+    if found.unknown is not None:
+        found.voxels[found.unknown] = labels.body_id
+    return Segmentation(found.voxels, frozenset(relabeling.ids.values()) - {BACKGROUND, labels.body_id})
 
 
 def find(name: str, *, device: str = "auto", store: Store | None = None) -> Segmenter:

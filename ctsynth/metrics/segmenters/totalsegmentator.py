@@ -25,9 +25,9 @@ from ctsynth import weights
 from ctsynth.data.volume import Volume
 from ctsynth.device import find_device
 from ctsynth.errors import DataError, RunError, UsageError
-from ctsynth.labels import LabelSet
+from ctsynth.labels import BACKGROUND, LabelSet
 from ctsynth.metrics._inception import import_torchvision
-from ctsynth.metrics.segmenters.base import Segmentation, named, translate
+from ctsynth.metrics.segmenters.base import Segmentation, translate
 
 log = logging.getLogger(__name__)
 
@@ -127,8 +127,9 @@ class TotalSegmentator:
             found, names = self._run(image)
         except (RuntimeError, OSError, ValueError, MemoryError) as error:
             raise RunError(f"{subject}: TotalSegmentator failed: {error}") from error
-        own = named(names, "TotalSegmentator's total")
-        return translate(np.asanyarray(found.dataobj), own, labels, subject)
+        own = "TotalSegmentator's total"
+        relabeling = labels.relabel({value: (name,) for value, name in names.items() if value != BACKGROUND}, own)
+        return translate(np.asanyarray(found.dataobj), relabeling, labels, subject, own)
 
     def _run(self, image: nib.Nifti1Image) -> tuple[nib.Nifti1Image, dict[int, str]]:
         """Its masks of an image, and the names of their ids."""

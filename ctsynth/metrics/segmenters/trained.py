@@ -94,7 +94,9 @@ class TrainedSegmenter:
         found = np.empty(hu.shape, np.uint8)
         for first in range(0, len(hu), BATCH):
             found[first : first + BATCH] = self._find(hu[first : first + BATCH])
-        return translate(from_slices(found, volume.geometry, "labels"), self.labels, labels, self.name)
+        own = self.labels
+        relabeling = labels.identity if own == labels else labels.relabel(own.spellings, own.name)
+        return translate(from_slices(found, volume.geometry, "labels"), relabeling, labels, self.name, own.name)
 
     @torch.inference_mode()
     def _find(self, hu: NDArray[np.int16]) -> NDArray[np.uint8]:

@@ -1,0 +1,97 @@
+"""What came of making a slice store."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from ctsynth.data.layouts import Layout
+from ctsynth.data.masks import listed, stray_said
+from ctsynth.errors import DataError, RunError
+from ctsynth.labels import LabelSet
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What a run did and what the store now holds.
+
+    Args:
+        layout: What was found in the source.
+        labels: The store's label set.
+        records: Every subject in the manifest, whichever run or shard made it.
+        made: Subjects that this run made.
+        kept: Subjects that were whole and up to date.
+        broken: What is wrong with each subject that could not be made, by its name.
+    """
+
+    layout: Layout
+    labels: LabelSet
+    records: list[dict[str, Any]]
+    made: int
+    kept: int
+    broken: dict[str, DataError]
+
+    def subjects(self, split: str) -> int:
+        """Subjects of a split in the store."""
+        return sum(record["split"] == split for record in self.records)
+
+    def slices(self, split: str) -> int:
+        """Slices of a split in the store."""
+        return sum(int(record["slices"]) for record in self.records if record["split"] == split)
+
+    def voxels(self, split: str) -> dict[int, int]:
+        """The voxels of each class in the masks of a split, by id."""
+        counts: Counter[str] = Counter()
+        for record in self.records:
+            if record["split"] == split:
+                counts.update(record["voxels"])
+        return {number: counts[str(number)] for number in self.labels.names}
+
+    def absent(self) -> list[str]:
+        """The classes of the label set that no mask shows."""
+        train, test = self.voxels("train"), self.voxels("test")
+        return [name for number, name in self.labels.names.items() if not train[number] + test[number]]
+
+    def unmatched(self) -> dict[str, int]:
+        """The voxels, in the label volumes, of each class that the label set does not have, by name."""
+        counts: Counter[str] = Counter()
+        for record in self.records:
+            counts.update(record.get("unmatched", {}))
+        return dict(counts.most_common())
+
+    def warn(self, unmatched: str) -> None:
+        """Says what of the label volumes is not in the masks as it was.
+
+        Args:
+            unmatched: What became of classes that the label set does not have.
+        """
+        if lost := self.unmatched():
+            subjects = sum("unmatched" in record for record in self.records)
+            what = listed(lost)
+            log.warning(
+                "%s has no class for %s, of %d subjects: now %s", self.labels.name, what, subjects, unmatched
+            )
+        if stray := {record["name"]: record["stray_body"] for record in self.records if "stray_body" in record}:
+            log.warning("%s", stray_said(self.labels, stray, "the body was found in the CT"))
+
+
+class BrokenSubjectsError(RunError):
+    """The run came to its end, but some subjects could not be made.
+
+    Args:
+        summary: Of the run.
+    """
+
+    def __init__(self, summary: Summary) -> None:
+        self.summary = summary
+        errors = list(summary.broken.values())
+        message = f"{len(errors)} of {len(summary.layout.cases)} subjects could not be made:"
+        message += "".join(f"\n  {error.message}" for error in errors)
+        hint = "mend or remove them, then run the same command again: what is whole is kept"
+        super().__init__(
+            message, hint=f"{errors[0].hint}; {hint}" if len(errors) == 1 and errors[0].hint else hint
+        )

@@ -31,7 +31,7 @@ def read_pair(subject: Subject, path: Path, store: Store) -> Pair:
     if volume.geometry.same_as(stacked):
         slices = unstack(volume.voxels)
     elif volume.geometry.same_as(subject.geometry):
-        slices = to_slices(store.window.clip(volume.voxels), store.size, "ct", air=store.window.low)
+        slices = to_slices(store.window.clip(volume.voxels), store.size, "ct", air=store.window.air)
     else:
         raise DataError(
             f"{path}: its grid is {volume.geometry}; {subject.name} has "

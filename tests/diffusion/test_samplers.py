@@ -123,6 +123,22 @@ def test_ddim_with_eta_1_is_ancestral_with_the_posterior_variance():
     torch.testing.assert_close(ancestral, stochastic, rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
+    schedule = linear_schedule(1000)
+    noise = torch.randn(50, 1, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+
+    def drawn(bound):
+        def denoise(x, timesteps):
+            return (3 * torch.sin(7 * x)).clamp(-bound, bound), torch.zeros_like(x)
+
+        return SamplerConfig(name=name, steps=10)(denoise, schedule, noise, lambda _: torch.ones_like(noise))
+
+    ends = drawn(bound=3)  # x_0 beyond the range is no other than its end
+    assert torch.equal(ends, drawn(bound=1))
+    assert ends.abs().max() <= 1
+
+
 def test_more_steps_than_the_model_has_are_refused():
     with pytest.raises(UsageError, match="1000"):
         SamplerConfig(steps=1001)(lambda x, t: (x, None), linear_schedule(1000), torch.zeros(1, 1), lambda t: None)

@@ -43,6 +43,22 @@ def test_the_bound_does_not_teach_the_prediction():
     assert gradient[:, 1:].abs().max() > 0
 
 
+@pytest.mark.parametrize("count", [100, 1000, 4000])
+def test_the_bound_weighs_a_thousandth_whatever_the_number_of_timesteps(count):
+    """Nichol & Dhariwal 2021, Eq. 16: L_simple + 0.001 L_vlb, its terms summed over t; the loss draws one."""
+    process = GaussianDiffusion(linear_schedule(count))
+    rng = torch.Generator().manual_seed(0)
+    output = torch.randn(count, 2, 2, 2, generator=rng, dtype=torch.float64)
+    x0, noise = (torch.randn(count, 1, 2, 2, generator=rng, dtype=torch.float64).clamp(-1, 1) for _ in range(2))
+    timesteps = torch.arange(count)
+    x_t = process.q_sample(x0, timesteps, noise)
+    losses = process.training_losses(output, x0, x_t, timesteps, noise)
+    bound = process.vb_terms_bpd(output, x0, x_t, timesteps).sum()
+    torch.testing.assert_close(losses["vb"].mean(), 0.001 * bound)
+    torch.testing.assert_close(losses["mse"], (noise - output[:, :1]).square().mean((1, 2, 3)))
+    torch.testing.assert_close(losses["loss"], losses["mse"] + losses["vb"])
+
+
 def test_respacing_to_all_timesteps_changes_nothing():
     schedule = linear_schedule(1000)
     np.testing.assert_allclose(schedule.respaced(np.arange(1000)).betas, schedule.betas, rtol=1e-9)

@@ -15,7 +15,9 @@ from ctsynth.files import sha256
 AGAIN = "make the store again: the same ctsynth preprocess makes what is damaged"
 
 
-def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, int, int], digest: str) -> NDArray[Any]:
+def open_array(
+    path: Path, dtype: DTypeLike, shape: tuple[int, int, int], digest: str, highest: int | None = None
+) -> NDArray[Any]:
     """A read-only memory map of a .npy file.
 
     Args:
@@ -24,15 +26,17 @@ def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, int, int], digest
         shape: (Z, size, size), rows one after the other.
         digest: SHA-256 of the file. A process takes it once of a file, for as long as that does not change: 1.3 GB
             a second on one core, so 4 s for the paper's 26,069 slices, spread over the first epoch.
+        highest: The highest label that a mask may hold.
 
     Raises:
         DataError: It cannot be read, or is another one.
     """
     try:
         with np.errstate(over="ignore"):
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        if not isinstance(array, np.memmap):
-            raise DataError(f"{path}: no array, but several", hint=AGAIN)  # a .npz under this name
+            array = np.lib.format.open_memmap(path, mode="r")
+    except Exception as error:  # numpy raises a dozen kinds for headers that are none
+        raise DataError(f"{path}: cannot map it: {error}", hint=AGAIN) from error
+    try:
         if (array.dtype, array.shape) != (np.dtype(dtype), shape) or not array.flags.c_contiguous:
             order = "" if array.flags.c_contiguous else " in Fortran order"
             found = f"{array.dtype} of shape {array.shape}{order}"
@@ -40,13 +44,22 @@ def open_array(path: Path, dtype: DTypeLike, shape: tuple[int, int, int], digest
         about = path.stat()
         if _digest(path.absolute(), about.st_size, about.st_mtime_ns) != digest:
             raise DataError(f"{path}: damaged: its SHA-256 is not the one in the manifest", hint=AGAIN)
-    except DataError:
-        raise
-    except Exception as error:  # numpy raises a dozen kinds for headers that are none
-        raise DataError(f"{path}: cannot map it: {error}", hint=AGAIN) from error
+        if highest is not None and (label := _highest(path.absolute(), array.offset, about.st_mtime_ns)) > highest:
+            raise DataError(f"{path}: it holds label {label}, and the label set ends at {highest}", hint=AGAIN)
+    except OSError as error:
+        raise DataError(f"{path}: cannot read it: {error.strerror}", hint=AGAIN) from error
     return array
 
 
 @functools.lru_cache(maxsize=4096)
 def _digest(path: Path, size: int, changed: int) -> str:  # the last two are parts of the key
     return sha256(path)
+
+
+@functools.lru_cache(maxsize=4096)
+def _highest(path: Path, offset: int, changed: int) -> int:  # as above
+    """The highest byte, read past the memory map, whose pages would stay with the process."""
+    with path.open("rb") as file:
+        file.seek(offset)
+        pieces = iter(lambda: file.read(1 << 20), b"")
+        return max((int(np.frombuffer(piece, np.uint8).max()) for piece in pieces), default=0)

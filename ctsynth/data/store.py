@@ -49,6 +49,7 @@ class Subject:
         name: Its name, one of a kind in the store.
         split: ``train`` or ``test``.
         size: Side of its slices, pixels.
+        highest: Of the labels, the body's.
         geometry: Of the volume that it came from; Z is the number of slices.
         voxels: Of each id of the stored mask, how many; ids without any are left out.
         record: All that the manifest says of it: source files, their SHA-256, those of the arrays.
@@ -58,6 +59,7 @@ class Subject:
     name: str
     split: str
     size: int
+    highest: int
     geometry: Geometry
     voxels: dict[int, int]
     record: dict[str, Any] = field(repr=False)
@@ -78,13 +80,13 @@ class Subject:
 
     def mask(self) -> NDArray[np.uint8]:
         """(Z, size, size) uint8, labels with body; a read-only memory map that stays open."""
-        return self._map("mask", np.uint8)
+        return self._map("mask", np.uint8, self.highest)
 
-    def _map(self, name: str, dtype: DTypeLike) -> NDArray[Any]:
+    def _map(self, name: str, dtype: DTypeLike, highest: int | None = None) -> NDArray[Any]:
         if name not in self._open:
             shape = (self.slices, self.size, self.size)
             digest = self.record[f"{name}_sha256"]
-            self._open[name] = open_array(self.folder / f"{name}.npy", dtype, shape, digest)
+            self._open[name] = open_array(self.folder / f"{name}.npy", dtype, shape, digest, highest)
         return self._open[name]
 
     def __getstate__(self) -> dict[str, Any]:
@@ -136,7 +138,7 @@ class Store:
         refuse_twins(content["subjects"], manifest)
         subjects = {}
         for number, record in enumerate(content["subjects"]):
-            subject = _subject(path, settings["size"], record, f"{manifest}: subjects[{number}]")
+            subject = _subject(path, settings["size"], labels.body_id, record, f"{manifest}: subjects[{number}]")
             if subject.name in subjects:
                 raise DataError(f"{manifest}: subject {subject.name!r} is there twice")
             subjects[subject.name] = subject
@@ -177,18 +179,20 @@ def _allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
-def _subject(root: Path, size: int, record: SubjectRecord, where: str) -> Subject:
+def _subject(root: Path, size: int, highest: int, record: SubjectRecord, where: str) -> Subject:
     name = plain_name(record["name"], where)
     geometry = Geometry.from_json(record["geometry"], f"{where}.geometry")
     if record["slices"] != geometry.shape[2]:
         raise DataError(f"{where}.slices is {record['slices']}, and its geometry has {geometry.shape[2]}")
-    if strange := [number for number in record["voxels"] if not re.fullmatch(r"\d{1,3}", number, re.ASCII)]:
-        raise DataError(f"{where}.voxels has the key {strange[0]!r}, wanted a label")
+    for number in record["voxels"]:
+        if not re.fullmatch(r"\d{1,3}", number, re.ASCII) or int(number) > highest:
+            raise DataError(f"{where}.voxels has the key {number!r}, wanted a label from 0 to {highest}")
     return Subject(
         folder=root / record["split"] / name,
         name=name,
         split=record["split"],
         size=size,
+        highest=highest,
         geometry=geometry,
         voxels={int(number): count for number, count in record["voxels"].items()},
         record=dict(record),

@@ -10,6 +10,7 @@ from trained import both_splits, ctsynth, settings
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError
+from ctsynth.files import sha256
 
 
 @pytest.fixture
@@ -111,6 +112,63 @@ def test_the_type_and_order_are_named(store):
         first.ct()
     with pytest.raises(DataError, match=r"int16 of shape \(6, 16, 16\) in Fortran order, wanted int16"):
         second.ct()
+
+
+def rehashed(store, file):
+    """The store, opened again with a manifest that vouches for the file."""
+    manifest = store.root / "manifest.json"
+    content = json.loads(manifest.read_text())
+    for record in content["subjects"]:
+        if file.parent.name == record["name"]:
+            record[f"{file.stem}_sha256"] = sha256(file)
+    manifest.write_text(json.dumps(content))
+    return Store.open(store.root)
+
+
+def test_a_mask_with_a_label_beyond_the_label_set_is_refused(store, tmp_path):
+    file = store.subjects("train")[0].folder / "mask.npy"
+    mask = np.load(file)
+    mask[2, 3, 4] = 200
+    np.save(file, mask)
+    store = rehashed(store, file)
+    with pytest.raises(DataError, match=r"mask\.npy: it holds label 200, and the label set ends at 16"):
+        store.subjects("train")[0].mask()
+    done = ctsynth("train", *settings(), "--data", store.root, "--out", tmp_path / "run")
+    assert done.exit_code == 2
+    assert "it holds label 200" in done.stderr
+
+
+HEADERS = [
+    "{'descr': '<i2', 'fortran_order': False, 'shape': (99999999999999999999, 16, 16), }",
+    "{'descr': '<i2', 'fortran_order': False, 'shape': (-6, 16, 16), }",
+    "{'descr': '<i2', 'fortran_order': False, 'shape': ('6', 16, 16), }",
+    "{'descr': '<i2', 'fortran_order': False, 'shape': (2**63, 16, 16), }",
+    "{'descr': '|O', 'fortran_order': False, 'shape': (6, 16, 16), }",
+    "{'descr': [('a', '<i2')], 'fortran_order': False, 'shape': (6, 16, 16), }",
+    "{'descr': 'no type', 'fortran_order': False, 'shape': (6, 16, 16), }",
+    "(" * 2000,
+    "[1]",
+    "\0",
+]
+
+
+@pytest.mark.parametrize("header", HEADERS, ids=lambda header: header[:70])
+def test_a_npy_header_that_no_program_writes_is_refused(header, store):
+    file = store.subjects("train")[0].folder / "ct.npy"
+    text = header.encode("latin1")
+    file.write_bytes(b"\x93NUMPY\x01\0" + len(text).to_bytes(2, "little") + text + bytes(3072))
+    with pytest.raises(DataError, match=r"ct\.npy: "):
+        rehashed(store, file).subjects("train")[0].ct()
+
+
+@pytest.mark.parametrize(
+    "content", [b"PK\x03\x04", b"PK\x05\x06", b"\x80\x04", b"\x93NUMPY", b"\x93NUMPY\xff\xff"]
+)
+def test_what_is_no_npy_file_is_refused(content, store):
+    file = store.subjects("train")[0].folder / "ct.npy"
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"ct\.npy: cannot map it"):
+        rehashed(store, file).subjects("train")[0].ct()
 
 
 def test_a_damage_that_comes_after_a_look_is_seen_by_the_next(store):

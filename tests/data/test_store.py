@@ -145,6 +145,7 @@ BROKEN = [
     (f"{SUBJECT}.split", "validation", "subjects[0].split is 'validation', wanted one of train, test"),
     (f"{SUBJECT}.slices", 5, "subjects[0].slices is 5, and its geometry has 6"),
     (f"{SUBJECT}.voxels", {"liver": 1}, "subjects[0].voxels has the key 'liver', wanted a label"),
+    (f"{SUBJECT}.voxels", {"17": 1}, "subjects[0].voxels has the key '17', wanted a label from 0 to 16"),
     (f"{SUBJECT}.voxels", {"1": "many"}, "subjects[0].voxels.1 is 'many', wanted a whole number"),
     (f"{SUBJECT}.ct_sha256", DELETE, "subjects[0].ct_sha256 is missing"),
     (f"{SUBJECT}.geometry", [], "subjects[0].geometry is [], wanted an object"),

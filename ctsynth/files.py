@@ -22,6 +22,9 @@ from ctsynth.errors import DataError, RunError
 
 log = logging.getLogger(__name__)
 
+_LONGEST = 200
+"""Bytes of a name that a half-written file shows whole."""
+
 _MOST_JSON = 64 << 20
 """Bytes of the largest JSON file that is read."""
 
@@ -38,7 +41,8 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         RunError: The folder cannot be written to, or the disk is full.
     """
-    partial = path.with_name(f".partial-{secrets.randbelow(10**12)}-{path.name}")  # containers share process ids
+    number = secrets.randbelow(10**12)  # and not the process id, which containers share
+    partial = path.with_name(f".partial-{number}-{_short(path.name)}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
@@ -49,21 +53,28 @@ def atomic(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise RunError(f"{path}: cannot write it: {error.strerror or error}", hint=_write_hint(error)) from error
     finally:
-        if partial.is_dir():
-            shutil.rmtree(partial, ignore_errors=True)
-        else:
-            with suppress(OSError):  # the folder itself may not be one
-                partial.unlink()
+        with suppress(OSError):  # the folder itself may not be one
+            _remove(partial)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the mark of a half-written file within the 255 bytes of a file system."""
+    digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+    return name if len(os.fsencode(name)) <= _LONGEST else digest + "".join(Path(name).suffixes[-2:])[-16:]
 
 
 def remove_leftovers(path: Path) -> None:
     """Removes what processes that were killed while they wrote this very file or folder left beside it."""
     for other in path.parent.glob(".partial-*"):
-        if re.fullmatch(rf"\.partial-\d+-{re.escape(path.name)}", other.name):
-            if other.is_dir():
-                shutil.rmtree(other, ignore_errors=True)
-            else:
-                other.unlink(missing_ok=True)
+        if re.fullmatch(rf"\.partial-\d+-{re.escape(_short(path.name))}", other.name):
+            _remove(other)
 
 
 @contextmanager
@@ -116,6 +127,8 @@ def _locked(path: Path) -> IO[bytes]:
 def _write_hint(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space, then run the same command again: what is whole is kept"
+    if error.errno == errno.ENAMETOOLONG:
+        return "name it shorter: a file system takes 255 bytes"
     return "choose another output folder, or change its permissions"
 
 
@@ -147,19 +160,29 @@ def read_json(path: Path) -> Any:  # noqa: ANN401
     try:
         with path.open("rb") as file:
             text = file.read(_MOST_JSON + 1)
-        if len(text) > _MOST_JSON:
-            raise DataError(f"{path}: more than {_MOST_JSON >> 20} MiB are no JSON file of ctsynth's")
-        content = json.loads(text.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
-        if _depth(content) > _DEEPEST_JSON:
-            raise RecursionError
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except OSError as error:
         raise DataError(f"{path}: cannot read it: {error.strerror}") from error
+    return parse_json(text, str(path))
+
+
+def parse_json(text: bytes, source: str) -> Any:  # noqa: ANN401
+    """Parses JSON as ``read_json`` does; ``source`` is named in messages.
+
+    Raises:
+        DataError: As of ``read_json``.
+    """
+    try:
+        if len(text) > _MOST_JSON:
+            raise DataError(f"{source}: more than {_MOST_JSON >> 20} MiB are no JSON file of ctsynth's")
+        content = json.loads(text.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
+        if _depth(content) > _DEEPEST_JSON:
+            raise RecursionError
     except ValueError as error:
-        raise DataError(f"{path}: not a JSON file: {error}") from error
+        raise DataError(f"{source}: not a JSON file: {error}") from error
     except RecursionError:
-        raise DataError(f"{path}: lists or objects nested more than {_DEEPEST_JSON} deep") from None
+        raise DataError(f"{source}: lists or objects nested more than {_DEEPEST_JSON} deep") from None
     return content
 
 

@@ -1,8 +1,8 @@
 """Checks what JSON and TOML hold against type annotations, and names the field that is not as wanted.
 
 A form is an annotation: a dataclass, which is built; a TypedDict, which is returned as it is and may have further
-keys; lists, tuples, dicts, literals, unions, ``bool``, ``int``, ``float`` (finite), ``str``, ``Any``. Numbers have
-bounds by ``Annotated[int, Range(1)]``.
+keys; lists, tuples, dicts, literals, unions, ``bool``, ``int``, ``float`` (finite), ``str``, any class, ``Any``.
+Numbers have bounds by ``Annotated[int, Range(1)]``.
 """
 
 from __future__ import annotations
@@ -164,8 +164,9 @@ def _parse(form: Any, value: Any, place: _Place) -> Any:  # noqa: ANN401  any fo
         return [_parse(parts[0], item, place.at(n)) for n, item in enumerate(value)]
     elif origin in (dict, Mapping) and isinstance(value, Mapping):
         return {key: _parse(parts[1], item, place.at(str(key))) for key, item in value.items()}
-    elif typing.is_typeddict(form) and isinstance(value, Mapping):
-        return _parse_typeddict(form, value, place)
+    elif typing.is_typeddict(form):
+        if isinstance(value, Mapping):
+            return _parse_typeddict(form, value, place)
     elif dataclasses.is_dataclass(form):
         if isinstance(value, typing.cast(type, form)):
             return value
@@ -174,7 +175,7 @@ def _parse(form: Any, value: Any, place: _Place) -> Any:  # noqa: ANN401  any fo
     elif form is float and isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) <= sys.float_info.max:  # false for NaN
             return float(value)
-    elif form in (int, str, bool) and isinstance(value, form) and (form is bool or not isinstance(value, bool)):
+    elif origin is None and isinstance(value, form) and (form is bool or not isinstance(value, bool)):
         return value
     return place.refuse(value, form)
 
@@ -236,12 +237,10 @@ def _words(form: Any) -> str:  # noqa: ANN401  as above
         return f"one of {', '.join(map(str, parts))}"
     if origin is tuple:
         return f"a list of {_words(parts[0])}, ..." if parts[-1] is Ellipsis else f"a list of {len(parts)}"
-    names = {
-        int: "a whole number",
-        float: "a finite number",
-        str: "a string",
-        bool: "true or false",
-        list: "a list",
-    }
-    names |= {types.NoneType: "null"}
-    return names.get(origin or form, "an object {...}")
+    kind = origin or form
+    names: dict[Any, str] = {int: "a whole number", float: "a finite number", str: "a string", list: "a list"}
+    names |= {bool: "true or false", types.NoneType: "null"}
+    if kind in names:
+        return names[kind]
+    is_object = typing.is_typeddict(kind) or dataclasses.is_dataclass(kind) or kind in (dict, Mapping)
+    return "an object {...}" if is_object else f"a {kind.__name__}"

@@ -16,7 +16,7 @@ LAYERS = (
     {"errors"},
     {"files", "outputs", "device", "plugins", "shards", "stop", "batch", "randomness"},
     {"schema"},
-    {"labels", "config", "weights", "learner"},
+    {"labels", "config", "weights", "learner", "history"},
     {"figures", "label_files", "scores"},
     {"data", "networks"},
     {"diffusion"},

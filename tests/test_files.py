@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from ctsynth.errors import DataError, RunError
-from ctsynth.files import atomic, read_json, sha256, sole, write_json, write_text
+from ctsynth.files import atomic, read_json, remove_leftovers, sha256, sole, write_json, write_text
 
 
 def write_half(path, error, *, folder=False):
@@ -167,3 +167,26 @@ def test_a_folder_and_a_device_without_end_are_no_json_files(tmp_path, monkeypat
 def test_a_byte_order_mark_is_no_content(tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1.5]")
     assert read_json(tmp_path / "x.json") == [1.5]
+
+
+@pytest.mark.parametrize("length", [201, 255])
+@pytest.mark.parametrize("letter", ["x", "é"])
+def test_a_name_as_long_as_a_file_system_takes_is_written_and_swept(length, letter, tmp_path):
+    count = (length - len(".nii.gz")) // len(letter.encode())
+    path = tmp_path / f"{letter * count}.nii.gz"
+    with atomic(path) as partial:
+        partial.write_text("whole")
+        assert partial.name.endswith(".nii.gz")
+        half = partial.name
+    assert path.read_text() == "whole"
+    (tmp_path / half).write_text("half")
+    remove_leftovers(path)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("length", [256, 5000])
+def test_a_longer_name_is_an_error_that_says_so(length, tmp_path):
+    with pytest.raises(RunError, match="cannot write it: File name too long") as refused:
+        write_text(tmp_path / ("x" * length), "")
+    assert "255 bytes" in refused.value.hint
+    assert list(tmp_path.iterdir()) == []

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,20 +119,6 @@ def _told_apart(entries: list[Entry]) -> list[Entry]:
         if counts[entry.name] > 1:
             named[place] = replace(entry, name=f"{entry.name} ({seen[entry.name]})")
     return named
-
-
-def metrics_rows(run: Path) -> list[dict[str, float]]:
-    """The rows of a run's metrics.jsonl; a line that is still being written is left out."""
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            continue
-    return [row for row in rows if isinstance(row, dict) and "step" in row]
 
 
 def run_config(run: Path) -> dict[str, Any]:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from ctsynth import __version__, figures
+from ctsynth import __version__, figures, history
 from ctsynth.errors import UsageError
 from ctsynth.files import atomic, write_text
 from ctsynth.report import paper
 from ctsynth.report.content import Content
 from ctsynth.report.figures import slice_sheet
-from ctsynth.report.inputs import find, metrics_rows
+from ctsynth.report.inputs import find
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.sections import SECTIONS
 from ctsynth.report.style import CSS
@@ -70,7 +70,7 @@ def _write_figures(content: Content, out: Path) -> None:
         with atomic(out / f"organs-{_stem(name)}.png") as partial:
             organ_bars(bars).savefig(partial, dpi=110)
     for name, run in content.runs.items():
-        if curve := metrics_rows(run):
+        if curve := history.rows(run / "metrics.jsonl"):
             figures.loss_curve(curve, out / f"loss-{_stem(name)}.png")
 
 

@@ -6,17 +6,17 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from ctsynth import figures
+from ctsynth import figures, history
 from ctsynth.report.content import Content
 from ctsynth.report.figures import figure_svg, page_ink, png_uri
-from ctsynth.report.inputs import metrics_rows, run_config
+from ctsynth.report.inputs import run_config
 
 
 def training(content: Content) -> str:
     """Loss curve and newest sample sheet of each run."""
     parts = []
     for name, run in content.runs.items():
-        rows = metrics_rows(run)
+        rows = history.rows(run / "metrics.jsonl")
         parts.append(f"<h3>{escape(name)}</h3>")
         if rows:
             with page_ink():

@@ -7,10 +7,8 @@ optimizers); RUN/latest names the newest.
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 import shutil
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +16,6 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import nn
 
 from ctsynth import learner, plugins
@@ -28,6 +25,7 @@ from ctsynth.files import atomic, read_json, sha256, write_json, write_text
 from ctsynth.labels import LabelSet
 from ctsynth.learner import SEGMENTERS, Learner
 from ctsynth.methods.base import Method
+from ctsynth.training import trainer_file
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +54,7 @@ def save(
             for name, weights in (("model", model.state_dict()), ("ema", ema.state_dict())):
                 content = safetensors.torch.save({key: value.contiguous() for key, value in weights.items()})
                 (partial / f"{name}.safetensors").write_bytes(content)  # save_file: owner only
-            _save_trainer(trainer, partial / "trainer.pt")
+            trainer_file.save(trainer, partial / trainer_file.NAME)
             hashes = {file.name: sha256(file) for file in sorted(partial.iterdir())}
             write_json(partial / "config.json", sealed(replace(config, sha256=hashes)))
         point(run, path)
@@ -66,24 +64,6 @@ def save(
         )
         raise RunError(f"{error.message}; {kept}", hint=error.hint) from error
     return path
-
-
-def _save_trainer(trainer: Mapping[str, Any], file: Path) -> None:
-    try:
-        with file.open("wb") as handle:
-            torch.save(_plain(trainer), handle)
-    except RuntimeError as error:  # "unexpected pos 768 vs 662" is what torch makes of a full disk
-        cause = error.__context__
-        raise cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0]) from None
-
-
-def _plain(content: Any) -> Any:  # noqa: ANN401  what torch.save takes
-    """The same content made anew: pickle's bytes depend on which equal strings and tuples are one object."""
-    if isinstance(content, Mapping):
-        return {sys.intern(key) if isinstance(key, str) else key: _plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return type(content)([_plain(value) for value in content])
-    return content
 
 
 def point(run: Path, path: Path) -> None:
@@ -270,10 +250,10 @@ def load_weights(model: nn.Module, file: Path) -> None:
     """
     try:
         weights = safetensors.torch.load_file(file)
-    except (OSError, SafetensorError) as error:
+    except Exception as error:  # of several kinds: SafetensorError, OSError, and what torch makes of a dtype
         raise DataError(f"{file}: cannot read it: {error}", hint=ANOTHER) from error
     own = model.state_dict()
-    odd = [name for name in own.keys() | weights.keys() if _shape(own, name) != _shape(weights, name)]
+    odd = [name for name in own.keys() | weights.keys() if _form(own, name) != _form(weights, name)]
     if odd:
         raise DataError(
             f"{file}: weights of another network: {len(odd)} of {len(own)} tensors do not fit, such as {min(odd)}",
@@ -282,19 +262,5 @@ def load_weights(model: nn.Module, file: Path) -> None:
     model.load_state_dict(weights)
 
 
-def _shape(weights: Mapping[str, torch.Tensor], name: str) -> torch.Size | None:
-    return weights[name].shape if name in weights else None
-
-
-def load_trainer(checkpoint: Path) -> dict[str, Any]:
-    """The state of the optimizers.
-
-    Raises:
-        DataError: The file is missing or damaged.
-    """
-    file = checkpoint / "trainer.pt"
-    try:
-        content: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
-        raise DataError(f"{file}: cannot read it: {error}", hint=ANOTHER) from error
-    return content
+def _form(weights: Mapping[str, torch.Tensor], name: str) -> tuple[torch.Size, torch.dtype] | None:
+    return (weights[name].shape, weights[name].dtype) if name in weights else None

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ctsynth import history
 from ctsynth.errors import RunError
 from ctsynth.files import write_text
 from ctsynth.training.distributed import World
@@ -91,16 +92,12 @@ class MetricsLog:
             self._sums[name] = own.to(self._first_bad.device)
         self.restart_clock()
 
-    def rows(self) -> list[dict[str, float]]:
+    def rows(self) -> list[history.Row]:
         """Every row so far."""
-        if not self.path.exists():
-            return []
-        lines = self.path.read_text(encoding="utf-8").splitlines()
-        return [dict(json.loads(line)) for line in lines]
+        return history.rows(self.path)
 
     def forget_after(self, step: int) -> None:
-        """Drops the rows of steps that a resumed run does again, and a line that was broken off."""
+        """Drops the rows of steps that a resumed run does again, and lines that are no rows."""
         if self.world.is_first and self.path.exists():
-            lines = self.path.read_text(encoding="utf-8").splitlines()
-            whole = [line for line in lines if line.endswith("}")]
-            write_text(self.path, "".join(f"{line}\n" for line in whole if json.loads(line)["step"] <= step))
+            kept = [text.decode() for text, row in history.lines(self.path) if row["step"] <= step]
+            write_text(self.path, "".join(f"{text}\n" for text in kept))

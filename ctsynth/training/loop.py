@@ -26,7 +26,7 @@ from ctsynth.files import write_json
 from ctsynth.learner import Phase
 from ctsynth.randomness import Draws, seed_of
 from ctsynth.stop import Stop, Stopped
-from ctsynth.training import checkpoint
+from ctsynth.training import checkpoint, trainer_file
 from ctsynth.training.distributed import (
     ALONE,
     World,
@@ -318,16 +318,15 @@ class Trainer:
         """Takes up a checkpoint; False, with a warning, if it is damaged."""
         try:
             refuse_other_settings(checkpoint.verify(path), self.config, path)
-            trainer = checkpoint.load_trainer(path)
+            trainer = trainer_file.load(path / trainer_file.NAME, checkpoint.step_of(path), self.optimizers)
             checkpoint.load_weights(self.model, path / "model.safetensors")
             if self.ema is not None:
                 checkpoint.load_weights(self.ema.model, path / "ema.safetensors")
         except (DataError, UsageError) as error:
             log.warning("%s: trying the checkpoint before it", error.message)
             return False
-        for name, optimizer in self.optimizers.items():
-            optimizer.load_state_dict(trainer["optimizers"][name])
-        self.step = self._saved_step = self._statistics_step = int(trainer["step"])
+        trainer_file.restore(trainer, self.optimizers)
+        self.step = self._saved_step = self._statistics_step = trainer["step"]
         self.log.restore(trainer.get("log", {}))
         if self.world.is_first:
             log.info("continuing %s at step %d", self.run, self.step)

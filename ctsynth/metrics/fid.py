@@ -20,9 +20,10 @@ from numpy.typing import NDArray
 from ctsynth import weights
 from ctsynth.data.store import Store, Subject
 from ctsynth.errors import DataError, RunError
-from ctsynth.files import atomic, code_digest
+from ctsynth.files import code_digest
 from ctsynth.metrics._frechet import BLOCKS, Stacked, frechet_distance, kernel_distance
 from ctsynth.metrics._inception import DIMENSIONS, Inception, absent
+from ctsynth.metrics._records import Records
 from ctsynth.metrics.base import Arrays, Metric, Pair, Record
 from ctsynth.scores import Result, Value
 
@@ -55,7 +56,7 @@ class FID(Metric):
     def __init__(self) -> None:
         self._store: Store | None = None
         self._split = ""
-        self._unwritten: dict[Path, Features] = {}
+        self._unwritten: dict[str, Features] = {}
 
     @classmethod
     def available(cls) -> str | None:
@@ -162,15 +163,18 @@ class FID(Metric):
         window = self._store.window
         known = {"ct": subject.record["ct_sha256"], "window": [window.low, window.high], "weights": self._digest}
         known["code"] = code_digest("metrics/_inception.py", "data/window.py")
-        name = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        path = self._store.root / CACHE / f"{name[:32]}.npy"
-        features = self._unwritten.get(path)
-        if features is None:
-            features = _read(path, subject.slices)
-        if features is None:
-            features = self._net(window.normalize(replace(subject).ct()))  # whose memory map ends with it
-            if not _write(path, features):
-                self._unwritten[path] = features
+        key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        if key in self._unwritten:
+            return self._unwritten[key]
+        kept = Records(self._store.root / CACHE, [key])
+        if kept.has(key, key):
+            return kept[key]["features"]
+        features = self._net(window.normalize(replace(subject).ct()))  # whose memory map ends with it
+        try:
+            kept.keep(key, key, {"features": features})
+        except RunError as error:  # a store that others own: computed again next time
+            log.debug("%s", error.message)
+            self._unwritten[key] = features
         return features
 
     @functools.cached_property
@@ -203,22 +207,3 @@ def _stacked(records: Mapping[str, Arrays], name: str) -> Stacked:
         return lambda: records[subject][name]
 
     return Stacked([(len(records[subject][name]), reading(subject)) for subject in records], DIMENSIONS)
-
-
-def _read(path: Path, slices: int) -> Features | None:
-    """Features kept earlier; None if there are none, or they are not whole."""
-    try:
-        features: Features = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError):
-        return None
-    return features if features.shape == (slices, DIMENSIONS) and features.dtype == np.float32 else None
-
-
-def _write(path: Path, features: Features) -> bool:
-    try:
-        with atomic(path) as partial:
-            np.save(partial, features, allow_pickle=False)
-    except RunError as error:  # a store that others own: computed again next time
-        log.debug("%s", error.message)
-        return False
-    return True

@@ -146,12 +146,35 @@ def test_kept_masks_of_another_volume_segmenter_or_label_set_are_made_again(tmp_
     assert segmenter.calls == 6
 
 
-def test_a_broken_record_beside_a_mask_is_made_again(tmp_path):
+def record_that_is_no_json(folder):
+    (folder / "a.json").write_text("[")
+
+
+def record_of_strange_classes(folder):
+    record = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps(record | {"classes": [1, "liver"]}))
+
+
+def mask_of_another_shape(folder):
+    Volume(OWN[:1], Geometry(OWN[:1].shape, AFFINE)).save(folder / "a.nii.gz")
+
+
+def mask_of_another_organ(folder):
+    Volume(np.where(OWN == 6, 1, OWN).astype(np.uint8), VOLUME.geometry).save(folder / "a.nii.gz")
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [record_that_is_no_json, record_of_strange_classes, mask_of_another_shape, mask_of_another_organ],
+)
+def test_a_kept_mask_that_is_damaged_is_made_again(tmp_path, damage, caplog):
     segmenter = Counting()
     Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")
-    (tmp_path / "a.json").write_text("[")
-    Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")
+    damage(tmp_path)
+    found = Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")
     assert segmenter.calls == 2
+    assert "a.nii.gz is damaged: made again" in caplog.text
+    np.testing.assert_array_equal(found.voxels, OWN)
     assert json.loads((tmp_path / "a.json").read_text())["classes"] == [1, 6]
 
 

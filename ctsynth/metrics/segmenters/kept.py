@@ -13,7 +13,7 @@ import numpy as np
 
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
-from ctsynth.files import code_digest, read_json, write_json
+from ctsynth.files import code_digest, read_json, sha256, write_json
 from ctsynth.labels import LabelSet
 from ctsynth.metrics.segmenters.base import Segmentation, Segmenter
 
@@ -24,7 +24,7 @@ class Kept:
     """A segmenter whose masks stay in a folder, SUBJECT.nii.gz, and are used again for the same volume.
 
     The same is: equal voxels, grid, segmenter, version, settings and label set, and the code that asks the
-    segmenter, by a SHA-256 in SUBJECT.json.
+    segmenter, by a SHA-256 in SUBJECT.json; another there is of the mask, which is made again if it is damaged.
 
     Args:
         segmenter: What makes them.
@@ -59,19 +59,13 @@ class Kept:
         """
         mask, record = self._folder / f"{subject}.nii.gz", self._folder / f"{subject}.json"
         key = self._key(volume, labels)
-        if not self._overwrite and mask.is_file() and record.is_file():
-            try:
-                content = read_json(record)
-                if content["key"] == key:
-                    return Segmentation(Volume.load(mask).voxels.astype(np.uint8), frozenset(content["classes"]))
-            except (DataError, KeyError, TypeError):
-                log.warning("%s cannot be read: made again", record)
+        if not self._overwrite and (kept := _read(mask, record, key, labels)):
+            return kept
         found = self._segmenter.segment(volume, labels, subject)
         record.unlink(missing_ok=True)  # so that it never stands beside another mask
         Volume(found.voxels, volume.geometry).save(mask, f"{self.name} {self.version}")
-        write_json(
-            record, {"key": key, "classes": sorted(found.classes), "segmenter": self.name, "labels": labels.name}
-        )
+        about = {"key": key, "mask_sha256": sha256(mask), "classes": sorted(found.classes)}
+        write_json(record, about | {"segmenter": self.name, "labels": labels.name})
         return found
 
     def _key(self, volume: Volume, labels: LabelSet) -> str:
@@ -82,3 +76,20 @@ class Kept:
         for z in range(volume.voxels.shape[2]):
             digest.update(volume.voxels[:, :, z].tobytes())
         return digest.hexdigest()
+
+
+def _read(mask: Path, record: Path, key: str, labels: LabelSet) -> Segmentation | None:
+    """The kept mask; None where there is none of this key, or it is not what was written."""
+    if not (mask.is_file() and record.is_file()):
+        return None
+    try:
+        content = read_json(record)
+        if content["key"] != key:
+            return None
+        classes = frozenset(content["classes"])
+        if content["mask_sha256"] == sha256(mask) and classes <= labels.names.keys():
+            return Segmentation(Volume.load(mask).voxels.astype(np.uint8), classes)
+    except (OSError, DataError, KeyError, TypeError) as error:
+        log.debug("%s: %s", record, error)
+    log.warning("%s is damaged: made again", mask)
+    return None

@@ -3,9 +3,16 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
 from ctsynth import __version__
+
+
+def shortened(names: Iterable[str], most: int = 8) -> str:
+    """The first names of many, and how many more there are."""
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 class CTSynthError(Exception):

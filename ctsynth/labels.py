@@ -10,11 +10,12 @@ import colorsys
 import functools
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
-from ctsynth.errors import DataError
+from ctsynth.errors import DataError, shortened
+from ctsynth.schema import parse
 
 BACKGROUND = 0
 """The id of what belongs to no class: air, table, blanket."""
@@ -47,6 +48,21 @@ class LabelClass:
     column: str | None = field(default=None, compare=False)
     dice: str | None = None
     aliases: tuple[str, ...] = field(default=(), compare=False)
+
+
+class _ClassJSON(TypedDict):
+    id: int
+    name: str
+    colour: NotRequired[str]
+    color: NotRequired[str]
+    column: NotRequired[str | None]
+    dice: NotRequired[str | None]
+    aliases: NotRequired[list[str]]
+
+
+class _SetJSON(TypedDict):
+    name: str
+    classes: list[_ClassJSON]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +153,7 @@ class LabelSet:
             found = next((partners[key(name)] for name in names if key(name) in partners), set())
             if len(found) > 1:
                 both = " or ".join(self.names[number] for number in sorted(found))
-                raise DataError(
-                    f"{source}: {names[0]!r} could be {both} of {self.name}", hint="name it as one of them"
-                )
+                raise DataError(f"{source}: {names[0]!r} could be {both} of {self.name}", hint="name it as one")
             if found:
                 ids[value] = min(found)
             else:
@@ -194,36 +208,31 @@ class LabelSet:
         Raises:
             DataError: The content is of another form.
         """
-        known = {"id", "name", "colour", "color", "column", "dice", "aliases"}
         try:
-            classes = []
-            for entry in content["classes"]:
-                if unknown := sorted(set(entry) - known):
-                    raise DataError(
-                        f"{source}: unknown key {unknown[0]!r} in a class", hint=f"known: {sorted(known)}"
-                    )
-                number, name = int(entry["id"]), str(entry["name"])
-                color = str(entry.get("colour") or entry.get("color") or chosen_color(number))
-                if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
-                    raise DataError(f"{source}: the colour of {name} is {color!r}, not #rrggbb")
-                partner = entry.get("dice", name)
-                aliases = tuple(map(str, entry.get("aliases", ())))
-                classes.append(
-                    LabelClass(
-                        id=number,
-                        name=name,
-                        color=color,
-                        column=entry.get("column"),
-                        dice=partner,
-                        aliases=aliases,
-                    )
-                )
-            return cls(str(content["name"]), tuple(sorted(classes, key=lambda organ: organ.id)))
-        except (KeyError, TypeError, ValueError) as error:
-            raise DataError(
-                f"{source}: not a label set: {error!r}",
-                hint='wanted: {"name": ..., "classes": [{"id": 1, "name": "spleen"}, ...]}',
-            ) from error
+            form = parse(_SetJSON, content, source)
+        except DataError as error:
+            hint = 'wanted: {"name": ..., "classes": [{"id": 1, "name": "spleen"}, ...]}'
+            raise DataError(error.message, hint=hint) from error
+        classes = (_class(entry, source) for entry in form["classes"])
+        return cls(form["name"], tuple(sorted(classes, key=lambda organ: organ.id)))
+
+
+def _class(entry: _ClassJSON, source: str) -> LabelClass:
+    known = _ClassJSON.__annotations__
+    if unknown := sorted(set(entry) - set(known)):
+        raise DataError(f"{source}: unknown key {unknown[0]!r} in a class", hint=f"known: {', '.join(known)}")
+    number, name = entry["id"], entry["name"]
+    color = entry.get("colour") or entry.get("color") or chosen_color(number)
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
+        raise DataError(f"{source}: the colour of {name} is {color!r}, not #rrggbb")
+    return LabelClass(
+        id=number,
+        name=name,
+        color=color,
+        column=entry.get("column"),
+        dice=entry.get("dice", name),
+        aliases=tuple(entry.get("aliases", ())),
+    )
 
 
 def key(name: str) -> str:
@@ -245,12 +254,6 @@ def refuse_equal_names(names: Names, source: str) -> None:
                 f"{source}: {names[other][0]!r} ({other}) and {name!r} ({value}) are the same name",
                 hint="rename one",
             )
-
-
-def shortened(names: Iterable[str], most: int = 8) -> str:
-    """The first names of many, and how many more there are."""
-    names = list(names)
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _plain(name: str) -> str:

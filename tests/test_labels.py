@@ -169,7 +169,10 @@ def test_a_file_of_ones_own_needs_ids_and_names_only(tmp_path):
             '{"name": "x", "classes": [{"id": 1, "name": "body"}, {"id": 2, "name": "liver"}]}',
             "body is 1, wanted 3",
         ),
-        ("[1, 2]", "not a label set"),
+        ("[1, 2]", "it holds [1, 2], wanted an object"),
+        ('{"name": "x", "classes": [{"id": 1, "name": "a", "dice": 5}]}', "classes[0].dice is 5"),
+        ('{"name": "x", "classes": [{"id": 1, "name": "a", "aliases": "b"}]}', "classes[0].aliases is 'b'"),
+        ('{"name": "x", "classes": [{"id": "1", "name": "a"}]}', "classes[0].id is '1', wanted a whole number"),
         ("{", "not a JSON file"),
     ],
 )

@@ -203,6 +203,7 @@ def _show(summary: Summary, out: Path, as_json: bool) -> None:
         row = (split, f"{summary.subjects(split):,}", f"{summary.slices(split):,}")
         table.add_row(*row, *([f"{paper:,}"] if is_amos else []))
     console.echo_table(table)
+    console.echo(f"voxels in the slices, label set {summary.labels.name}:")
     console.echo_table(_classes(summary))
     console.echo(f"{out}: {summary.made} made, {summary.kept} kept, {len(summary.broken)} broken")
     for line in _remarks(summary, is_amos):
@@ -210,10 +211,10 @@ def _show(summary: Summary, out: Path, as_json: bool) -> None:
 
 
 def _classes(summary: Summary) -> Table:
-    """The label set, with the voxels of each class in the store."""
+    """The voxels of each class in the store."""
     from rich.table import Table
 
-    table = Table(title=f"label set {summary.labels.name}: voxels in the slices", title_justify="left")
+    table = Table()
     table.add_column("id", justify="right")
     table.add_column("class")
     for split in PAPER_SLICES:
@@ -226,7 +227,7 @@ def _classes(summary: Summary) -> Table:
 
 
 def _remarks(summary: Summary, is_amos: bool) -> Iterator[str]:
-    from ctsynth.labels import shortened
+    from ctsynth.errors import shortened
 
     if summary.layout.skipped_mr:
         yield f"{summary.layout.skipped_mr} MR subjects (ids of 500 and above) skipped"

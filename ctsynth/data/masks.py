@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from ctsynth.data.body import Mask, body_mask, outline_from_organs
 from ctsynth.data.relabel import Given, Labels, read_labels
 from ctsynth.data.volume import Volume
-from ctsynth.errors import DataError
-from ctsynth.labels import BACKGROUND, LabelSet, shortened
+from ctsynth.errors import DataError, shortened
+from ctsynth.labels import BACKGROUND, LabelSet
 
 log = logging.getLogger(__name__)
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.data.volume import Volume
-from ctsynth.errors import DataError
+from ctsynth.errors import DataError, shortened
 from ctsynth.label_files import dataset_names, find_dataset_json, label_names
-from ctsynth.labels import BACKGROUND, LabelSet, Names, Relabeling, shortened
+from ctsynth.labels import BACKGROUND, LabelSet, Names, Relabeling
 
 _LIMIT = 1 << 16  # of label values
 

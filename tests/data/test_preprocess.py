@@ -327,6 +327,25 @@ def test_without_a_dataset_json_the_numbers_are_the_sets_own(tmp_path, small_cas
 AMOS22_BY_ID = {organ.id: organ for organ in AMOS22.classes}
 
 
+def test_amos22s_own_spellings_pass_for_another_set_too(small_amos, small_case, tmp_path):
+    source = small_amos(1, 0)
+    names = {
+        "0": "background",
+        "1": "spleen",
+        "2": "right kidney",
+        "6": "liver",
+        "8": "arota",
+        "15": "prostate/uterus",
+    }
+    (source / "dataset.json").write_text(json.dumps({"labels": names}))
+    total = label_set("totalsegmentator")
+    preprocess(source, tmp_path / "out", settings=Settings(size=32, labels=total), workers=1)
+    labels = small_case(1).labels
+    (found,) = voxels_by_name(tmp_path / "out")
+    assert (found["liver"], found["spleen"]) == ((labels == 6).sum(), (labels == 1).sum())
+    assert set(found) == {"liver", "spleen", "body"}
+
+
 def test_a_dataset_json_that_changed_makes_its_subjects_again(tmp_path, small_case, write_nifti):
     source = nnunet(tmp_path, small_case, write_nifti, PERMUTED)
     preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)

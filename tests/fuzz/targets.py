@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctsynth import figures, labels, scores, weights
+from ctsynth import figures, label_files, labels, scores, weights
 from ctsynth.config import RunConfig, read_toml
 from ctsynth.data.layouts import Case, SplitRule, discover
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.masks import complete_labels
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.store import Store
-from ctsynth.data.volume import Volume, label_names
+from ctsynth.data.volume import Volume
 from ctsynth.metrics import _pairs
 from ctsynth.metrics._records import Records
 from ctsynth.report import inputs
@@ -49,11 +49,6 @@ class Target:
     read: Callable[[Path], object] | None = None
     words: tuple[object, ...] = ()
     copies: tuple[str, ...] = ()
-
-
-def _volume(file: Path) -> None:
-    label_names(file)
-    Volume.load(file)
 
 
 def _mask(file: Path) -> None:
@@ -140,14 +135,15 @@ PREPROCESS = ("preprocess", "in/amos", "out/store", "--size", SIZE, "--workers",
 RUN_FILES = ("config.json", "metrics.jsonl", "latest", f"{STEP}/*")
 
 TARGETS: dict[str, Target] = {
-    "volume": Target(share=250, files=("in/masks/*",), read=_volume),
+    "volume": Target(share=250, files=("in/masks/*",), read=Volume.load),
     "mask": Target(share=150, files=("in/masks/[ns]*",), read=_mask),
     "body from a CT": Target(share=60, files=("in/masks/ct.nii",), read=_body_from),
     "image and label": Target(share=150, files=("in/amos/*Tr/amos_0001.nii.gz",), read=_pair),
     "synthetic volume": Target(share=60, files=("in/synthetic/*.nii.gz",), read=_synthetic),
     "manifest": Target(share=150, files=("in/store/manifest.json",), read=_store),
     "store arrays": Target(share=150, files=("in/store/*/*/*.npy",), read=_store),
-    "label set": Target(share=80, files=("in/labels.json",), read=lambda file: labels.label_set(str(file))),
+    "label set": Target(share=80, files=("in/labels.json",), read=lambda file: label_files.label_set(str(file))),
+    "dataset.json": Target(share=60, files=("in/amos/dataset.json",), read=label_files.dataset_label_set),
     "split file": Target(share=40, files=("in/split.json",), read=_split),
     "run config": Target(share=80, files=("in/run/config.json",), read=RunConfig.read),
     "TOML": Target(share=100, files=("in/train.toml",), read=_toml),
@@ -163,6 +159,9 @@ TARGETS: dict[str, Target] = {
     "measured": Target(share=60, files=("in/synthetic/measured/*/*.npz",), read=_measured),
     "weights": Target(share=10, files=("in/weights/*",), read=weights.import_file),
     "preprocess": Target(share=25, files=("in/amos/*/*",), words=PREPROCESS),
+    "preprocess by names": Target(
+        share=10, files=("in/amos/dataset.json",), words=(*PREPROCESS, "--label-set", "dataset")
+    ),
     "preprocess, files of the user's": Target(
         share=10,
         files=("in/labels.json", "in/split.json"),

@@ -4,10 +4,12 @@ import weakref
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its own way
+from named import write_names
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from scored import Scored
 
+from ctsynth.data.relabel import Given
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
@@ -227,6 +229,23 @@ def test_native_scores_the_source_grid_against_the_sources_own_labels(native):
         assert result.settings["grid"] == "of the source CT"
         np.testing.assert_array_equal(planted.seen[0].voxels, expected)
         np.testing.assert_allclose(planted.seen[0].geometry.affine, case.affine, atol=1e-3)  # mm
+
+
+@pytest.mark.parametrize("by", ["header", "dataset.json"])
+def test_native_reads_the_sources_labels_by_name_as_preprocess_did(by, native, tmp_path, write_nifti):
+    case, whole, full, _ = native
+    permuted = np.select([case.labels == 6, case.labels == 1], [1, 2], 0).astype(np.uint8)
+    labels = write_nifti(tmp_path / "permuted.nii.gz", permuted, case.affine)
+    if by == "header":
+        write_names(labels, {1: "Liver", 2: "spleen"})
+        original = full._replace(labels=labels)
+    else:
+        original = full._replace(labels=labels, names=Given({1: ("Liver",), 2: ("spleen",)}, "out"))
+    result = Scored(Dice(Planted({"a": case.labels}), native={"a": original}), whole).result()
+    assert {organ: value.value for organ, value in result.per_organ.items() if value.n} == {
+        "spleen": 100,
+        "liver": 100,
+    }
 
 
 def test_native_refuses_labels_on_another_grid(native, tmp_path, write_nifti):

@@ -80,6 +80,17 @@ def test_masks_without_names_are_of_the_stores_own_set_or_of_the_one_that_is_nam
         MaskFolder(tmp_path / "total").segment(VOLUME, AMOS22, "a")
 
 
+def test_names_are_those_of_a_dataset_json_as_nnunet_leaves_it_beside_its_predictions(tmp_path, write_nifti):
+    theirs = np.select([OWN == 6, OWN == 1], [1, 2], 0).astype(np.uint8)
+    write_nifti(tmp_path / "a.nii.gz", theirs, AFFINE)
+    before = MaskFolder(tmp_path).settings
+    (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "Liver": 1, "spleen": 2}}')
+    found = MaskFolder(tmp_path).segment(VOLUME, AMOS22, "a")
+    np.testing.assert_array_equal(found.voxels, np.where(np.isin(OWN, (1, 6)), OWN, 0))
+    assert found.classes == frozenset({1, 6})
+    assert MaskFolder(tmp_path).settings["masks_sha256"] != before["masks_sha256"]
+
+
 def test_a_folder_with_a_file_for_each_organ(tmp_path, write_nifti):
     for name, label in (("liver", 6), ("spleen", 1), ("vertebrae_L1", 16)):
         write_nifti(tmp_path / "a" / f"{name}.nii.gz", (label == OWN).astype(np.uint8), AFFINE)

@@ -15,6 +15,7 @@ import typer
 
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
+from ctsynth.cli._threads import load_over_cores
 from ctsynth.errors import Interrupted, RunError, UsageError
 
 if TYPE_CHECKING:
@@ -191,6 +192,11 @@ def _say(config: RunConfig, place: Place, run: Path) -> None:
         config.method, config.preset, where, settings.precision, config.data["slices"], config.data["subjects"],
         run,
     )  # fmt: skip
+    if place.device.type == "cpu" and (busy := load_over_cores()):
+        words = (
+            "others compute here: a load of %.1f on %d cores; OMP_NUM_THREADS=1 may be faster than more threads"
+        )
+        console.log.info(words, *busy)
     if config.preset in ("small", "tiny"):
         from ctsynth.learner import find
 

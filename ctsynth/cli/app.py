@@ -17,6 +17,7 @@ import typer.main
 
 from ctsynth import __version__
 from ctsynth.cli import console
+from ctsynth.cli._threads import yield_cores_if_busy
 from ctsynth.errors import InterruptedByUser, explain
 from ctsynth.stop import stoppable
 
@@ -136,6 +137,7 @@ for command, line in COMMANDS.items():
 
 def main() -> None:
     """The console script."""
+    yield_cores_if_busy()
     try:
         app(prog_name="ctsynth")
     except SystemExit as leaving:

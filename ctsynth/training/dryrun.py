@@ -192,7 +192,7 @@ def measure(
     """Times optimizer steps on a run's own data.
 
     They are a rank's share of the run's own steps. On a CPU they are smaller, down to a single slice, where those
-    take more than half of the memory or a quarter of ``PATIENCE``.
+    take more than half of the memory, or where two of them may take longer than ``PATIENCE``.
 
     Args:
         store: As for ``forecast``.
@@ -212,7 +212,10 @@ def measure(
 
     if device.type == "cpu":
         ours = trainer(1, compiled=False)
-        batch = _affordable(_elapsed(ours), memory, whole, training.accumulate)
+        duration = _elapsed(ours)
+        if duration < PATIENCE / 2:  # a first step is several times slower than the second
+            duration = min(duration, _elapsed(ours))
+        batch = _affordable(duration, memory, whole, training.accumulate)
     else:
         batch = whole
     if device.type != "cpu" or batch > 1 or training.compile:
@@ -233,7 +236,7 @@ def _affordable(duration: float, memory: dict[str, int], whole: int, accumulate:
     left = half - sum(memory.values()) + memory["activations"]
     at_once = int(left / memory["activations"] * whole / accumulate)
     fitting = whole if at_once * accumulate >= whole else at_once
-    return max(1, min(whole, fitting, int(PATIENCE / 4 / duration)))
+    return max(1, min(whole, fitting, int(PATIENCE / 2 / duration)))
 
 
 def _elapsed(trainer: Trainer) -> float:

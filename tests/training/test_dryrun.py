@@ -70,12 +70,25 @@ def test_parts_of_a_batch_keep_less_and_take_as_many_flops(store):
 def test_steps_that_would_take_too_long_or_too_much_memory_are_measured_on_fewer_slices():
     memory = {"weights": 10, "activations": 1600}
     assert dryrun._affordable(0.1, memory, whole=16, accumulate=1) == 16
-    assert dryrun._affordable(1.0, memory, whole=16, accumulate=1) == 5
+    assert dryrun._affordable(1.0, memory, whole=16, accumulate=1) == 10
     assert dryrun._affordable(60.0, memory, whole=16, accumulate=1) == 1
     with mock.patch("os.sysconf", {"SC_PAGE_SIZE": 2, "SC_PHYS_PAGES": 510}.get):  # a half is 510: five slices
         assert dryrun._affordable(0.1, memory, whole=16, accumulate=1) == 5
         assert dryrun._affordable(0.1, {"activations": 400}, whole=16, accumulate=4) == 16
         assert dryrun._affordable(0.1, {"weights": 1e6, "activations": 400}, whole=16, accumulate=4) == 1
+
+
+def test_a_slow_first_step_does_not_make_the_timed_ones_smaller(store):
+    taken = []
+
+    def elapsed(trainer):
+        taken.append(trainer.settings.batch_size)
+        return 6.0 if len(taken) == 1 else 0.1 * trainer.settings.batch_size
+
+    with mock.patch.object(dryrun, "_elapsed", elapsed):
+        found = forecast(store, config(store, "ddpm-concat", batch_size=8), CPU)
+    assert (found.batch, found.images_per_s) == (8, pytest.approx(10))
+    assert taken == [1, 1, *[8] * (1 + dryrun.MOST_STEPS)]
 
 
 def test_a_checkpoint_is_as_large_as_was_said(store, tmp_path):

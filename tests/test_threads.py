@@ -1,0 +1,43 @@
+import os
+
+import pytest
+from trained import both_splits, ctsynth, settings
+
+from ctsynth.cli import _threads
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Makes the machine have this load on two cores."""
+    for name in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def make(load):
+        monkeypatch.setattr(os, "getloadavg", lambda: (load, 0.0, 0.0))
+        monkeypatch.setattr(os, "cpu_count", lambda: 2)
+
+    yield make
+    os.environ.pop("OMP_WAIT_POLICY", None)
+
+
+@pytest.mark.parametrize(("load", "policy"), [(0.1, None), (2.0, None), (2.1, "passive"), (9.0, "passive")])
+def test_threads_sleep_while_they_wait_where_others_compute(machine, load, policy):
+    machine(load)
+    _threads.yield_cores_if_busy()
+    assert os.environ.get("OMP_WAIT_POLICY") == policy
+
+
+@pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
+def test_the_user_has_the_last_word(machine, monkeypatch, name):
+    machine(9.0)
+    monkeypatch.setenv(name, "0")
+    _threads.yield_cores_if_busy()
+    assert os.environ.get("OMP_WAIT_POLICY") == ("0" if name == "OMP_WAIT_POLICY" else None)
+
+
+@pytest.mark.parametrize(("load", "said"), [(0.5, False), (8.5, True)])
+def test_train_says_that_the_machine_is_busy(machine, load, said, tmp_path, small_case):
+    machine(load)
+    both_splits(tmp_path / "out", small_case)
+    done = ctsynth("train", *settings(iterations=1), "--data", tmp_path / "out", "--out", tmp_path / "run")
+    assert ("a load of 8.5 on 2 cores" in done.stderr) is said

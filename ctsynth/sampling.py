@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from ctsynth import __version__
-from ctsynth.data.formats import names_a_file, record_beside, stem, volumes
-from ctsynth.data.masks import Unmatched, complete_labels
-from ctsynth.data.relabel import given_by_dataset
-from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
-from ctsynth.data.store import Store, Subject
-from ctsynth.data.volume import Geometry, Volume
+from ctsynth.cases import Case
+from ctsynth.data.formats import record_beside
+from ctsynth.data.record import Kind, Standing, look, save
+from ctsynth.data.volume import Volume
 from ctsynth.device import check_compiler
 from ctsynth.drawing import CORRELATION_LENGTH, Drawing, Slices, draw_all
 from ctsynth.errors import DataError, RunError, UsageError
-from ctsynth.files import read_json, remove_leftovers, sha256, write_json
+from ctsynth.outputs import refuse_inputs
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained, is_step, step_of
 from ctsynth.training.regions import compile_blocks
@@ -34,124 +30,8 @@ log = logging.getLogger(__name__)
 
 DESCRIPTION = "synthetic CT by ctsynth, not a patient"
 
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A volume to draw.
-
-    Args:
-        name: Keys its noise.
-        out: The NIfTI file to write.
-        source: What its mask is read from, for the record.
-        digest: SHA-256 of that, and of the CT that gives the body.
-        labels: The label set that was named for it; None where none was.
-        names: What a dataset.json says of its numbers, where they are not the model's own.
-        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
-        read: Gives the masks (Z, size, size) uint8 of the model's label set, the geometry of the volume to write,
-            and where the body came from.
-        finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
-    """
-
-    name: str
-    out: Path
-    source: str
-    digest: str
-    read: Callable[[], tuple[NDArray[np.uint8], Geometry, str]]
-    finish: Callable[[NDArray[np.int16], Geometry], NDArray[Any]]
-    labels: str | None = None
-    names: dict[str, int] | None = None
-    unmatched: Unmatched | None = None
-
-
-def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> list[Case]:
-    """The subjects of a store, each on the grid of its re-stacked slices (see ``stacked_geometry``).
-
-    Raises:
-        DataError: The store has another label set or another slice size than the model.
-    """
-    if store.labels != trained.labels:
-        raise DataError(f"{store.root}: labels are {store.labels.name}, the model knows {trained.labels.name}")
-    if store.size != trained.config.size:
-        raise DataError(f"{store.root}: slices of {store.size} pixels, the model draws {trained.config.size}")
-
-    if names_a_file(out):
-        raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
-
-    def case(subject: Subject) -> Case:
-        def read() -> tuple[NDArray[np.uint8], Geometry, str]:
-            return np.asarray(subject.mask()), stacked_geometry(subject.geometry, store.size), "label"
-
-        digest = str(subject.record["mask_sha256"])
-        source = str(subject.folder / "mask.npy")
-        return Case(subject.name, out / f"{subject.name}.nii.gz", source, digest, read, lambda hu, _: stack(hu))
-
-    return [case(subject) for subject in store.subjects(split)]
-
-
-def cases_of_masks(
-    mask: Path,
-    trained: Trained,
-    out: Path | None,
-    *,
-    labels: str | None = None,
-    body_from: Path | None = None,
-    unmatched: Unmatched | None = None,
-) -> list[Case]:
-    """A label volume, or those of a folder, each on its own grid.
-
-    Args:
-        mask: A NIfTI file or a folder of them.
-        trained: The model.
-        out: A folder, or a NIfTI file for a single mask; None writes NAME_synthetic.nii.gz beside each mask.
-        labels: The label set of the masks; None finds it out.
-        body_from: A CT on the same grid, from which the body is taken.
-        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
-
-    Raises:
-        UsageError: There are no masks, or one output or CT is named for several.
-    """
-    found = volumes(mask) if mask.is_dir() else [mask]
-    files = [file for file in found if file == mask or not stem(file).endswith("_synthetic")]
-    if not files:
-        raise UsageError(f"{mask}: no NIfTI label volumes in this folder")
-    if body_from and not body_from.is_file():
-        raise DataError(f"{body_from}: no such file")
-    single = out is not None and names_a_file(out)
-    if len(files) > 1 and (single or body_from):
-        raise UsageError(f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from")
-
-    def case(file: Path) -> Case:
-        if not file.is_file():
-            raise DataError(f"{file}: no such file")
-        name = stem(file)
-        target = out if single and out else (out or file.parent) / f"{name}_synthetic.nii.gz"
-        digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
-        dataset = None if labels else given_by_dataset(file.parent)
-
-        def read() -> tuple[NDArray[np.uint8], Geometry, str]:
-            volume = Volume.load(file)
-            known, body = complete_labels(
-                file, volume, own, labels=labels, dataset=dataset, body_from=body_from, unmatched=unmatched
-            )
-            return to_slices(known, trained.config.size, "labels"), volume.geometry, body
-
-        own = trained.labels
-        return Case(
-            name,
-            target,
-            str(file),
-            digest,
-            read,
-            lambda hu, geometry: from_slices(hu, geometry, "ct"),
-            labels,
-            dataset.as_json() if dataset and not own.numbers_like(dataset.names) else None,
-            unmatched,
-        )
-
-    cases = [case(file) for file in files]
-    if len({case.out for case in cases}) < len(cases):
-        raise UsageError(f"{mask}: two masks of one name would write one volume")
-    return cases
+KIND = Kind(DESCRIPTION, frozenset({"synthetic", "subject", "mask_sha256", "weights_sha256"}))
+"""Of the volumes that are drawn here."""
 
 
 def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]:
@@ -169,7 +49,7 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "size": config.size,
         "window": {"level": config.level, "width": config.width},
         "sampler": asdict(drawing.sampler) if drawing.sampler else None,
-        **drawing.choices,
+        **{name: drawing.choices.get(name) for name in trained.method.choices},
         "seed": drawing.seed,
         "noise": drawing.noise,
         "correlation_length_mm": CORRELATION_LENGTH if drawing.noise == "volume" else None,
@@ -185,23 +65,71 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
     }
 
 
-PLACES = ("version", "torch", "model", "compile", "mask")
+PLACES = ("synthetic", "version", "torch", "model", "compile")
 """Of a provenance: what may change without the volume being drawn again.
 
 The device may not, as another draws other noise; nor the precision, as bf16 is further from fp32 than 1 HU.
 """
 
+_INPUTS = ("mask", "mask_sha256")
 
-def is_whole(case: Case, wanted: dict[str, Any]) -> bool:
-    """Whether a case's volume is there and was made with the same settings."""
-    record = record_beside(case.out)
-    if not (case.out.is_file() and record.is_file()):
+
+def is_whole(case: Case, wanted: dict[str, Any], *, overwrite: bool = False) -> bool:
+    """Whether a case's volume is there, as it was drawn from the same mask with the same settings.
+
+    Raises:
+        UsageError: What is there is not to be written over.
+    """
+    standing, found = look(case.out, KIND)
+    if standing is Standing.FOREIGN:
+        beside = record_beside(case.out)
+        is_ours = "does not say that ctsynth sample drew it" if beside.exists() else "is not there"
+        raise UsageError(
+            f"{case.out}: not written over: its record {beside.name} {is_ours}",
+            hint="move it elsewhere, or name another --out",
+        )
+    if standing is Standing.FREE or overwrite:
         return False
-    try:
-        there = read_json(record)
-    except DataError:
+    if standing is Standing.CHANGED:
+        raise UsageError(f"{case.out}: changed since it was drawn", hint=_AGAIN)
+    if changed := _changed(found, wanted):
+        raise UsageError(f"{case.out}: drawn with {changed}", hint=_AGAIN)
+    if standing is Standing.DAMAGED:
+        log.warning("%s is damaged or was not finished: drawn again", case.out)
         return False
-    return all(there.get(key) == value for key, value in wanted.items() if key not in PLACES)
+    return found["mask_sha256"] == case.digest
+
+
+_AGAIN = "keep it by another --out, or draw it again with --overwrite"
+
+
+def _changed(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What a volume was drawn with otherwise, and both values; empty where only its mask has changed."""
+    (mask, _, ct), (own_mask, _, own_ct) = (str(one["mask_sha256"]).partition("+") for one in (found, wanted))
+    before, now = _flat(found), _flat(wanted)
+    is_other = mask != own_mask and Path(str(found.get("mask"))).absolute() != Path(wanted["mask"]).absolute()
+    pairs = {"mask": (found.get("mask"), wanted["mask"])} if is_other else {}
+    pairs |= {key: (before.get(key), value) for key, value in now.items() if before.get(key) != value}
+    if ct != own_ct:
+        pairs["body-from"] = (ct or None, own_ct or None)
+    told = [f"{key} {_short(then)}, not {_short(new)}" for key, (then, new) in pairs.items()]
+    return "; ".join(told[:3])
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a record, those of the sampler and the window among them."""
+    settings: dict[str, Any] = {}
+    for key, value in record.items():
+        if key in ("sampler", "window") and isinstance(value, Mapping):
+            settings |= {(key if inner == "name" else inner): part for inner, part in value.items()}
+        elif key not in (*PLACES, *_INPUTS):
+            settings[key] = value
+    return settings
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
 
 
 def sample(
@@ -215,18 +143,20 @@ def sample(
 ) -> Iterator[Path]:
     """Draws the cases and yields the path of each volume, in their order; those that are whole are skipped.
 
-    A volume is written while the next one is drawn.
+    Nothing is drawn if one of them would be written over an input, a file of the user's, or a volume that was
+    drawn with other settings. A volume is written while the next one is drawn.
 
     Args:
         trained: The model.
-        cases: From ``cases_of_store`` or ``cases_of_masks``.
+        cases: From ``ctsynth.cases``.
         drawing: How.
         stop: Tells when to stop.
-        overwrite: Draw again what is whole.
+        overwrite: Draw again what was drawn before, also with other settings.
         progress: Called with the number of cases done, and the name of the one at hand.
 
     Raises:
-        UsageError: The method does not take that sampler or that choice, or nothing here can compile it.
+        UsageError: The method does not take that sampler or that choice, nothing here can compile it, or an output
+            is not to be written over.
         DataError: The only mask cannot be used.
         RunError: Some of several masks cannot be used; the others are drawn.
         Interrupted: A signal came; the volumes so far are whole.
@@ -272,10 +202,8 @@ class _Opened(Slices):
         self.written: Future[None] | None = None
 
     def write(self) -> None:
-        record = record_beside(self.out)
-        _clear(self.out, record)
-        Volume(self.case.finish(self.hu, self.geometry), self.geometry).save(self.out, DESCRIPTION)
-        write_json(record, self.record)
+        volume = Volume(self.case.finish(self.hu, self.geometry), self.geometry)
+        save(volume, self.out, DESCRIPTION, self.record)
 
 
 class _Queue:
@@ -298,10 +226,13 @@ class _Queue:
         return len(self.cases) - len(self.broken) - self.done
 
     def opened(self, trained: Trained, drawing: Drawing, overwrite: bool) -> Iterator[_Opened]:
-        """Reads the masks of what is to be drawn."""
-        for case in self.cases:
-            wanted = provenance(trained, case, drawing)
-            if not overwrite and is_whole(case, wanted):
+        """Reads the masks of what is to be drawn, once it is known of all that they may be."""
+        outputs = [path for case in self.cases for path in (case.out, record_beside(case.out))]
+        refuse_inputs(outputs, [path for case in self.cases for path in case.inputs])
+        records = [provenance(trained, case, drawing) for case in self.cases]
+        whole = [is_whole(*pair, overwrite=overwrite) for pair in zip(self.cases, records, strict=True)]
+        for case, wanted, is_there in zip(self.cases, records, whole, strict=True):
+            if is_there:
                 log.info("%s is whole: skipped", case.out)
                 self._outputs.append(case)
                 continue
@@ -334,14 +265,6 @@ class _Queue:
             self.done += 1
             self.progress(self.done + len(self.broken), output.name)
             yield output.out
-
-
-def _clear(volume: Path, record: Path) -> None:
-    """Removes an old record, which must not vouch for a new volume, and what a killed run was writing."""
-    for path in (volume, record):
-        remove_leftovers(path)
-    with suppress(OSError):  # what is wrong with the folder is said when the volume is written
-        record.unlink()
 
 
 def check(trained: Trained, drawing: Drawing) -> None:

@@ -22,7 +22,7 @@ LAYERS = (
     {"diffusion"},
     {"methods", "segmenters"},
     {"training"},
-    {"metrics", "drawing"},
+    {"metrics", "drawing", "cases"},
     {"sampling", "scoring"},
     {"report"},
     {"cli"},

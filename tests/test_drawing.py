@@ -6,6 +6,7 @@ import pytest
 import torch
 from trained import CPU, OPTIONS, SMALL, both_splits, fit, labels_like
 
+from ctsynth.cases import cases_of_masks
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.drawing import Drawing, Slices, draw, draw_all
@@ -13,7 +14,7 @@ from ctsynth.methods import base
 from ctsynth.networks.conditioning import MaskEncoder
 from ctsynth.networks.unet import UNet
 from ctsynth.randomness import Draws
-from ctsynth.sampling import cases_of_masks, sample
+from ctsynth.sampling import sample
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 

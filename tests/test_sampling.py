@@ -14,12 +14,14 @@ import torch
 from named import write_names
 from trained import CPU, both_splits, fit, labels_like
 
+from ctsynth.cases import cases_of_masks, cases_of_store
+from ctsynth.data import record as records
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.label_files import label_set
-from ctsynth.sampling import cases_of_masks, cases_of_store, is_whole, provenance, sample
+from ctsynth.sampling import is_whole, provenance, sample
 from ctsynth.shards import take
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
@@ -175,7 +177,7 @@ def test_volume_noise_makes_neighbors_agree(trained, mask, tmp_path):
     assert difference("volume") < 0.75 * difference("slice")  # slices are 5 mm apart: their noise correlates 0.92
 
 
-def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(trained, mask, tmp_path, monkeypatch):
+def test_a_whole_volume_is_skipped_also_by_another_batch(trained, mask, monkeypatch):
     (path,) = drawn(trained, mask)
     first = path.stat().st_mtime_ns
     assert drawn(trained, mask) == [path]
@@ -184,15 +186,27 @@ def test_a_whole_volume_is_skipped_and_any_change_of_settings_draws_it_again(tra
         monkeypatch.setattr(f"ctsynth.sampling.{part}", lambda _: None)
     assert drawn(trained, mask, compile=True) == [path]  # and so does this
     assert path.stat().st_mtime_ns == first
-    for change in (
-        {"overwrite": True}, {"seed": 3}, {"noise": "slice"}, {"labels": "amos22"}, {"precision": "bf16"},
-        {"sampler": SamplerConfig(name="ddim", steps=4)}, {"sampler": SamplerConfig(steps=5)},
-    ):  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"seed": 3}, "seed 0, not 3"),
+        ({"noise": "slice"}, "noise volume, not slice; correlation_length_mm 12.0, not none"),
+        ({"labels": "amos22"}, "mask_labels none, not amos22"),
+        ({"sampler": SamplerConfig(name="ddim", steps=4)}, r"sampler dpm\+\+, not ddim"),
+        ({"sampler": SamplerConfig(steps=5), "seed": 1}, "steps 4, not 5; seed 0, not 1"),
+    ],
+)
+def test_a_volume_made_with_other_settings_is_kept_unless_it_is_to_be_overwritten(trained, mask, change, told):
+    (path,) = drawn(trained, mask)
+    before = content(path.parent), path.with_name("seg_synthetic.json").read_bytes()
+    with pytest.raises(UsageError, match=f"seg_synthetic.nii.gz: drawn with {told}") as error:
         drawn(trained, mask, **change)
-        assert path.stat().st_mtime_ns > first, change
-        first = path.stat().st_mtime_ns
-    record = json.loads(path.with_name("seg_synthetic.json").read_text())
-    assert record["sampler"] == {"name": "dpm++", "steps": 5, "eta": 0.0, "guidance": 1.0}
+    assert "--overwrite" in error.value.hint
+    assert (content(path.parent), path.with_name("seg_synthetic.json").read_bytes()) == before
+    drawn(trained, mask, overwrite=True, **change)
+    assert path.with_name("seg_synthetic.json").read_bytes() != before[1]
 
 
 def test_a_volume_of_another_kind_of_device_is_another_draw(trained, mask):
@@ -205,7 +219,8 @@ def test_a_volume_of_another_kind_of_device_is_another_draw(trained, mask):
         return is_whole(case, provenance(trained, case, drawing))
 
     assert whole_for("cpu")
-    assert not whole_for("cuda")
+    with pytest.raises(UsageError, match="device cpu, not cuda"):
+        whole_for("cuda")
     record = case.out.with_name("seg_synthetic.json")
     record.write_text(record.read_text().replace('"device": "cpu"', '"device": "cuda"'))
     assert whole_for("cuda:1")
@@ -246,18 +261,27 @@ def test_a_changed_mask_is_drawn_again(trained, mask, small_case, write_nifti):
     assert path.read_bytes() != before
 
 
-def test_an_old_record_never_vouches_for_a_new_volume(trained, mask, monkeypatch):
+@pytest.mark.parametrize(("part", "calls"), [("write_json", 0), ("Volume.save", 0), ("write_json", 1)])
+def test_what_was_broken_off_while_it_was_written_is_drawn_again(trained, mask, monkeypatch, part, calls):
+    """Wherever it was broken off, no record vouches for another volume, and the same command goes on."""
     (path,) = drawn(trained, mask)
     whole = path.read_bytes()
+    drawn(trained, mask, seed=5, overwrite=True)
+    real, left = getattr(records, part.split(".")[0]), calls
 
-    def killed(*_):
-        raise KeyboardInterrupt
+    def killed(*words):
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        return real(*words)
 
     with monkeypatch.context() as patch:
-        patch.setattr("ctsynth.sampling.write_json", killed)
+        patch.setattr(f"ctsynth.data.record.{part}", killed)
         with pytest.raises(KeyboardInterrupt):
-            drawn(trained, mask, seed=5)
-    drawn(trained, mask)
+            drawn(trained, mask, overwrite=True)
+    is_untouched = (part, calls) == ("write_json", 0)
+    drawn(trained, mask, overwrite=is_untouched)
     assert path.read_bytes() == whole
 
 
@@ -328,11 +352,11 @@ def test_a_totalsegmentator_mask_draws_what_the_amos_mask_draws(
     assert "no body label" in caplog.text
 
 
-def test_naming_the_labels_later_draws_again(trained, tmp_path, small_case, write_nifti):
+def test_naming_the_labels_later_draws_another_volume(trained, tmp_path, small_case, write_nifti):
     case = small_case(3)
     theirs = write_nifti(tmp_path / "ts" / "seg.nii.gz", as_totalsegmentator(case.labels), case.affine)
     mistaken = Volume.load(drawn(trained, theirs)[0]).voxels
-    meant = Volume.load(drawn(trained, theirs, labels="totalsegmentator")[0]).voxels
+    meant = Volume.load(drawn(trained, theirs, labels="totalsegmentator", overwrite=True)[0]).voxels
     assert not np.array_equal(mistaken, meant)
 
 
@@ -353,7 +377,10 @@ def test_names_decide_what_is_drawn_and_the_record_keeps_those_of_a_dataset_json
         record = json.loads(path.with_name("seg_synthetic.json").read_text())
         assert (record["mask_names"], record["unmatched"]) == (names, None)
     (tmp_path / "nnunet" / "dataset.json").write_text('{"labels": {"background": 0, "liver": 2, "spleen": 1}}')
-    assert not np.array_equal(Volume.load(drawn(trained, raw)[0]).voxels, expected)  # drawn again, of other organs
+    with pytest.raises(UsageError, match=r"drawn with mask_names .*Liver.*, not .*liver"):
+        drawn(trained, raw)
+    (path,) = drawn(trained, raw, overwrite=True)
+    assert not np.array_equal(Volume.load(path).voxels, expected)  # drawn of other organs
 
 
 def test_a_class_that_the_model_does_not_know_is_asked_about(trained, tmp_path, small_case, write_nifti, caplog):
@@ -364,8 +391,8 @@ def test_a_class_that_the_model_does_not_know_is_asked_about(trained, tmp_path, 
     with pytest.raises(DataError, match=r"seg\.nii\.gz: amos22 has no class for tumor \(\d+ voxels\): .* %"):
         drawn(trained, file)
     assert [path.name for path in file.parent.iterdir()] == ["seg.nii.gz"]
-    volumes = [Volume.load(drawn(trained, file, unmatched=what)[0]).voxels for what in ("body", "background")]
-    assert not np.array_equal(*volumes)
+    volumes = [drawn(trained, file, tmp_path / what, unmatched=what)[0] for what in ("body", "background")]
+    assert not np.array_equal(*(Volume.load(path).voxels for path in volumes))
     assert "for tumor (312 voxels): now body" in caplog.text
     assert "for tumor (312 voxels): now background" in caplog.text
 
@@ -386,7 +413,7 @@ def test_a_body_can_come_from_the_ct(trained, tmp_path, small_case, write_nifti,
     moved = case.affine.copy()
     moved[0, 3] += 0.002
     with pytest.raises(DataError, match=r"elsewhere\.nii\.gz: its grid is .*, that of .*seg\.nii\.gz is"):
-        drawn(trained, file, body_from=write_nifti(tmp_path / "elsewhere.nii.gz", case.hu, moved))
+        drawn(trained, file, body_from=write_nifti(tmp_path / "elsewhere.nii.gz", case.hu, moved), overwrite=True)
 
 
 def test_whole_numbers_in_floats_are_labels(trained, mask, tmp_path, small_case, write_nifti):

@@ -9,6 +9,7 @@ from scored import imitation, make_store, write_synthetic
 from ctsynth.data.slices import from_slices
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError
+from ctsynth.files import sha256
 from ctsynth.metrics import base
 from ctsynth.metrics.base import Metric, slice_mean
 from ctsynth.scores import Scores
@@ -99,6 +100,19 @@ def test_a_volume_drawn_from_another_mask_is_refused(store, samples, body_from):
     records(samples, {one.name: record_of(one, mask_sha256="d" * 64 + body_from)})
     with pytest.raises(DataError, match=r"subject_0\.json says that it was drawn from a mask of SHA-256 dddd"):
         score(samples, store, "test", metrics=["psnr"])
+
+
+def test_a_volume_that_is_not_the_one_that_was_drawn_is_refused(store, samples):
+    """Damaged in a way that can be read, or smoothed by hand: its record tells of another."""
+    one, *_ = store.subjects("test")
+    for digest, matches in [(sha256(samples / f"{one.name}.nii.gz"), True), ("0" * 64, False), (None, False)]:
+        records(samples, {one.name: record_of(one, volume_sha256=digest)})
+        if matches:
+            score(samples, store, "test", metrics=["psnr"])
+            continue
+        with pytest.raises(DataError, match=r"subject_0\.json says that it has other bytes") as no:
+            score(samples, store, "test", metrics=["psnr"])
+        assert "remove subject_0.json" in no.value.hint
 
 
 def test_another_grid_is_refused_with_both_named(store, samples):

@@ -38,6 +38,7 @@ def command(
     """
     started = time.monotonic()
     from ctsynth import sampling
+    from ctsynth.cases import cases_of_store
     from ctsynth.data.phantom import make_phantom
     from ctsynth.data.preprocess import Settings, preprocess
     from ctsynth.data.store import Store
@@ -69,7 +70,7 @@ def command(
         train(store, run, config, device=where, stop=stop, progress=progress)
     trained = checkpoint.load(checkpoint.find(run), where)
     drawing = Drawing(sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision)
-    cases = sampling.cases_of_store(store, "test", trained, out / "synthetic")
+    cases = cases_of_store(store, "test", trained, out / "synthetic")
     with Stop() as stop, console.progress("sample", len(cases)) as progress:
         list(sampling.sample(trained, cases, drawing, stop=stop, progress=progress))
     scores = score(out / "synthetic", store, "test")

@@ -114,7 +114,10 @@ def command(
         bool, typer.Option("--raw", help="Use the raw weights, not the averaged ones.", rich_help_panel=HOW)
     ] = False,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Draw again what is there.", rich_help_panel=HOW)
+        bool,
+        typer.Option(
+            "--overwrite", help="Draw again what was drawn, also with other settings.", rich_help_panel=HOW
+        ),
     ] = False,
     batch_size: Annotated[
         int | None,
@@ -160,7 +163,9 @@ def command(
         ctsynth sample --data out --split test --preset paper --shard 1/8
 
     A volume that is whole and was made with the same settings is skipped, so
-    the same command continues a broken one.
+    the same command continues a broken one. One made with other settings is
+    kept unless --overwrite says otherwise; masks, and files of yours, are
+    never written over.
     """
     from ctsynth.stop import Stop
 
@@ -182,6 +187,7 @@ def command(
         trained = checkpoint.load(path, where, raw=raw)
 
         from ctsynth import sampling
+        from ctsynth.cases import cases_of_masks, cases_of_store
         from ctsynth.data.store import Store
         from ctsynth.drawing import Drawing
 
@@ -198,12 +204,10 @@ def command(
         )
         sampling.check(trained, drawing)
         if mask is not None:
-            cases = sampling.cases_of_masks(
-                mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched
-            )
+            cases = cases_of_masks(mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched)
         else:
             assert data is not None
-            cases = sampling.cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
+            cases = cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
         cases = take(cases, shard)
         folder = cases[0].out.parent if cases else Path()
         with sole(folder / lock_name("sample", shard)), console.progress("sample", len(cases)) as progress:

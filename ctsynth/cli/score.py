@@ -108,7 +108,8 @@ def command(
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Measure again what has been measured.", rich_help_panel=RUN)
+        bool,
+        typer.Option("--overwrite", help="Measure again; with --checkpoint, draw again.", rich_help_panel=RUN),
     ] = False,
 ) -> None:
     """Measure how close synthetic volumes are to the real ones.
@@ -186,7 +187,7 @@ def command(
         for step in _steps(synthetic, checkpoint):
             folder = (out or synthetic / "scored") / step.name
             with Stop() as stop:
-                _draw(step, store, split, folder, preset=preset, device=device, shard=shard or "1/1", stop=stop)
+                _draw(step, store, split, folder, preset, device, shard, stop, overwrite)
             one(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
     if shard is not None:
         told = (
@@ -231,9 +232,18 @@ def _steps(run: Path, wanted: str) -> list[Path]:
 
 
 def _draw(
-    path: Path, store: Store, split: str, folder: Path, *, preset: str, device: str, shard: str, stop: Stop
+    path: Path,
+    store: Store,
+    split: str,
+    folder: Path,
+    preset: str,
+    device: str,
+    shard: str | None,
+    stop: Stop,
+    overwrite: bool,
 ) -> None:
     from ctsynth import sampling
+    from ctsynth.cases import cases_of_store
     from ctsynth.cli.sample import pick_sampler
     from ctsynth.device import find_device, find_precision
     from ctsynth.drawing import Drawing
@@ -249,10 +259,11 @@ def _draw(
         device=where,
         precision=find_precision("auto", where),
     )
-    cases = take(sampling.cases_of_store(store, split, trained, folder), shard)
+    shard = shard or "1/1"
+    cases = take(cases_of_store(store, split, trained, folder), shard)
     with (
         sole(folder / lock_name("sample", shard)),
         console.progress(f"sample {path.name}", len(cases)) as progress,
     ):
-        for _ in sampling.sample(trained, cases, drawing, stop=stop, progress=progress):
+        for _ in sampling.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress):
             pass

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from ctsynth.data.formats import composed, is_volume, record_beside, stem, volumes
+from ctsynth.data.record import DIGEST
 from ctsynth.data.store import Subject
 from ctsynth.errors import DataError
-from ctsynth.files import read_json
+from ctsynth.files import read_json, sha256
 
 log = logging.getLogger(__name__)
 
-OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body")
+OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body", DIGEST)
 """Of the JSON beside a volume: what differs from volume to volume by nature."""
 
 
@@ -83,17 +84,17 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> None:
-    """Refuses a volume that was drawn for another subject, or from another mask, than its name says.
+    """Refuses a volume that was drawn for another subject or from another mask than its name says, or was changed.
 
-    The JSON beside a volume says so: its subject, and the SHA-256 of its mask, which must be the one in the store
-    or the label file that this was made from. A volume without such a file is taken by its name.
+    The JSON beside a volume says so: its SHA-256, its subject, and the SHA-256 of its mask, which must be the one
+    in the store or the label file that this was made from. A volume without such a file is taken by its name.
 
     Args:
         subjects: Those that are scored.
         files: The volume of each.
 
     Raises:
-        DataError: A record names another subject or another mask.
+        DataError: A record names another subject, another mask or another content.
     """
     for subject in subjects:
         record = record_beside(files[subject.name])
@@ -101,7 +102,9 @@ def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> 
         drawn_for = str(content.get("subject", subject.name))
         mask, *_ = str(content.get("mask_sha256") or "").partition("+")  # what follows is the CT of --body-from
         own = [subject.record.get(key) for key in ("mask_sha256", "label_sha256")]
-        if composed(drawn_for) != composed(subject.name):
+        if DIGEST in content and content[DIGEST] != sha256(files[subject.name]):
+            found = "has other bytes: it is damaged, or was changed since it was drawn"
+        elif composed(drawn_for) != composed(subject.name):
             found = f"was drawn for subject {drawn_for!r}, not {subject.name!r}"
         elif mask and mask not in own:
             found = (
@@ -111,7 +114,7 @@ def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> 
             continue
         raise DataError(
             f"{files[subject.name]}: {record.name} says that it {found}",
-            hint=f"draw it for this subject, or remove {record.name} if it is {subject.name}'s all the same",
+            hint=f"draw it again, or remove {record.name} if it is {subject.name}'s all the same",
         )
 
 

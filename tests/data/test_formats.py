@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from ctsynth.cases import cases_of_masks
 from ctsynth.data.formats import SUFFIXES, is_volume, names_a_file, record_beside, stem, volumes
 from ctsynth.data.layouts import discover
 from ctsynth.data.volume import Geometry, Volume
@@ -15,7 +16,6 @@ from ctsynth.labels import AMOS22
 from ctsynth.metrics._volumes import base_name, match
 from ctsynth.metrics.segmenters.base import find
 from ctsynth.metrics.segmenters.masks import MaskFolder
-from ctsynth.sampling import cases_of_masks
 
 SPELLINGS = [
     spelt for suffix in SUFFIXES for spelt in (suffix, suffix.upper(), suffix.title(), ".n" + suffix[2:].upper())

@@ -11,11 +11,12 @@ import pytest
 import torch
 from trained import CPU, both_splits, ctsynth, fit, settings, weights
 
+from ctsynth.cases import cases_of_store
 from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import LabelSet
-from ctsynth.sampling import cases_of_store, provenance
+from ctsynth.sampling import provenance
 from ctsynth.training import checkpoint
 
 

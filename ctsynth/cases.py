@@ -1,0 +1,152 @@
+"""Volumes to draw: the subjects of a store, or label volumes, each with the file that its volume goes to."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.formats import names_a_file, stem, volumes
+from ctsynth.data.masks import Unmatched, complete_labels
+from ctsynth.data.relabel import given_by_dataset
+from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
+from ctsynth.data.store import Store, Subject
+from ctsynth.data.volume import Geometry, Volume
+from ctsynth.errors import DataError, UsageError
+from ctsynth.files import sha256
+from ctsynth.training.checkpoint import Trained
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A volume to draw.
+
+    Args:
+        name: Keys its noise.
+        out: The NIfTI file to write.
+        source: What its mask is read from, for the record.
+        digest: SHA-256 of that, and of the CT that gives the body.
+        inputs: The files that it is drawn from.
+        labels: The label set that was named for it; None where none was.
+        names: What a dataset.json says of its numbers, where they are not the model's own.
+        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
+        read: Gives the masks (Z, size, size) uint8 of the model's label set, the geometry of the volume to write,
+            and where the body came from.
+        finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
+    """
+
+    name: str
+    out: Path
+    source: str
+    digest: str
+    read: Callable[[], tuple[NDArray[np.uint8], Geometry, str]]
+    finish: Callable[[NDArray[np.int16], Geometry], NDArray[Any]]
+    inputs: tuple[Path, ...]
+    labels: str | None = None
+    names: dict[str, int] | None = None
+    unmatched: Unmatched | None = None
+
+
+def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> list[Case]:
+    """The subjects of a store, each on the grid of its re-stacked slices (see ``stacked_geometry``).
+
+    Raises:
+        DataError: The store has another label set or another slice size than the model.
+    """
+    if store.labels != trained.labels:
+        raise DataError(f"{store.root}: labels are {store.labels.name}, the model knows {trained.labels.name}")
+    if store.size != trained.config.size:
+        raise DataError(f"{store.root}: slices of {store.size} pixels, the model draws {trained.config.size}")
+
+    if names_a_file(out):
+        raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
+
+    def case(subject: Subject) -> Case:
+        def read() -> tuple[NDArray[np.uint8], Geometry, str]:
+            return np.asarray(subject.mask()), stacked_geometry(subject.geometry, store.size), "label"
+
+        digest = str(subject.record["mask_sha256"])
+        source = subject.folder / "mask.npy"
+        target = out / f"{subject.name}.nii.gz"
+        return Case(subject.name, target, str(source), digest, read, lambda hu, _: stack(hu), (source,))
+
+    return [case(subject) for subject in store.subjects(split)]
+
+
+def cases_of_masks(
+    mask: Path,
+    trained: Trained,
+    out: Path | None,
+    *,
+    labels: str | None = None,
+    body_from: Path | None = None,
+    unmatched: Unmatched | None = None,
+) -> list[Case]:
+    """A label volume, or those of a folder, each on its own grid.
+
+    Args:
+        mask: A NIfTI file or a folder of them.
+        trained: The model.
+        out: A folder, or a NIfTI file for a single mask; None writes NAME_synthetic.nii.gz beside each mask.
+        labels: The label set of the masks; None finds it out.
+        body_from: A CT on the same grid, from which the body is taken.
+        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
+
+    Raises:
+        UsageError: There are no masks, or one output or CT is named for several.
+    """
+    found = volumes(mask) if mask.is_dir() else [mask]
+    files = [file for file in found if file == mask or not stem(file).endswith("_synthetic")]
+    if not files:
+        raise UsageError(f"{mask}: no NIfTI label volumes in this folder")
+    if body_from and not body_from.is_file():
+        raise DataError(f"{body_from}: no such file")
+    single = out is not None and names_a_file(out)
+    if len(files) > 1 and (single or body_from):
+        raise UsageError(f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from")
+
+    def case(file: Path) -> Case:
+        if not file.is_file():
+            raise DataError(f"{file}: no such file")
+        name = stem(file)
+        target = out if single and out else (out or file.parent) / f"{name}_synthetic.nii.gz"
+        digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
+        dataset = None if labels else given_by_dataset(file.parent)
+
+        def read() -> tuple[NDArray[np.uint8], Geometry, str]:
+            volume = Volume.load(file)
+            known, body = complete_labels(
+                file,
+                volume,
+                trained.labels,
+                labels=labels,
+                dataset=dataset,
+                body_from=body_from,
+                unmatched=unmatched,
+            )
+            return to_slices(known, trained.config.size, "labels"), volume.geometry, body
+
+        def finish(hu: NDArray[np.int16], geometry: Geometry) -> NDArray[Any]:
+            return from_slices(hu, geometry, "ct")
+
+        return Case(
+            name,
+            target,
+            str(file),
+            digest,
+            read,
+            finish,
+            tuple(path for path in (file, body_from, Path(labels) if labels else None) if path),
+            labels,
+            dataset.as_json() if dataset and not trained.labels.numbers_like(dataset.names) else None,
+            unmatched,
+        )
+
+    cases = [case(file) for file in files]
+    if len({case.out for case in cases}) < len(cases):
+        raise UsageError(f"{mask}: two masks of one name would write one volume")
+    return cases

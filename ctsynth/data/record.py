@@ -1,0 +1,111 @@
+"""The JSON file beside a volume that was made here: what made it, and by SHA-256 whether it is still the same."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from pathlib import Path
+from typing import Any
+
+from ctsynth.data import nifti
+from ctsynth.data.formats import record_beside
+from ctsynth.data.volume import Volume
+from ctsynth.errors import DataError, RunError
+from ctsynth.files import read_json, remove_leftovers, sha256, write_json
+
+DIGEST = "volume_sha256"
+"""Entry of the record. It is null while the volume is being written; early records have none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What tells our volumes from others.
+
+    Args:
+        description: What their headers begin with.
+        entries: What their records hold, whatever else.
+    """
+
+    description: str
+    entries: frozenset[str]
+
+
+class Standing(Enum):
+    """How a volume stands to its record."""
+
+    FREE = auto()
+    """There is no volume, and no file in its record's place that is none."""
+
+    WHOLE = auto()
+    """It is what its record says."""
+
+    DAMAGED = auto()
+    """It cannot be read to its end, or its writing was broken off."""
+
+    CHANGED = auto()
+    """It can be read, and is not what its record says."""
+
+    FOREIGN = auto()
+    """No record of ours stands beside it, or one that is of another volume."""
+
+
+def look(path: Path, kind: Kind) -> tuple[Standing, dict[str, Any]]:
+    """How a volume stands to its record, and that; empty where there is none."""
+    beside = record_beside(path)
+    if not os.path.lexists(path) and not os.path.lexists(beside):
+        return Standing.FREE, {}
+    record = _read(beside, kind)
+    if record is None:
+        return Standing.FOREIGN, {}
+    if not os.path.lexists(path):
+        return Standing.FREE, record
+    return _compare(path, record, kind), record
+
+
+def _read(path: Path, kind: Kind) -> dict[str, Any] | None:
+    try:
+        content = read_json(path)
+    except DataError:
+        return None
+    return content if isinstance(content, dict) and kind.entries <= content.keys() else None
+
+
+def _compare(path: Path, record: Mapping[str, Any], kind: Kind) -> Standing:
+    if not path.is_file():
+        return Standing.FOREIGN
+    if record.get(DIGEST) == sha256(path):
+        return Standing.WHOLE
+    is_whole = True
+    try:
+        nifti.read(path)
+    except DataError:
+        is_whole = False
+    said = nifti.description(path)
+    if (is_whole or said) and not said.startswith(kind.description):
+        return Standing.FOREIGN
+    if not is_whole or record.get(DIGEST, "") is None:
+        return Standing.DAMAGED
+    return Standing.CHANGED if DIGEST in record else Standing.WHOLE
+
+
+def save(volume: Volume, path: Path, description: str, record: Mapping[str, Any]) -> None:
+    """Writes a volume and its record: first that the name is taken, last the hash of what was written.
+
+    So what has no record is never ours, and what was broken off is known.
+
+    Raises:
+        RunError: One of them cannot be written.
+    """
+    beside = record_beside(path)
+    for file in (path, beside):
+        remove_leftovers(file)
+    write_json(beside, {**record, DIGEST: None})
+    try:
+        volume.save(path, description)
+    except RunError:
+        if not path.exists():
+            beside.unlink(missing_ok=True)
+        raise
+    write_json(beside, {**record, DIGEST: sha256(path)})

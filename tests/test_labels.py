@@ -173,6 +173,13 @@ def test_a_file_of_ones_own_needs_ids_and_names_only(tmp_path):
         ('{"name": "x", "classes": [{"id": 1, "name": "a", "dice": 5}]}', "classes[0].dice is 5"),
         ('{"name": "x", "classes": [{"id": 1, "name": "a", "aliases": "b"}]}', "classes[0].aliases is 'b'"),
         ('{"name": "x", "classes": [{"id": "1", "name": "a"}]}', "classes[0].id is '1', wanted a whole number"),
+        ('{"name": "x", "classes": [{"id": Infinity, "name": "a"}]}', "Infinity is no finite number"),
+        ('{"name": "x", "classes": [{"id": 1e999, "name": "a"}]}', "1e999 is no finite number"),
+        ('{"name": "x", "classes": [{"id": 1.5, "name": "a"}]}', "classes[0].id is 1.5, wanted a whole number"),
+        ('{"name": "x", "classes": [{"id": 1, "name": null}]}', "classes[0].name is None, wanted a string"),
+        ('{"name": "x", "classes": [{"id": 1, "name": "a", "column": {}}]}', "classes[0].column is {}"),
+        ('{"name": "x", "classes": [null]}', "classes[0] is None, wanted an object"),
+        ('{"name": "x", "classes": {"liver": 1}}', "classes is {'liver': 1}, wanted a list"),
         ("{", "not a JSON file"),
     ],
 )

@@ -156,7 +156,7 @@ def _named(image: Path, labels: Mapping[str, Path], folder: Path) -> tuple[str, 
 
 def _by_number(name: str) -> tuple[list[tuple[int, str]], str]:
     """amos_0009 before amos_0010 before amos_100."""
-    return [(int(part) if part.isdigit() else -1, part) for part in re.split(r"(\d+)", name)], name
+    return [(int(part) if part.isdecimal() else -1, part) for part in re.split(r"(\d+)", name)], name
 
 
 def _is_mr(name: str) -> bool:

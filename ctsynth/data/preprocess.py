@@ -24,7 +24,7 @@ from ctsynth.data.summary import BrokenSubjectsError, Summary
 from ctsynth.data.twins import refuse_twins
 from ctsynth.data.window import Window
 from ctsynth.data.workers import outcomes
-from ctsynth.errors import DataError, RunError, UsageError
+from ctsynth.errors import CTSynthError, DataError, RunError, UsageError, explain
 from ctsynth.files import sha256
 from ctsynth.labels import AMOS22, LabelSet
 from ctsynth.outputs import refuse_inputs
@@ -145,7 +145,7 @@ def preprocess(
     task = _Task(source, out, settings, known, datasets, overwrite)
     with closing(outcomes(task, cases, workers)) as finished:
         for done, (case, outcome) in enumerate(finished, 1):
-            if isinstance(outcome, DataError):
+            if isinstance(outcome, CTSynthError):
                 broken[case.name] = outcome
             kept += outcome == "kept"
             if outcome == "mended":
@@ -211,13 +211,17 @@ class _Task:
     datasets: Mapping[Path, Given]
     overwrite: bool
 
-    def __call__(self, case: Case) -> Literal["made", "kept", "mended"] | DataError:
-        """Makes a subject, unless it is whole and up to date; the error if it cannot be made."""
-        own = self.settings.labels
+    def __call__(self, case: Case) -> Literal["made", "kept", "mended"] | CTSynthError:
+        """Makes a subject, unless it is whole and up to date; the error, of whatever kind, if it cannot be made.
+
+        Raises:
+            RunError: It cannot be written, and so no other can.
+        """
+        own, window, size = self.settings.labels, self.settings.window, self.settings.size
         try:
             found = self._found(case)
-        except DataError as error:
-            return error
+        except Exception as error:
+            return explain(error, f"subject {case.name}")
         try:
             record = self._record(case)
             is_current = record.items() <= found.items() and record.get(NAMES) == found.get(NAMES)
@@ -226,15 +230,18 @@ class _Task:
             refuse_strangers(self.out, case.split, case.name)
             hu, labels, geometry = read_pair(case, own, self.datasets.get(case.label.parent))
             done = complete(labels, own, partial(body_mask, hu, geometry.spacing), self.settings.unmatched)
-        except DataError as error:
-            self._remove(case, SPLITS)
-            return error
-        window, size = self.settings.window, self.settings.size
-        ct = to_slices(window.clip(hu), size, "ct", air=window.air)
+            ct, mask = (
+                to_slices(window.clip(hu), size, "ct", air=window.air),
+                to_slices(done.voxels, size, "labels"),
+            )
+        except Exception as error:
+            if isinstance(error, DataError):
+                self._remove(case, SPLITS)
+            return explain(error, f"subject {case.name}")
         record |= {"geometry": geometry.as_json()}
         record |= {"unmatched": dict(labels.lost)} if labels.lost else {}
         record |= {"stray_body": done.stray} if done.stray else {}
-        write_subject(self.out, record, self.known, ct, to_slices(done.voxels, size, "labels"))
+        write_subject(self.out, record, self.known, ct, mask)
         self._remove(case, [split for split in SPLITS if split != case.split])
         return "mended" if is_current else "made"
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from ctsynth.data.layouts import Layout
 from ctsynth.data.masks import listed, stray_said
-from ctsynth.errors import DataError, RunError
+from ctsynth.errors import CTSynthError, RunError
 from ctsynth.labels import LabelSet
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ class Summary:
     records: list[dict[str, Any]]
     made: int
     kept: int
-    broken: dict[str, DataError]
+    broken: dict[str, CTSynthError]
 
     def subjects(self, split: str) -> int:
         """Subjects of a split in the store."""

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from named import write_names
 
+from ctsynth.data import preprocess as module
 from ctsynth.data.body import body_mask
 from ctsynth.data.layouts import SplitRule
 from ctsynth.data.preprocess import BrokenSubjectsError, Settings, preprocess
@@ -182,6 +183,38 @@ def test_a_copy_that_was_packed_anew_is_found_by_its_slices(small_amos, tmp_path
         preprocess(source, tmp_path / "out", settings=SMALL, workers=1)
     with pytest.raises(DataError, match="have the same image"):
         Store.open(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "subject amos_0002: not enough memory"),
+        (OSError(5, "Input/output error"), "subject amos_0002: Input/output error"),
+        (ZeroDivisionError("x"), "subject amos_0002: this is a bug in ctsynth"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("where", ["read_pair", "to_slices", "is_whole"])
+def test_no_error_of_one_subject_stops_the_others(where, error, said, small_amos, tmp_path, monkeypatch):
+    source, out = small_amos(3, 1), tmp_path / "out"
+    if where == "is_whole":
+        preprocess(source, out, settings=SMALL, workers=1)
+    done, calls = getattr(module, where), []
+
+    def broken(*words, **more):
+        calls.append(words)
+        if len(calls) == (3 if where == "to_slices" else 2):
+            raise error
+        return done(*words, **more)
+
+    monkeypatch.setattr(module, where, broken)
+    with pytest.raises(BrokenSubjectsError) as refused:
+        preprocess(source, out, settings=SMALL, workers=1)
+    assert said in refused.value.message
+    assert sorted(Store.open(out).subjects_by_name) == ["amos_0001", "amos_0003", "amos_0101"]
+    monkeypatch.undo()
+    preprocess(source, out, settings=SMALL, workers=1)
+    assert len(Store.open(out).subjects_by_name) == 4
 
 
 @pytest.mark.parametrize("change", ["no source", "twice"])

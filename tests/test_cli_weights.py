@@ -55,6 +55,27 @@ def test_a_file_is_imported_listed_and_verified(folder, fetched):
     assert run("verify", "inception").exit_code == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["totalsegmentator"], ["totalsegmentator total", "totalsegmentator total_fast"]),
+        (["total_fast"], ["totalsegmentator total_fast"]),
+        (["vgg19", "totalsegmentator total", "total"], ["vgg19", "totalsegmentator total"]),
+    ],
+)
+def test_names_choose_what_is_listed(words, shown):
+    assert list(json.loads(run("list", *words, "--json").stdout)["weights"]) == shown
+
+
+def test_the_tasks_of_totalsegmentator_are_verified_as_far_as_can_be(tmp_path, monkeypatch):
+    missing = run("verify", "totalsegmentator")
+    assert (missing.exit_code, missing.stdout) == (2, "")
+    assert "error: totalsegmentator total: no Dataset291_*" in missing.stderr
+    monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path))
+    (tmp_path / "Dataset297_some").mkdir()
+    assert run("verify", "total_fast").stdout.startswith("totalsegmentator total_fast: there.")
+
+
 def test_verify_ends_with_2_for_what_is_damaged_or_named_and_missing(folder, fetched):
     assert run("verify").exit_code == 0
     assert run("verify", "inception").exit_code == 2

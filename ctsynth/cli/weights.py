@@ -19,7 +19,7 @@ def command(
         list[str] | None,
         typer.Argument(
             metavar="NAME|FILE",
-            help="Names to list or verify, as inception; files to import.",
+            help="Names to list or verify, as inception or totalsegmentator; files to import.",
             show_default="all known; verify: all that are here",
         ),
     ] = None,
@@ -56,22 +56,33 @@ def command(
 def _list(names: list[str]) -> dict[str, Any]:
     from ctsynth import weights
 
-    found = {name: _file(name) for name in names or weights.TABLE}
-    return {
-        "folders": [str(folder) for folder in weights.folders()],
-        "weights": found | ({} if names else {f"totalsegmentator {task}": _task(task) for task in weights.TASKS}),
-    }
+    return {"folders": [str(folder) for folder in weights.folders()], "weights": _entries(names)}
 
 
 def _verify(names: list[str]) -> dict[str, Any]:
-    from ctsynth import weights
     from ctsynth.errors import DataError
 
-    found = {name: _file(name) for name in names or weights.TABLE if names or weights.find(name)}
+    found = _entries(names)
+    if not names:
+        found = {name: entry for name, entry in found.items() if entry["sha256"] and entry["path"]}
     for name, entry in found.items():
         if entry["problem"]:
             raise DataError(f"{name}: {entry['problem']}", hint=entry["remedy"])
     return {"weights": found}
+
+
+def _entries(names: list[str]) -> dict[str, Any]:
+    """What is known of all weights, or of those that a word of their name is given of."""
+    from ctsynth import weights
+    from ctsynth.errors import UsageError
+
+    known = {name: (_file, name) for name in weights.TABLE}
+    known |= {f"totalsegmentator {task}": (_task, task) for task in weights.TASKS}
+    chosen = names or list(known)
+    if unknown := [name for name in chosen if not any(name in (key, *key.split()) for key in known)]:
+        raise UsageError(f"no weights are called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
+    found = [key for name in chosen for key in known if name in (key, *key.split())]
+    return {key: known[key][0](known[key][1]) for key in dict.fromkeys(found)}
 
 
 def _import(paths: list[Path]) -> dict[str, Any]:
@@ -108,6 +119,7 @@ def _task(task: str) -> dict[str, Any]:
         "state": "missing" if problem else "there",  # nobody publishes what its files' SHA-256 should be
         "purpose": "Dice of the organs",
         "path": str(weights.task_root()),
+        "sha256": None,
         "problem": problem,
         "remedy": weights.task_remedy(task) if problem else "",
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -76,13 +77,13 @@ def _entries(names: list[str]) -> dict[str, Any]:
     from ctsynth import weights
     from ctsynth.errors import UsageError
 
-    known = {name: (_file, name) for name in weights.TABLE}
-    known |= {f"totalsegmentator {task}": (_task, task) for task in weights.TASKS}
+    known = {name: partial(_file, name) for name in weights.TABLE}
+    known |= {f"totalsegmentator {task}": partial(_task, task) for task in weights.TASKS}
     chosen = names or list(known)
     if unknown := [name for name in chosen if not any(name in (key, *key.split()) for key in known)]:
         raise UsageError(f"no weights are called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
     found = [key for name in chosen for key in known if name in (key, *key.split())]
-    return {key: known[key][0](known[key][1]) for key in dict.fromkeys(found)}
+    return {key: known[key]() for key in dict.fromkeys(found)}
 
 
 def _import(paths: list[Path]) -> dict[str, Any]:

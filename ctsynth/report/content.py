@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ctsynth.errors import CTSynthError
 from ctsynth.report import comparison, grids, plots
+from ctsynth.report.escape import file_stems
 from ctsynth.report.figures import Row, slice_rows
 from ctsynth.report.grids import Grid
 from ctsynth.report.inputs import Entry, latest
@@ -78,6 +79,11 @@ class Content:
             "Figure 4": grids.method_grid(self.entries, self.pictures, self.paper),
         }
         return {name: grid for name, grid in found.items() if grid}
+
+    @cached_property
+    def stems(self) -> dict[str, str]:
+        """Of each table, figure, entry, run and metric the name of its files."""
+        return file_stems([*self.tables, *self.grids, *self.pictures, *self.runs, *self.bars])
 
     @cached_property
     def bars(self) -> dict[str, Bars]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -14,6 +13,7 @@ from ctsynth.errors import UsageError
 from ctsynth.files import atomic, write_text
 from ctsynth.report import paper
 from ctsynth.report.content import Content
+from ctsynth.report.escape import one_line
 from ctsynth.report.figures import slice_sheet
 from ctsynth.report.inputs import find
 from ctsynth.report.plots import organ_bars
@@ -54,7 +54,7 @@ def _write_tables(content: Content, out: Path) -> None:
     for file, form in SCORE_FILES.items() if content.scores else ():
         write_text(out / file, render(content.scores, form) + "\n")
     for name, table in content.tables.items():
-        notes, stem = content.notes, _stem(name)
+        notes, stem = [one_line(note) for note in content.notes], content.stems[name]
         write_text(out / f"{stem}.csv", table.as_csv() + "\n")
         write_text(out / f"{stem}.md", "\n".join([table.as_markdown(), "", *(f"- {note}" for note in notes), ""]))
         write_text(out / f"{stem}.tex", "\n".join([*(f"% {note}" for note in notes), table.as_latex(), ""]))
@@ -62,25 +62,21 @@ def _write_tables(content: Content, out: Path) -> None:
 
 def _write_figures(content: Content, out: Path) -> None:
     for name, grid in content.grids.items():
-        _save(grid.sheet(name), out / f"{_stem(name)}.png")
+        _save(grid.sheet(name), out / f"{content.stems[name]}.png")
     for name, rows in content.pictures.items():
         if isinstance(rows, list) and rows and name in content.latest:
-            _save(slice_sheet(rows, name), out / f"slices-{_stem(name)}.png")
+            _save(slice_sheet(rows, name), out / f"slices-{content.stems[name]}.png")
     for name, bars in content.bars.items():
-        with atomic(out / f"organs-{_stem(name)}.png") as partial:
+        with atomic(out / f"organs-{content.stems[name]}.png") as partial:
             organ_bars(bars).savefig(partial, dpi=110)
     for name, run in content.runs.items():
         if curve := history.rows(run / "metrics.jsonl"):
-            figures.loss_curve(curve, out / f"loss-{_stem(name)}.png")
+            figures.loss_curve(curve, out / f"loss-{content.stems[name]}.png")
 
 
 def _save(picture: Image.Image, path: Path) -> None:
     with atomic(path) as partial:
         picture.save(partial, format="PNG")
-
-
-def _stem(name: str) -> str:
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
 
 
 def _page(content: Content, note: str) -> str:

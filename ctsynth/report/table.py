@@ -9,6 +9,8 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from ctsynth.report.escape import csv_cell, latex_cell, markdown_cell, one_line
+
 NOTHING = "—"
 """Stands where there is no number."""
 
@@ -33,7 +35,7 @@ class Table:
 
     def as_text(self) -> str:
         """Aligned columns, two blanks apart."""
-        lines = [self.headers, *self.rows]
+        lines = [tuple(map(one_line, cells)) for cells in (self.headers, *self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.headers))]
 
         def line(cells: Sequence[str]) -> str:
@@ -41,31 +43,36 @@ class Table:
             padded += [c.rjust(w) for c, w in zip(cells[self.names :], widths[self.names :], strict=True)]
             return "  ".join(padded).rstrip()
 
-        return "\n".join([line(self.headers), "  ".join("-" * width for width in widths), *map(line, self.rows)])
+        return "\n".join([line(lines[0]), "  ".join("-" * width for width in widths), *map(line, lines[1:])])
 
     def as_csv(self) -> str:
         """A line a row; what is no number is empty."""
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow([header.rstrip(" ↓↑") for header in self.headers])
-        writer.writerows([_plain(cell) for cell in row] for row in self.rows)
+        writer.writerow([csv_cell(header.rstrip(" ↓↑")) for header in self.headers])
+        writer.writerows([csv_cell(_plain(cell)) for cell in row] for row in self.rows)
         return text.getvalue().rstrip("\n")
 
     def as_markdown(self) -> str:
         """A pipe table."""
         rule = [":--" if column < self.names else "--:" for column in range(len(self.headers))]
         rows = [
-            [f"**{cell}**" if (r, c) in self.best else cell for c, cell in enumerate(row)]
+            [
+                f"**{markdown_cell(cell)}**" if (r, c) in self.best else markdown_cell(cell)
+                for c, cell in enumerate(row)
+            ]
             for r, row in enumerate(self.rows)
         ]
-        return "\n".join("| " + " | ".join(cells) + " |" for cells in [self.headers, rule, *rows])
+        return "\n".join(
+            "| " + " | ".join(cells) + " |" for cells in [map(markdown_cell, self.headers), rule, *rows]
+        )
 
     def as_latex(self) -> str:
         """A tabular of the package booktabs."""
 
         def line(cells: Sequence[str], number: int = -1) -> str:
             marked = [
-                rf"\textbf{{{_latex(cell)}}}" if (number, c) in self.best else _latex(cell)
+                rf"\textbf{{{latex_cell(cell)}}}" if (number, c) in self.best else latex_cell(cell)
                 for c, cell in enumerate(cells)
             ]
             return " & ".join(marked) + r" \\"
@@ -128,11 +135,3 @@ def _html(cell: str) -> str:
     """A cell with its interval on a line of its own."""
     value, bracket, rest = html.escape(cell).partition(" [")
     return f"{value}<small>[{rest}</small>" if bracket else value
-
-
-def _latex(text: str) -> str:
-    for special in "&%$#_{}":
-        text = text.replace(special, "\\" + special)
-    for sign, command in ((NOTHING, "---"), ("↓", r"$\downarrow$"), ("↑", r"$\uparrow$")):
-        text = text.replace(sign, command)
-    return text

@@ -7,6 +7,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 
 from ctsynth.errors import UsageError
+from ctsynth.report.escape import csv_cell
 from ctsynth.report.table import NOTHING, Table, best_rows
 from ctsynth.scores import Result, Scores, Value
 
@@ -164,6 +165,7 @@ def as_csv(scores: Mapping[str, Scores]) -> str:
     writer.writerow(("system", "metric", "organ", "value", "low", "high", "n", "counted", "unit"))
     for system, name, organ, value in lines:
         things = "subjects" if organ else counted[name]
+        system, organ = csv_cell(system), csv_cell(organ)
         writer.writerow((system, name, organ, value.value, value.low, value.high, value.n, things, value.unit))
     return text.getvalue().rstrip("\n")
 

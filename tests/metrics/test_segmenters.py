@@ -202,6 +202,17 @@ def test_a_segmenter_is_found_by_name_or_folder(tmp_path):
         find(str(tmp_path))
 
 
+def test_totalsegmentators_classes_are_matched_by_name(monkeypatch):
+    names = {organ.id: organ.name for organ in TOTAL.classes}
+    monkeypatch.setattr(TotalSegmentator, "unavailable", classmethod(lambda *_: None))
+    monkeypatch.setattr(
+        TotalSegmentator, "_run", lambda self, image: (nib.Nifti1Image(in_total(OWN), AFFINE), names)
+    )
+    found = TotalSegmentator("fast", "cpu").segment(VOLUME, AMOS22, "a")
+    np.testing.assert_array_equal(found.voxels, OWN)
+    assert found.classes == frozenset(range(1, 16))
+
+
 @pytest.mark.parametrize(("low", "high"), [(0.0, 1.0), (-1.0, 1.0), (0.0, 255.0)])
 def test_gray_values_given_for_hu_are_refused_with_the_reason(low, high):
     gray = np.linspace(low, high, VOLUME.voxels.size, dtype=np.float32).reshape(SHAPE)

@@ -87,6 +87,8 @@ def test_a_broken_subject_is_exit_1_with_the_summary_and_one_error(run, small_am
         (["--shard", "3/2"], "wanted I/N"),
         (["--shard", "one"], "wanted I/N"),
         (["--label-set", "amos23"], "no label set is called 'amos23'"),
+        (["--label-set", "dataset"], "amos: no dataset.json that names labels"),
+        (["--unmatched", "air"], "air"),
         (["--width", "0"], "a width above 0"),
         (["--images", "ct"], "belong together"),
         (["--split", "none.json"], "none.json: no such file"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from ctsynth.errors import DataError, UsageError
@@ -26,6 +26,23 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
             raise UsageError(
                 f"{path}: this is an input{alias}; it is not written over", hint="name another output"
             )
+
+
+def refuse_foreign(path: Path, is_own: Callable[[Path], bool], what: str) -> None:
+    """Refuses to write over a file that is no earlier result of the same kind, as its content shows.
+
+    Args:
+        path: The output.
+        is_own: Whether a file is such a result.
+        what: What it would be, for the message.
+
+    Raises:
+        UsageError: There is another file, or a folder.
+    """
+    if os.path.lexists(path) and not (path.is_file() and is_own(path)):
+        raise UsageError(
+            f"{path}: not written over: it is not {what}", hint="move it elsewhere, or name another output"
+        )
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

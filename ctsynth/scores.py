@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ctsynth.errors import DataError
+from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json, write_json
 from ctsynth.labels import LabelSet
+from ctsynth.outputs import refuse_foreign
 
 SCHEMA = 1
 """Of scores.json."""
@@ -158,13 +159,25 @@ class Scores:
             },
         }
 
-    def save(self, path: Path) -> None:
+    def save(self, path: Path, *, overwrite: bool = False) -> None:
         """Writes scores.json; the paths in it are relative to its folder.
 
+        Args:
+            path: Where to; scores of the same volumes with the same settings may be there, or fewer of them.
+            overwrite: Any scores may be there.
+
         Raises:
+            UsageError: There are other scores, or another file.
             RunError: It cannot be written.
         """
-        write_json(path, self.as_json(path.parent))
+        content = self.as_json(path.parent)
+        refuse_foreign(path, is_scores, "a file of scores")
+        if path.exists() and not overwrite and (lost := _lost(read_json(path), content)):
+            raise UsageError(
+                f"{path}: holds {lost}, which would be lost",
+                hint="name another file with --out, or replace it with --overwrite",
+            )
+        write_json(path, content)
 
     @classmethod
     def load(cls, path: Path) -> Scores:
@@ -209,6 +222,36 @@ class Scores:
                 synthetic={name: path.parent / place for name, place in sources["synthetic"].items()},
             ),
         )
+
+
+def is_scores(path: Path) -> bool:
+    """Whether a file is a scores.json, of whichever version."""
+    try:
+        content = read_json(path)
+    except DataError:
+        return False
+    return isinstance(content, dict) and {"schema", "metrics", "sources"} <= content.keys()
+
+
+def _lost(before: dict[str, Any], now: dict[str, Any]) -> str:
+    """What earlier scores hold and new ones do not; empty where these were made alike, or are more."""
+    try:
+        then, here = ((one["sources"], one["split"]) for one in (before, now))
+        for name, place in then[0]["synthetic"].items():
+            if here[0]["synthetic"].get(name) != place:
+                return f"scores of {place}"
+        if (then[0]["store"], then[1]) != (here[0]["store"], here[1]):
+            return f"scores against {then[0]['store']}, {then[1]}"
+        for name, result in before["metrics"].items():
+            if name not in now["metrics"]:
+                return name
+            here = now["metrics"][name]["settings"]
+            for key, value in result["settings"].items():
+                if here.get(key) != value:
+                    return f"{name} with {key} {value}, not {here.get(key)}"
+    except (KeyError, TypeError, AttributeError):
+        return "scores of another form"
+    return ""
 
 
 def _typed(content: Mapping[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401  of that type

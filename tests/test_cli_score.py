@@ -154,3 +154,22 @@ def test_the_checkpoints_of_a_run_are_the_rows_of_its_iteration_study(tmp_path, 
     refused = ctsynth("score", run, "--checkpoint", "5", "--data", store.root)
     assert refused.exit_code == 2
     assert "there are: 2, 4, 6" in refused.stderr
+
+
+def test_a_volume_is_not_written_over_and_nothing_is_measured(folder):
+    before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    for out in ("samples/subject_0.nii.gz", "out/manifest.json", "out/test/subject_1/ct.npy", "samples", "."):
+        done = run("score", "samples", "--out", out, "--overwrite")
+        assert done.exit_code == 2
+        assert f"{out}: not written over: it is not a file of scores" in done.stderr
+    assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+
+
+def test_fewer_scores_do_not_take_the_place_of_more(folder):
+    assert run("score", "samples").exit_code == 0
+    refused = run("score", "samples", "--metrics", "psnr")
+    assert refused.exit_code == 2
+    assert "samples/scores.json: holds ssim, which would be lost" in refused.stderr
+    assert run("score", "samples", "--metrics", "psnr", "--out", "psnr.json").exit_code == 0
+    assert run("score", "samples", "--metrics", "psnr", "--overwrite").exit_code == 0
+    assert run("score", "samples").exit_code == 0

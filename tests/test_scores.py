@@ -1,11 +1,12 @@
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scored import make_store, write_synthetic
 
-from ctsynth.errors import DataError
+from ctsynth.errors import DataError, UsageError
 from ctsynth.scores import Scores
 from ctsynth.scoring import score
 
@@ -94,7 +95,7 @@ def test_a_folder_that_moves_as_a_whole_keeps_its_pictures(saved, tmp_path):
         ("metrics", [], "metrics is"),
         ("metrics", {"psnr": {"title": "PSNR"}}, "'per_organ' is missing"),
         ("subjects", "three", "subjects is 'three'"),
-        ("labels", {"name": "x"}, "not a label set"),
+        ("labels", {"name": "x"}, "classes is missing"),
         ("sources", {"store": "out"}, "'synthetic' is missing"),
         ("floor", {"values": {"fid": {"value": "low"}}, "reason": ""}, "not a scores.json"),
     ],
@@ -116,3 +117,60 @@ def test_other_files_are_refused(tmp_path):
             Scores.load(tmp_path / "scores.json")
     with pytest.raises(DataError, match="no such file"):
         Scores.load(tmp_path / "none.json")
+
+
+def test_a_file_of_the_users_is_not_written_over_by_scores(saved, tmp_path):
+    scores = Scores.load(saved)
+    theirs = {
+        "volume.nii.gz": b"\x1f\x8b volume",
+        "mine.json": b'{"schema": 1, "settings": {}}',
+        "list.json": b"[]",
+    }
+    for name, content in theirs.items():
+        (tmp_path / name).write_bytes(content)
+        for overwrite in (False, True):
+            with pytest.raises(UsageError, match=f"{name}: not written over: it is not a file of scores"):
+                scores.save(tmp_path / name, overwrite=overwrite)
+        assert (tmp_path / name).read_bytes() == content
+    with pytest.raises(UsageError, match="not written over"):
+        scores.save(tmp_path)
+
+
+def without_psnr(scores):
+    return replace(scores, metrics={name: one for name, one in scores.metrics.items() if name != "psnr"})
+
+
+def of_other_settings(scores):
+    psnr = replace(scores.metrics["psnr"], settings={"range": 2})
+    return replace(scores, metrics={**scores.metrics, "psnr": psnr})
+
+
+def of_other_volumes(scores):
+    places = {name: path.parent / "elsewhere" / path.name for name, path in scores.sources.synthetic.items()}
+    return replace(scores, sources=replace(scores.sources, synthetic=places))
+
+
+def against_another_split(scores):
+    return replace(scores, split="train")
+
+
+@pytest.mark.parametrize(
+    ("change", "lost"),
+    [
+        (without_psnr, "holds psnr, which"),
+        (of_other_settings, "holds psnr with .* None, not|holds psnr with .*, not"),
+        (of_other_volumes, "holds scores of subject_0.nii.gz"),
+        (against_another_split, "holds scores against .*, test"),
+    ],
+)
+def test_scores_that_would_be_lost_are_kept_unless_they_are_to_be_overwritten(saved, change, lost):
+    scores, before = Scores.load(saved), saved.read_bytes()
+    scores.save(saved)  # the same again
+    with pytest.raises(UsageError, match=lost) as error:
+        change(scores).save(saved)
+    assert "--overwrite" in error.value.hint
+    assert saved.read_bytes() == before
+    change(scores).save(saved, overwrite=True)
+    if change is without_psnr:
+        scores.save(saved)  # which has more
+        assert saved.read_bytes() == before

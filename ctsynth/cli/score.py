@@ -123,9 +123,9 @@ def command(
 
         ctsynth score samples --data out
 
-        ctsynth score samples --metrics psnr,ssim --format latex > table.tex
+        ctsynth score samples --metrics psnr,ssim --out two.json --format latex
 
-        ctsynth score samples --metrics dice --segmenter masks/
+        ctsynth score samples --metrics dice --segmenter masks/ --out dice.json
 
         ctsynth score samples --segmenter runs/segmenter
 
@@ -146,7 +146,9 @@ def command(
 
     from ctsynth.data.store import Store
     from ctsynth.metrics._choice import Segmenting
+    from ctsynth.outputs import refuse_foreign
     from ctsynth.report.tables import count, references_said, render
+    from ctsynth.scores import is_scores
     from ctsynth.scoring import scoring
     from ctsynth.stop import Stop
 
@@ -156,6 +158,7 @@ def command(
     shares: dict[str, dict[str, int]] = {}
 
     def one(volumes: Path, target: Path, name: str | None = None) -> None:
+        refuse_foreign(target, is_scores, "a file of scores")  # before the work is done
         work = scoring(
             volumes,
             store,
@@ -172,7 +175,7 @@ def command(
         if scores is None:
             shares[name or str(volumes)] = {"measured": made, "kept": len(now.subjects) - made}
             return
-        scores.save(target)
+        scores.save(target, overwrite=overwrite)
         found[name or scores.name] = scores
         for column, result in scores.metrics.items():
             for note in result.notes:

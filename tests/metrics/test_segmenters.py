@@ -157,13 +157,38 @@ def test_kept_masks_of_another_volume_segmenter_or_label_set_are_made_again(tmp_
     assert segmenter.calls == 6
 
 
+def record_of_strange_classes(folder):
+    record = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps(record | {"classes": [1, "liver"]}))
+
+
+def mask_that_is_cut_off(folder):
+    (folder / "a.nii.gz").write_bytes((folder / "a.nii.gz").read_bytes()[:-9])
+
+
+def what_was_broken_off(folder):
+    record = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps(record | {"volume_sha256": None}))
+
+
+@pytest.mark.parametrize("damage", [record_of_strange_classes, mask_that_is_cut_off, what_was_broken_off])
+def test_a_kept_mask_that_is_damaged_is_made_again(tmp_path, damage, caplog):
+    segmenter = Counting()
+    Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")
+    damage(tmp_path)
+    found = Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")
+    assert segmenter.calls == 2
+    assert "a.nii.gz is damaged: made again" in caplog.text
+    np.testing.assert_array_equal(found.voxels, OWN)
+    assert json.loads((tmp_path / "a.json").read_text())["classes"] == [1, 6]
+
+
 def record_that_is_no_json(folder):
     (folder / "a.json").write_text("[")
 
 
-def record_of_strange_classes(folder):
-    record = json.loads((folder / "a.json").read_text())
-    (folder / "a.json").write_text(json.dumps(record | {"classes": [1, "liver"]}))
+def no_record(folder):
+    (folder / "a.json").unlink()
 
 
 def mask_of_another_shape(folder):
@@ -175,18 +200,17 @@ def mask_of_another_organ(folder):
 
 
 @pytest.mark.parametrize(
-    "damage",
-    [record_that_is_no_json, record_of_strange_classes, mask_of_another_shape, mask_of_another_organ],
+    "change", [record_that_is_no_json, no_record, mask_of_another_shape, mask_of_another_organ]
 )
-def test_a_kept_mask_that_is_damaged_is_made_again(tmp_path, damage, caplog):
-    segmenter = Counting()
-    Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")
-    damage(tmp_path)
-    found = Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")
-    assert segmenter.calls == 2
-    assert "a.nii.gz is damaged: made again" in caplog.text
-    np.testing.assert_array_equal(found.voxels, OWN)
-    assert json.loads((tmp_path / "a.json").read_text())["classes"] == [1, 6]
+def test_a_mask_of_the_users_is_not_written_over(tmp_path, change):
+    """One drawn by hand, or one of ours that was corrected by hand."""
+    Kept(Counting(), tmp_path).segment(VOLUME, AMOS22, "a")
+    change(tmp_path)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DataError, match=r"a\.nii\.gz: not written over: a\.json does not say") as error:
+        Kept(Counting(), tmp_path).segment(VOLUME, AMOS22, "a")
+    assert f"--segmenter {tmp_path}" in error.value.hint
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_segmenter_is_found_by_name_or_folder(tmp_path):

@@ -103,13 +103,13 @@ def test_a_store_of_other_slices_is_refused(root, store, changed, message):
     assert "ctsynth train-segmenter" in refused.value.hint
 
 
-def score(root, segmenter):
+def score(root, segmenter, out="samples/scores.json"):
     done = ctsynth(
         "score", root / "samples", "--data", root / "out", "--metrics", "dice", "--segmenter", segmenter,
-        "--device", "cpu",
+        "--device", "cpu", "--out", root / out,
     )  # fmt: skip
     assert done.exit_code == 0, done.stderr
-    return done, json.loads((root / "samples" / "scores.json").read_text())
+    return done, json.loads((root / out).read_text())
 
 
 def test_scores_and_their_table_call_it_by_its_own_name(root):
@@ -137,7 +137,7 @@ def test_masks_of_another_checkpoint_are_made_again(root):
     keys = []
     for steps in (4, 4, 6):
         fit(Store.open(root / "out"), run, "unet2d", iterations=steps)
-        score(root, run)
+        score(root, run, f"after_{steps}.json")
         keys.append(json.loads(kept.read_text())["key"])
     assert keys[0] == keys[1] != keys[2]
 

@@ -11,13 +11,18 @@ from typing import Any
 
 import numpy as np
 
+from ctsynth.data.formats import record_beside
+from ctsynth.data.record import Kind, Standing, look, save
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
-from ctsynth.files import code_digest, read_json, sha256, write_json
+from ctsynth.files import code_digest
 from ctsynth.labels import LabelSet
 from ctsynth.metrics.segmenters.base import Segmentation, Segmenter
 
 log = logging.getLogger(__name__)
+
+KIND = Kind("", frozenset({"key", "classes", "segmenter"}))
+"""Of the masks that are kept: any description, for it is the segmenter's."""
 
 
 class Kept:
@@ -54,18 +59,25 @@ class Kept:
         """The organs of a volume, from the folder or made now.
 
         Raises:
-            DataError: The volume cannot be segmented.
+            DataError: The volume cannot be segmented, or a mask that was not made here is in the way.
             RunError: The folder cannot be written to.
         """
-        mask, record = self._folder / f"{subject}.nii.gz", self._folder / f"{subject}.json"
-        key = self._key(volume, labels)
-        if not self._overwrite and (kept := _read(mask, record, key, labels)):
-            return kept
+        path, key = self._folder / f"{subject}.nii.gz", self._key(volume, labels)
+        standing, record = look(path, KIND)
+        if standing is Standing.FOREIGN or (standing is Standing.CHANGED and not self._overwrite):
+            raise DataError(
+                f"{path}: not written over: {record_beside(path).name} does not say that this mask was made here",
+                hint=f"move it elsewhere; --segmenter {self._folder} scores masks of one's own",
+            )
+        if standing is Standing.WHOLE and record["key"] == key and not self._overwrite:
+            if kept := _read(path, record["classes"], labels):
+                return kept
+            standing = Standing.DAMAGED
+        if standing is Standing.DAMAGED:
+            log.warning("%s is damaged: made again", path)
         found = self._segmenter.segment(volume, labels, subject)
-        record.unlink(missing_ok=True)  # so that it never stands beside another mask
-        Volume(found.voxels, volume.geometry).save(mask, f"{self.name} {self.version}")
-        about = {"key": key, "mask_sha256": sha256(mask), "classes": sorted(found.classes)}
-        write_json(record, about | {"segmenter": self.name, "labels": labels.name})
+        about = {"key": key, "classes": sorted(found.classes), "segmenter": self.name, "labels": labels.name}
+        save(Volume(found.voxels, volume.geometry), path, f"{self.name} {self.version}", about)
         return found
 
     def _key(self, volume: Volume, labels: LabelSet) -> str:
@@ -78,18 +90,8 @@ class Kept:
         return digest.hexdigest()
 
 
-def _read(mask: Path, record: Path, key: str, labels: LabelSet) -> Segmentation | None:
-    """The kept mask; None where there is none of this key, or it is not what was written."""
-    if not (mask.is_file() and record.is_file()):
+def _read(path: Path, classes: object, labels: LabelSet) -> Segmentation | None:
+    """The kept mask; None where its record names classes that cannot be."""
+    if not isinstance(classes, list) or not all(number in labels.names for number in classes):
         return None
-    try:
-        content = read_json(record)
-        if content["key"] != key:
-            return None
-        classes = frozenset(content["classes"])
-        if content["mask_sha256"] == sha256(mask) and classes <= labels.names.keys():
-            return Segmentation(Volume.load(mask).voxels.astype(np.uint8), classes)
-    except (OSError, DataError, KeyError, TypeError) as error:
-        log.debug("%s: %s", record, error)
-    log.warning("%s is damaged: made again", mask)
-    return None
+    return Segmentation(Volume.load(path).voxels.astype(np.uint8), frozenset(classes))

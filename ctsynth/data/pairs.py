@@ -10,12 +10,9 @@ from numpy.typing import NDArray
 
 from ctsynth.data.layouts import Case
 from ctsynth.data.relabel import Given, Labels, read_labels
-from ctsynth.data.volume import SAME_GRID, Geometry, Volume
+from ctsynth.data.volume import PLAUSIBLE_AIR, SAME_GRID, Geometry, Volume
 from ctsynth.errors import DataError
 from ctsynth.labels import LabelSet
-
-PLAUSIBLE_AIR = -200
-"""HU; every CT has air or fat below this, no windowed or normalized picture has."""
 
 _INT16 = np.iinfo(np.int16)
 

@@ -10,12 +10,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.volume import Volume
+from ctsynth.data.volume import PLAUSIBLE_AIR, Volume
 from ctsynth.errors import DataError, shortened
 from ctsynth.label_files import dataset_names, find_dataset_json, label_names
 from ctsynth.labels import BACKGROUND, LabelSet, Names, Relabeling
 
 _LIMIT = 1 << 16  # of label values
+_MOST_CLASSES = 512  # in one volume
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -141,6 +142,8 @@ def relabeled(file: str, voxels: NDArray[Any], relabeling: Relabeling, by: str) 
     """
     counts = _counts(file, voxels)
     known = sorted({*relabeling.ids, *relabeling.unmatched})
+    if len(counts) > _MOST_CLASSES:
+        raise _is_image(file, voxels, f"{len(counts):,} values")
     if nameless := [str(value) for value in counts if value not in known]:
         raise DataError(
             f"{file}: holds {shortened(nameless, 5)}; {by} has {_ranges(known)}",
@@ -164,12 +167,24 @@ def _counts(file: str, voxels: NDArray[Any]) -> dict[int, int]:
         numbers = np.where((plane >= 0) & (plane < _LIMIT), plane, 0).astype(np.uint16)
         if (numbers != plane).any():
             strange = [f"{value:g}" for value in np.unique(plane[numbers != plane])]
-            raise DataError(
-                f"{file}: not a label volume: holds {shortened(strange, 5)}; wanted whole numbers from 0",
-                hint="is it a CT? wanted is the volume that says of each voxel which organ it is",
-            )
+            raise _is_image(file, voxels, shortened(strange, 5))
         counts += np.bincount(numbers.ravel(order="K"), minlength=_LIMIT)
     return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+
+
+def _is_image(file: str, voxels: NDArray[Any], found: str) -> DataError:
+    finite = voxels[np.isfinite(voxels)]
+    low, high = (finite.min(), finite.max()) if finite.size else (np.nan, np.nan)
+    if low < PLAUSIBLE_AIR:
+        return DataError(
+            f"{file}: not a label volume: it looks like a CT, its values go from {low:g} to {high:g}",
+            hint="name the volume that says of each voxel which organ it is, in whole numbers from 0",
+        )
+    return DataError(
+        f"{file}: not a label volume: holds {found}; its values go from {low:g} to {high:g}, wanted whole numbers"
+        " from 0",
+        hint="is it a CT? wanted is the volume that says of each voxel which organ it is",
+    )
 
 
 def _looked_up(voxels: NDArray[Any], table: NDArray[Any]) -> NDArray[Any]:

@@ -35,6 +35,9 @@ _MILLIMETERS = {1: 1000.0, 2: 1.0, 3: 1e-3}  # NIfTI-1 spatial units: meter, mil
 SAME_GRID = 1e-3
 """Largest difference between the affines of one grid: mm, and mm a voxel."""
 
+PLAUSIBLE_AIR = -200
+"""HU; every CT has air or fat below this, no windowed or normalized picture has."""
+
 _DESCRIPTION_BYTES = 79
 _FARTHEST = 1e9  # mm, of a voxel from the origin
 _SPACINGS = (0.01, 1000.0)  # mm; what looks finer or coarser is in other units than its header says

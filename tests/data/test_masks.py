@@ -140,12 +140,23 @@ def test_nothing_but_what_is_left_out_is_nothing(organs, tmp_path):
     assert set(np.unique(drawn_from(bones, tmp_path, names=names, unmatched="body")[0])) == {0, 16}
 
 
-def test_a_ct_given_as_a_mask_is_told_apart(small_case, tmp_path):
-    with pytest.raises(
-        DataError, match=r"not a label volume: holds -\d+, .* wanted whole numbers from 0"
-    ) as error:
-        drawn_from(small_case(3).hu, tmp_path)
-    assert "is it a CT?" in error.value.hint
+def test_a_ct_given_as_a_mask_is_told_apart_with_its_range(small_case, tmp_path):
+    hu = small_case(3).hu
+    hu[0, 0, :2] = -1024, 1871
+    for ct in (hu, hu.astype(np.float32) + 0.25):
+        words = rf"it looks like a CT, its values go from {ct.min():g} to {ct.max():g}$"
+        with pytest.raises(DataError, match=words):
+            drawn_from(ct, tmp_path)
+
+
+def test_other_images_given_as_a_mask_are_told_apart(small_case, tmp_path):
+    hu = small_case(3).hu.astype(np.float32)
+    for image in (hu / 1000, np.where(hu > 0, hu, np.nan), hu * 0.5 + 600.25):
+        with pytest.raises(DataError, match=r"not a label volume: holds .* wanted whole numbers from 0") as error:
+            drawn_from(image, tmp_path)
+        assert "is it a CT?" in error.value.hint
+    with pytest.raises(DataError, match="holds 4,608 values; its values go from 0 to 4607"):
+        drawn_from(np.arange(hu.size, dtype=np.uint16).reshape(hu.shape), tmp_path)
 
 
 def test_masks_of_another_set_are_refused_unless_a_name_is_shared(organs, tmp_path):

@@ -55,13 +55,19 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> lis
     """The subjects of a store, each on the grid of its re-stacked slices (see ``stacked_geometry``).
 
     Raises:
-        DataError: The store has another label set or another slice size than the model.
+        DataError: The store has another label set or another slice size than the model, or no such subjects.
     """
     if store.labels != trained.labels:
         raise DataError(f"{store.root}: labels are {store.labels.name}, the model knows {trained.labels.name}")
     if store.size != trained.config.size:
         raise DataError(f"{store.root}: slices of {store.size} pixels, the model draws {trained.config.size}")
 
+    subjects = store.subjects(split)
+    if not subjects:
+        raise DataError(
+            f"{store.root}: no {split} subjects",
+            hint="draw the others with --split, or say who is test: ctsynth preprocess --test-fraction or --split",
+        )
     if names_a_file(out):
         raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
 
@@ -74,7 +80,7 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> lis
         target = out / f"{subject.name}.nii.gz"
         return Case(subject.name, target, str(source), digest, read, lambda hu, _: stack(hu), (source,))
 
-    return [case(subject) for subject in store.subjects(split)]
+    return [case(subject) for subject in subjects]
 
 
 def cases_of_masks(

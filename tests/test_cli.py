@@ -15,6 +15,7 @@ from typer.testing import CliRunner
 from ctsynth.cli import console
 from ctsynth.cli.app import COMMANDS, app
 from ctsynth.errors import DataError, UsageError
+from ctsynth.files import atomic
 
 ROOT = Path(__file__).parents[1]
 
@@ -170,6 +171,22 @@ def test_verbose_keeps_the_traceback(tmp_path, monkeypatch):
     assert done.exit_code == 2
     assert "Traceback (most recent call last)" in done.stderr
     assert "error: " in done.stderr
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_what_goes_on_is_the_command_without_overwrite(overwrite, monkeypatch, tmp_path):
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr("ctsynth.data.phantom.dataset._write", lambda case: write_half(case, full))
+    done = ctsynth("phantom", tmp_path, "--subjects", 1, *(["--overwrite"] if overwrite else []))
+    hint = " hint: free some space, then run the same command again: what is whole is kept"
+    left_out = "; leave out --overwrite, which begins anew"
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[-1] == hint + (left_out if overwrite else "")
+
+
+def write_half(case, error):
+    with atomic(case.image):
+        raise error
 
 
 def ending_in(error, monkeypatch, *flags):

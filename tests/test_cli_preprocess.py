@@ -108,6 +108,13 @@ def test_a_source_that_is_not_there_is_exit_2(run, tmp_path):
     assert "amos: no such folder" in error
 
 
+@pytest.mark.parametrize(("test", "said"), [(0, True), (1, False)])
+def test_that_nobody_is_test_is_said(test, said, run, small_amos, tmp_path):
+    code, _, error = run(small_amos(2, test), tmp_path / "out", "--size", 16, "--workers", 1)
+    assert code == 0
+    assert ("warning: no test subjects: sample --data and score need some" in error) is said
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
 def test_a_signal_from_the_cluster_is_exit_75_and_the_next_run_goes_on(
     number, run, small_amos, tmp_path, monkeypatch

@@ -61,6 +61,12 @@ def test_what_a_preempted_job_needs_is_asked_for():
     assert "#SBATCH --array=0-6\n" in text  # the paper's seven
 
 
+def test_a_task_that_would_begin_anew_each_time_is_refused():
+    done = ctsynth("slurm", "--", "--overwrite")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "--overwrite: a task that queues itself again would begin anew" in done.stderr
+
+
 def test_an_unknown_method_is_refused():
     done = ctsynth("slurm", "--methods", "stylegan")
     assert done.exit_code == 2

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from scored import make_store
 from trained import both_splits, ctsynth, settings, weights
 
 from ctsynth.cli._training import find_place
@@ -236,6 +237,14 @@ def test_a_loss_that_is_not_finite_ends_with_1_and_two_lines(folder):
     lines = done.stderr.splitlines()
     assert "not finite at step 2: stopped; the last good checkpoint is runs/ddpm-concat/checkpoints" in lines[-2]
     assert lines[-1].startswith(" hint: lower --lr")
+
+
+def test_that_nobody_is_test_is_said(folder, small_case):
+    assert "no test subjects" not in ctsynth("train", *settings(iterations=1)).stderr
+    make_store(folder / "only", [small_case(0)], size=16, split="train")
+    done = ctsynth("train", *settings(iterations=1), "--data", "only", "--out", "run")
+    assert done.exit_code == 0
+    assert "warning: only: no test subjects: sample sheets show training masks" in done.stderr
 
 
 def test_a_run_that_is_past_its_end_says_so(folder):

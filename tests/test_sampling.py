@@ -12,6 +12,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813  its own abbreviation
 import torch
 from named import write_names
+from scored import make_store
 from trained import CPU, both_splits, fit, labels_like
 
 from ctsynth.cases import cases_of_masks, cases_of_store
@@ -490,6 +491,13 @@ def test_a_store_is_drawn_on_the_grid_of_its_slices(trained, store, tmp_path):
     np.testing.assert_allclose(
         volume.geometry.affine @ [7.5, 7.5, 2.5, 1], subject.geometry.affine @ center, atol=1e-3
     )
+
+
+def test_a_store_without_test_subjects_is_refused(trained, tmp_path, small_case):
+    store = make_store(tmp_path / "only", [small_case(0)], size=16, split="train")
+    with pytest.raises(DataError, match="only: no test subjects"):
+        cases_of_store(store, "test", trained, tmp_path / "drawn")
+    assert len(cases_of_store(store, "train", trained, tmp_path / "drawn")) == 1
 
 
 def test_a_store_of_another_size_is_refused(trained, tmp_path, small_case):

@@ -62,6 +62,8 @@ class _Commands(typer.core.TyperGroup):
             if console.is_verbose():
                 traceback.print_exception(error)
             shown = explain(error, next((word for word in words if word in COMMANDS), "ctsynth"))
+            if "--overwrite" in words and shown.hint and "same command" in shown.hint:
+                shown.hint += "; leave out --overwrite, which begins anew"
             console.show(shown)
             sys.exit(shown.exit_code)
 

@@ -74,6 +74,8 @@ def command(
     chosen = [name.strip() for name in methods.split(",")] if methods else known
     if unknown := [name for name in chosen if name not in known]:
         raise UsageError(f"no method is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
+    if "--overwrite" in (extra or []):
+        raise UsageError("--overwrite: a task that queues itself again would begin anew", hint="leave it out")
     site = {"partition": partition, "account": account}
     weights = os.environ.get("CTSYNTH_WEIGHTS")
     console.echo(

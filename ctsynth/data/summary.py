@@ -64,11 +64,16 @@ class Summary:
         return dict(counts.most_common())
 
     def warn(self, unmatched: str) -> None:
-        """Says what of the label volumes is not in the masks as it was.
+        """Says that nobody is test, and what of the label volumes is not in the masks as it was.
 
         Args:
             unmatched: What became of classes that the label set does not have.
         """
+        if not any(case.split == "test" for case in self.layout.cases):
+            log.warning(
+                "no test subjects: sample --data and score need some; --test-fraction 0.2, say, or --split FILE"
+                " chooses them"
+            )
         if lost := self.unmatched():
             subjects = sum("unmatched" in record for record in self.records)
             what = listed(lost)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
@@ -20,6 +21,8 @@ from ctsynth.stop import Stop
 from ctsynth.training.distributed import ALONE, World
 from ctsynth.training.loop import Trainer
 from ctsynth.training.sheet import SampleSheet
+
+log = logging.getLogger(__name__)
 
 
 def configure(
@@ -133,6 +136,8 @@ def train(
     sheet = None
     if world.is_first:
         test = SliceDataset(store, "test")
+        if not len(test):
+            log.warning("%s: no test subjects: sample sheets show training masks", store.root)
         shown = test if len(test) else SliceDataset(store, "train")
         sheet = SampleSheet(shown, store.labels, device=device, precision=precision)
     dataset = SliceDataset(store, "train")

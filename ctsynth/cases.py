@@ -18,6 +18,7 @@ from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
+from ctsynth.outputs import check_length
 from ctsynth.training.checkpoint import Trained
 
 
@@ -120,10 +121,17 @@ def cases_of_masks(
             raise DataError(f"{file}: no such file")
         name = stem(file)
         target = out if single and out else (out or file.parent) / f"{name}_synthetic.nii.gz"
-        digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
+        problem, digest = "", ""
+        try:
+            digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
+        except OSError as error:  # told when it is its turn, for others can be drawn
+            problem = f"{file}: cannot read it: {error.strerror}"
         dataset = None if labels else given_by_dataset(file.parent)
 
         def read() -> tuple[NDArray[np.uint8], Geometry, str]:
+            if problem:
+                raise DataError(problem)
+            check_length(target, str(file))
             volume = Volume.load(file)
             known, body = complete_labels(
                 file,

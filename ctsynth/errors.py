@@ -56,6 +56,10 @@ class RunError(CTSynthError):
     exit_code = 1
 
 
+class WriteError(RunError):
+    """A file cannot be written, and so no other can: it stops the work, as an error of one subject does not."""
+
+
 class Interrupted(CTSynthError):  # noqa: N818  the work is saved, nothing went wrong
     """SIGTERM or SIGUSR1 arrived and the work was saved: run the same command again to go on."""
 
@@ -85,7 +89,10 @@ def explain(error: Exception, doing: str) -> CTSynthError:
         file = f"{error.filename}: " if error.filename is not None else ""
         return RunError(f"{doing}: {file}{error.strerror or error}")
     if _is_out_of_memory(error):
-        return RunError(f"{doing}: not enough memory", hint="free some, or use a machine that has more")
+        return RunError(
+            f"{doing}: not enough memory",
+            hint="do less at once (--batch-size, --workers), or use a machine that has more",
+        )
     return BugError(
         f"{doing}: this is a bug in ctsynth {__version__}, please report it: "
         f"{type(error).__name__}: {error}{_place(error)}",

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from ctsynth.errors import DataError, RunError
+from ctsynth.errors import DataError, RunError, WriteError
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +41,8 @@ def atomic(path: Path) -> Iterator[Path]:
     Raises:
         RunError: The folder cannot be written to, or the disk is full.
     """
+    if not path.name:
+        raise WriteError(f"{path}: cannot write it: it is a folder", hint="name a file in it")
     number = secrets.randbelow(10**12)  # and not the process id, which containers share
     partial = path.with_name(f".partial-{number}-{_short(path.name)}")
     try:
@@ -51,7 +53,7 @@ def atomic(path: Path) -> Iterator[Path]:
             shutil.rmtree(path)
         partial.replace(path)
     except OSError as error:
-        raise RunError(f"{path}: cannot write it: {error.strerror or error}", hint=_write_hint(error)) from error
+        raise WriteError(f"{path}: cannot write it: {error.strerror or error}", hint=_write_hint(error)) from error
     finally:
         with suppress(OSError):  # the folder itself may not be one
             _remove(partial)
@@ -117,7 +119,8 @@ def _locked(path: Path) -> IO[bytes]:
                     "%s: this file system has no locks; see that only one process works on it", path.parent
                 )
                 return handle
-            raise RunError(f"{path.parent}: cannot write it: {error.strerror}", hint=_write_hint(error)) from error
+            message = f"{path.parent}: cannot write it: {error.strerror}"
+            raise WriteError(message, hint=_write_hint(error)) from error
         with suppress(FileNotFoundError):
             if path.stat().st_ino == os.fstat(handle.fileno()).st_ino:
                 return handle

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from ctsynth.errors import DataError, UsageError
 
+_MOST = 255
+"""Bytes of a name in a file system."""
+
 _LONGEST = 240
 """Bytes of a name, so that a suffix and the mark of a half-written file fit into the 255 of a file system."""
 
@@ -51,6 +54,23 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def check_length(path: Path, source: str) -> None:
+    """Refuses an output whose name no file system takes.
+
+    Args:
+        path: The output.
+        source: What it is made from, for the message.
+
+    Raises:
+        DataError: The name is too long.
+    """
+    if (length := len(os.fsencode(path.name))) > _MOST:
+        raise DataError(
+            f"{source}: the name of its output has {length} bytes, and a file's has at most {_MOST}",
+            hint="name it shorter",
+        )
 
 
 def plain_name(name: object, source: str) -> str:

@@ -20,7 +20,7 @@ from ctsynth.data.record import Kind, Standing, look, save
 from ctsynth.data.volume import Volume
 from ctsynth.device import check_compiler
 from ctsynth.drawing import CORRELATION_LENGTH, Drawing, Slices, draw_all
-from ctsynth.errors import DataError, RunError, UsageError
+from ctsynth.errors import CTSynthError, RunError, UsageError, WriteError, explain
 from ctsynth.outputs import refuse_inputs
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained, is_step, step_of
@@ -217,7 +217,7 @@ class _Queue:
     def __init__(self, cases: list[Case], progress: Callable[..., None]) -> None:
         self.cases, self.progress = cases, progress
         self.done = 0
-        self.broken: list[DataError] = []
+        self.broken: list[CTSynthError] = []
         self._outputs: deque[Case | _Opened] = deque()
 
     @property
@@ -238,14 +238,19 @@ class _Queue:
                 continue
             try:
                 volume = _Opened(case, wanted)
-            except DataError as error:
-                if len(self.cases) == 1:
-                    raise
-                log.warning("%s", error.message)
-                self.broken.append(error)
+            except Exception as error:
+                self._give_up(case, error)
                 continue
             self._outputs.append(volume)
             yield volume
+
+    def _give_up(self, case: Case, error: Exception) -> None:
+        """Goes on without a case, unless it is the only one."""
+        problem = explain(error, case.source)
+        if len(self.cases) == 1:
+            raise problem from error
+        log.warning("%s", problem.message)
+        self.broken.append(problem)
 
     def advance(self, volume: _Opened, slices: int) -> None:
         """Tells of a batch."""
@@ -259,8 +264,15 @@ class _Queue:
         """The paths of those before that one, or of all, when they are written."""
         while self._outputs and self._outputs[0] is not before:
             output = self._outputs[0]
-            if isinstance(output, _Opened) and output.written:
-                output.written.result()
+            try:
+                if isinstance(output, _Opened) and output.written:
+                    output.written.result()
+            except WriteError:
+                raise
+            except Exception as error:
+                self._outputs.popleft()
+                self._give_up(output.case if isinstance(output, _Opened) else output, error)
+                continue
             self._outputs.popleft()
             self.done += 1
             self.progress(self.done + len(self.broken), output.name)

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from ctsynth import __version__
 from ctsynth.data.store import Store, Subject
+from ctsynth.errors import CTSynthError, RunError, UsageError, WriteError, explain
 from ctsynth.files import code_digest, sha256, sole
 from ctsynth.metrics import base
 from ctsynth.metrics._choice import DEFAULT, Segmenting, choose
@@ -158,13 +159,21 @@ class Scoring:
             The number of subjects that were measured.
 
         Raises:
-            DataError: A volume is on another grid or not in HU.
+            DataError: The only volume is on another grid or not in HU.
+            RunError: Some of several volumes cannot be measured; the others are, and that is kept.
         """
         progress(0)
-        made = 0
+        made, broken = 0, []
         for done, subject in enumerate(self.subjects, start=1):
-            made += self._measure(subject)
+            try:
+                made += self._measure(subject)
+            except (WriteError, UsageError):  # not for this subject alone
+                raise
+            except Exception as error:
+                broken.append(explain(error, str(self.files[subject.name])))
             progress(done, subject.name)
+        if broken:
+            raise _several(broken, len(self.subjects))
         if self.shard:
             others = self.store.subjects("test" if self.split == "train" else "train")
             for metric in self.metrics.values():
@@ -251,6 +260,17 @@ class Scoring:
                 values[key] = one.total
                 values |= {f"{key}/{organ}": value for organ, value in one.per_organ.items()}
         return Reference(values=values, reason="") if values else Reference(values=None, reason=reason)
+
+
+def _several(broken: Sequence[CTSynthError], total: int) -> CTSynthError:
+    if total == 1:
+        return broken[0]
+    listed = "".join(f"\n  {error.message}" for error in broken)
+    own = f"{broken[0].hint}; " if len(broken) == 1 and broken[0].hint else ""
+    return RunError(
+        f"{len(broken)} of {total} volumes cannot be scored:{listed}",
+        hint=f"{own}then run the same command again: what was measured is kept",
+    )
 
 
 def _named(name: str, result: Result) -> dict[str, Result]:

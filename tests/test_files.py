@@ -190,3 +190,9 @@ def test_a_longer_name_is_an_error_that_says_so(length, tmp_path):
         write_text(tmp_path / ("x" * length), "")
     assert "255 bytes" in refused.value.hint
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("path", [".", "/", ""])
+def test_a_path_without_a_name_is_an_error(path):
+    with pytest.raises(RunError, match="cannot write it: it is a folder"):
+        write_text(Path(path), "")

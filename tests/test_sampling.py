@@ -15,6 +15,7 @@ from named import write_names
 from scored import make_store
 from trained import CPU, both_splits, fit, labels_like
 
+from ctsynth import cases
 from ctsynth.cases import cases_of_masks, cases_of_store
 from ctsynth.data import record as records
 from ctsynth.data.volume import Volume
@@ -524,3 +525,50 @@ def test_a_broken_mask_does_not_stop_the_others(trained, tmp_path, small_case, w
         "case1_synthetic.nii.gz",
         "case3_synthetic.nii.gz",
     ]
+
+
+def folder_of_masks(folder, small_case, write_nifti):
+    for seed in (1, 2, 3):
+        write_nifti(folder / f"case{seed}.nii.gz", small_case(seed).labels, small_case(seed).affine)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(5, "Input/output error"), "Input/output error"),
+        (MemoryError(), "not enough memory"),
+        (ZeroDivisionError(), "this is a bug in ctsynth"),
+    ],
+    ids=repr,
+)
+@pytest.mark.parametrize("where", ["cases.sha256", "cases.to_slices", "cases.from_slices"])
+def test_no_error_of_one_mask_stops_the_others(where, error, said, trained, tmp_path, monkeypatch, request):
+    folder = folder_of_masks(tmp_path / "masks", *map(request.getfixturevalue, ("small_case", "write_nifti")))
+    if where == "cases.sha256" and not isinstance(error, OSError):
+        return  # it reads a file and does nothing else
+    done, calls = getattr(cases, where.removeprefix("cases.")), []
+
+    def broken(*words, **more):
+        calls.append(words)
+        if len(calls) == 2:
+            raise error
+        return done(*words, **more)
+
+    monkeypatch.setattr(f"ctsynth.{where}", broken)
+    with pytest.raises(RunError, match=rf"1 of 3 masks.*\n.*case2\.nii\.gz: .*{said}"):
+        drawn(trained, folder)
+    there = sorted(path.name for path in folder.glob("*_synthetic.nii.gz"))
+    assert there == ["case1_synthetic.nii.gz", "case3_synthetic.nii.gz"]
+
+
+def test_a_mask_whose_name_is_too_long_for_that_of_a_volume_does_not_stop_the_others(
+    trained, tmp_path, small_case, write_nifti
+):
+    folder = folder_of_masks(tmp_path / "masks", small_case, write_nifti)
+    (folder / "case2.nii.gz").rename(folder / f"{'x' * 245}.nii.gz")
+    with pytest.raises(RunError, match=r"1 of 3 masks.*\n.*the name of its output has 262 bytes") as refused:
+        drawn(trained, folder)
+    assert refused.value.hint == "name it shorter"
+    assert len(list(folder.glob("*_synthetic.nii.gz"))) == 2
+    assert drawn(trained, folder / f"{'x' * 245}.nii.gz", tmp_path / "short.nii.gz")

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 from scored import imitation, make_store, write_synthetic
 
+from ctsynth import scoring
 from ctsynth.data.slices import from_slices
 from ctsynth.data.volume import Geometry, Volume
-from ctsynth.errors import DataError, UsageError
+from ctsynth.errors import DataError, RunError, UsageError, WriteError
 from ctsynth.files import sha256
 from ctsynth.metrics import base
 from ctsynth.metrics.base import Metric, slice_mean
@@ -122,7 +123,7 @@ def test_another_grid_is_refused_with_both_named(store, samples):
     moved[0, 3] += 6
     Volume(volume.voxels, Geometry(volume.geometry.shape, moved)).save(path)
     with pytest.raises(
-        DataError, match=r"subject_1\.nii\.gz: its grid is 32 x 32 x 6 voxels of 12 x 12 x 5 mm.*has"
+        RunError, match=r"subject_1\.nii\.gz: its grid is 32 x 32 x 6 voxels of 12 x 12 x 5 mm.*has"
     ):
         score(samples, store, "test")
 
@@ -130,14 +131,14 @@ def test_another_grid_is_refused_with_both_named(store, samples):
 @pytest.mark.parametrize(("shift", "factor"), [(160, 1 / 400), (-40, 1 / 200), (160, 255 / 400)])
 def test_gray_values_given_for_hu_are_refused(shift, factor, store, samples):
     rewrite(samples / "subject_2.nii.gz", lambda hu: ((hu.astype(np.float32) + shift) * factor).astype(np.float32))
-    with pytest.raises(DataError, match="cannot be HU") as error:
+    with pytest.raises(RunError, match="cannot be HU") as error:
         score(samples, store, "test")
     assert "HU = 400 x -160" in error.value.hint
 
 
 def test_nan_is_refused(store, samples):
     rewrite(samples / "subject_0.nii.gz", lambda hu: np.where(hu > 50, np.nan, hu).astype(np.float32))
-    with pytest.raises(DataError, match="NaN"):
+    with pytest.raises(RunError, match="NaN"):
         score(samples, store, "test")
 
 
@@ -254,3 +255,49 @@ def test_a_split_without_subjects_and_a_folder_that_is_not_there(tmp_path, store
         score(samples, store, "train")
     with pytest.raises(DataError, match="no such file or folder"):
         score(tmp_path / "nowhere", store, "test")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (DataError("x.nii.gz: odd"), "x.nii.gz: odd"),
+        (OSError(5, "Input/output error"), "subject_1.nii.gz: Input/output error"),
+        (MemoryError(), "subject_1.nii.gz: not enough memory"),
+        (ZeroDivisionError(), "subject_1.nii.gz: this is a bug in ctsynth"),
+    ],
+    ids=repr,
+)
+def test_no_error_of_one_volume_stops_the_others(error, said, store, samples, monkeypatch):
+    done = scoring.read_pair
+
+    def broken(subject, *words):
+        if subject.name == "subject_1":
+            raise error
+        return done(subject, *words)
+
+    monkeypatch.setattr(scoring, "read_pair", broken)
+    with pytest.raises(RunError, match=rf"^1 of 3 volumes cannot be scored:\n.*{said}"):
+        score(samples, store, "test", metrics=["psnr"])
+    kept = samples / "measured" / "psnr"
+    assert sorted(path.name for path in kept.iterdir()) == ["subject_0.npz", "subject_2.npz"]
+
+
+def test_a_disk_that_is_full_stops_at_the_first_volume(store, samples, monkeypatch):
+    def full(self, subject, *_):
+        raise WriteError(f"{subject}: cannot write it: No space left on device")
+
+    monkeypatch.setattr(scoring.Records, "keep", full)
+    with pytest.raises(WriteError, match="subject_0: cannot write it"):
+        score(samples, store, "test", metrics=["psnr"])
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint16", "int32", "float64"])
+def test_a_volume_of_any_dtype_is_scored_as_one_of_int16(dtype, store, samples, tmp_path, small_case, write_nifti):
+    cases, found = [small_case(seed) for seed in range(3)], {}
+    for kind in ("int16", dtype):
+        for number, case in enumerate(cases):
+            limits = np.iinfo(dtype) if dtype != "float64" else np.iinfo("int16")
+            hu = np.clip(case.hu - (0 if limits.min else case.hu.min()), limits.min, min(limits.max, 32_000))
+            write_nifti(tmp_path / kind / f"subject_{number}.nii.gz", hu.astype(kind), case.affine)
+        found[kind] = values(score(tmp_path / kind, store, "test", metrics=["psnr", "ssim"]))
+    assert found[dtype] == pytest.approx(found["int16"])

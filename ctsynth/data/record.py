@@ -12,7 +12,7 @@ from typing import Any
 from ctsynth.data import nifti
 from ctsynth.data.formats import record_beside
 from ctsynth.data.volume import Volume
-from ctsynth.errors import DataError, RunError
+from ctsynth.errors import CTSynthError, DataError, RunError
 from ctsynth.files import read_json, remove_leftovers, sha256, write_json
 
 DIGEST = "volume_sha256"
@@ -80,7 +80,7 @@ def _compare(path: Path, record: Mapping[str, Any], kind: Kind) -> Standing:
     is_whole = True
     try:
         nifti.read(path)
-    except DataError:
+    except CTSynthError:
         is_whole = False
     said = nifti.description(path)
     if (is_whole or said) and not said.startswith(kind.description):

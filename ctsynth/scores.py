@@ -115,6 +115,7 @@ class Scores:
         settings: Of the scoring: window, size, bootstrap, digest of the store.
         versions: Of the programs.
         sources: Of the pictures.
+        phantom: What is called real are phantoms, no CT of patients.
     """
 
     name: str
@@ -131,6 +132,7 @@ class Scores:
     settings: Mapping[str, Any]
     versions: Mapping[str, str]
     sources: Sources
+    phantom: bool = False
 
     def as_json(self, folder: Path | None = None) -> dict[str, Any]:
         """The content of scores.json; paths are relative to ``folder`` if given, else absolute."""
@@ -144,6 +146,7 @@ class Scores:
             "split": self.split,
             "subjects": self.subjects,
             "slices": self.slices,
+            "phantom": self.phantom,
             "missing": list(self.missing),
             "labels": self.labels.as_json(),
             "metrics": {name: _result_json(result) for name, result in self.metrics.items()},
@@ -208,6 +211,7 @@ class Scores:
             split=_typed(content, "split", str),
             subjects=_typed(content, "subjects", int),
             slices=_typed(content, "slices", int),
+            phantom=_typed({"phantom": False} | content, "phantom", bool),  # files of 0.1 do not have it
             missing=tuple(_typed(content, "missing", list)),
             labels=LabelSet.from_json(content["labels"], str(path)),
             metrics={name: _result(entry) for name, entry in _typed(content, "metrics", dict).items()},

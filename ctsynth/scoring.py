@@ -244,6 +244,7 @@ class Scoring:
             versions={"ctsynth": __version__, "python": platform.python_version()}
             | {name: version(name) for name in ("numpy", "scipy", "nibabel")},
             sources=Sources(store=store.root, synthetic=self.files),
+            phantom=store.phantom,
         )
 
     def _columns(self) -> dict[str, Result]:

@@ -74,6 +74,14 @@ def test_reading_gives_back_what_was_written(saved):
     )
 
 
+def test_files_from_before_phantoms_were_told_apart_are_read(saved):
+    content = json.loads(saved.read_text())
+    assert content.pop("phantom") is False
+    saved.write_text(json.dumps(content))
+    assert violations(content, SCHEMA) == []
+    assert Scores.load(saved).phantom is False
+
+
 def test_a_folder_that_moves_as_a_whole_keeps_its_pictures(saved, tmp_path):
     content = json.loads(saved.read_text())
     assert content["sources"]["store"] == "../out"
@@ -95,6 +103,7 @@ def test_a_folder_that_moves_as_a_whole_keeps_its_pictures(saved, tmp_path):
         ("metrics", [], "metrics is"),
         ("metrics", {"psnr": {"title": "PSNR"}}, "'per_organ' is missing"),
         ("subjects", "three", "subjects is 'three'"),
+        ("phantom", "yes", "phantom is 'yes'"),
         ("labels", {"name": "x"}, "classes is missing"),
         ("sources", {"store": "out"}, "'synthetic' is missing"),
         ("floor", {"values": {"fid": {"value": "low"}}, "reason": ""}, "not a scores.json"),

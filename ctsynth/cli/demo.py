@@ -13,8 +13,6 @@ from ctsynth.cli._options import check_seed
 
 SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
-NOTE = "The real slices are those of phantoms, not of patients: these scores compare to nothing published."
-
 
 def command(
     out: Annotated[Path, typer.Argument(metavar="[OUT]", help="Folder for all of it.")] = Path("demo"),
@@ -46,7 +44,7 @@ def command(
     from ctsynth.diffusion.samplers import SamplerConfig
     from ctsynth.drawing import Drawing
     from ctsynth.report.page import build_report
-    from ctsynth.report.tables import render
+    from ctsynth.report.tables import remarks, render
     from ctsynth.scoring import score
     from ctsynth.stop import Stop
     from ctsynth.training import checkpoint
@@ -75,8 +73,9 @@ def command(
         list(sampling.sample(trained, cases, drawing, stop=stop, progress=progress))
     scores = score(out / "synthetic", store, "test")
     scores.save(out / "synthetic" / "scores.json")
-    page = build_report([run, out / "synthetic" / "scores.json"], out / "report", note=NOTE)
+    page = build_report([run, out / "synthetic" / "scores.json"], out / "report")
     console.echo(render({scores.name: scores}, "table"))
-    console.log.info(NOTE)
+    for words in remarks(scores):
+        console.log.info("%s", words)
     console.log.info("done in %.0f s; open the page:", time.monotonic() - started)
     console.echo(str(page))

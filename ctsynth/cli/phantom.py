@@ -40,7 +40,8 @@ def command(
     [bold]never a patient[/]. Do not report results on them as results on CT.
 
     OUT gets dataset.json, imagesTr, labelsTr, imagesVa and labelsVa, as AMOS22 has them; subjects differ in size,
-    habitus and organs. What is there and up to date is kept, so the same command goes on after a break:
+    habitus and organs. dataset.json says that they are phantoms, and so do store, scores and page made of them.
+    What is there and up to date is kept, so the same command goes on after a break:
 
         ctsynth phantom amos/
         ctsynth phantom amos/ --subjects 40 --test-subjects 10 --workers 8

@@ -147,7 +147,7 @@ def command(
     from ctsynth.data.store import Store
     from ctsynth.metrics._choice import Segmenting
     from ctsynth.outputs import refuse_foreign
-    from ctsynth.report.tables import count, references_said, render
+    from ctsynth.report.tables import count, labelled, remarks, render
     from ctsynth.scores import is_scores
     from ctsynth.scoring import scoring
     from ctsynth.stop import Stop
@@ -176,11 +176,11 @@ def command(
             shares[name or str(volumes)] = {"measured": made, "kept": len(now.subjects) - made}
             return
         scores.save(target, overwrite=overwrite)
-        found[name or scores.name] = scores
+        found[labelled(name or scores.name, phantom=scores.phantom)] = scores
         for column, result in scores.metrics.items():
             for note in result.notes:
                 console.log.info("%s: %s", column, note)
-        for words in references_said(scores):
+        for words in remarks(scores):
             console.log.info("%s", words)
         console.log.info("written: %s", target)
 

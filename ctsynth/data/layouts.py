@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ctsynth.data.formats import SUFFIXES, stem, volumes
@@ -67,12 +68,14 @@ class Layout:
         cases: CT cases, train before test, by name (ids by number).
         skipped_mr: AMOS22's MR cases, which are left out.
         left_out: CT cases in neither split.
+        phantom: They are no CT of patients, as dataset.json says.
     """
 
     name: str
     cases: tuple[Case, ...]
     skipped_mr: int = 0
     left_out: int = 0
+    phantom: bool = False
 
 
 def discover(
@@ -115,7 +118,17 @@ def discover(
         )
     if any(image.name.startswith(f"{name}_0000.") for cases in files.values() for name, image, _ in cases):
         layout = "nnunet"
-    return _deal(layout, files, rule)
+    found = _deal(layout, files, rule)
+    folders = {source, *(case.image.parent.parent for case in found.cases)}
+    return replace(found, phantom=any(map(_says_phantom, folders)))
+
+
+def _says_phantom(folder: Path) -> bool:
+    """Whether a folder's dataset.json says that it is of phantoms, as ``ctsynth phantom`` writes it."""
+    with suppress(DataError):
+        content = read_json(folder / "dataset.json")
+        return isinstance(content, dict) and content.get("phantom") is True
+    return False
 
 
 _ENDS = {"train": "Tr", "test": "Va"}

@@ -47,6 +47,7 @@ class Manifest(TypedDict):
     settings: _Settings
     subjects: list[SubjectRecord]
     source: NotRequired[str]
+    phantom: NotRequired[bool]
 
 
 class _SubjectFile(TypedDict):

@@ -152,7 +152,7 @@ def preprocess(
                 log.warning("%s was damaged: made again", out / case.split / case.name)
             progress(done, case.name)
     everyone = [(case.split, case.name) for case in layout.cases if case.name not in broken]
-    records = write_manifest(out, known, everyone, str(source.resolve()))
+    records = write_manifest(out, known, everyone, str(source.resolve()), phantom=layout.phantom)
     broken = {case.name: broken[case.name] for case in cases if case.name in broken}
     summary = Summary(layout, settings.labels, records, len(cases) - kept - len(broken), kept, broken)
     summary.warn(settings.unmatched or "body")

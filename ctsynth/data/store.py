@@ -106,6 +106,7 @@ class Store:
         settings: All that it was made with.
         subjects_by_name: Every subject.
         source: The folder that relative paths in the subjects' records start from.
+        phantom: Its subjects are no patients, so that scores against it compare to nothing published.
     """
 
     root: Path
@@ -115,6 +116,7 @@ class Store:
     settings: dict[str, Any] = field(repr=False)
     subjects_by_name: dict[str, Subject] = field(repr=False)
     source: str = ""
+    phantom: bool = False
 
     @classmethod
     def open(cls, path: Path) -> Store:
@@ -144,7 +146,16 @@ class Store:
                 raise DataError(f"{manifest}: subject {subject.name!r} is there twice")
             subjects[subject.name] = subject
         _allow_open_files(_FILES_A_SUBJECT * len(subjects) + _OTHER_OPEN_FILES)
-        return cls(path, settings["size"], window, labels, dict(settings), subjects, content.get("source", ""))
+        return cls(
+            path,
+            settings["size"],
+            window,
+            labels,
+            dict(settings),
+            subjects,
+            source=content.get("source", ""),
+            phantom=content.get("phantom", False),
+        )
 
     def subjects(self, split: str) -> list[Subject]:
         """The subjects of a split, by name.
@@ -248,7 +259,12 @@ def _save(path: Path, array: NDArray[Any]) -> None:
 
 
 def write_manifest(
-    root: Path, settings: dict[str, Any], subjects: Collection[tuple[str, str]], source: str = ""
+    root: Path,
+    settings: dict[str, Any],
+    subjects: Collection[tuple[str, str]],
+    source: str = "",
+    *,
+    phantom: bool = False,
 ) -> list[dict[str, Any]]:
     """Writes manifest.json: a merge of those of the subjects that are whole and were made with these settings.
 
@@ -259,6 +275,7 @@ def write_manifest(
         settings: Of the store; subjects made with others are left out.
         subjects: (split, name) of all that belong to the store, whichever shard makes them.
         source: The folder that relative source paths in the records start from.
+        phantom: They are no CT of patients.
 
     Returns:
         The records that the manifest holds, train before test, by name.
@@ -269,7 +286,9 @@ def write_manifest(
     order = sorted(subjects, key=lambda subject: (SPLITS.index(subject[0]), subject[1]))
     written = None
     while (records := _whole(root, settings, order)) != written:
-        content = {"schema": SCHEMA, "source": source, "settings": settings, "subjects": records}
+        content = {
+            "schema": SCHEMA, "source": source, "phantom": phantom, "settings": settings, "subjects": records
+        }  # fmt: skip
         write_json(root / "manifest.json", content)
         written = records
     return records

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctsynth.labels import AMOS22
-from ctsynth.report.inputs import Entry, latest
+from ctsynth.report.inputs import Entry, caveat, latest
 from ctsynth.report.paper import Paper, PaperRow
 from ctsynth.report.table import NOTHING, Table, best_rows
 from ctsynth.report.tables import number
 from ctsynth.scores import Reference, Scores
 
-OURS, PAPERS = "ctsynth", "paper"
+OURS, PHANTOMS, PAPERS = "ctsynth", "ctsynth, phantoms", "paper"
 
 ORGANS = {organ.name: organ.column for organ in AMOS22.classes if organ.column}
 """The paper's columns of organs; the Dice of each in %."""
@@ -102,7 +102,8 @@ def _by_method(
         for entry in entries:
             if entry.method == method and entry.scores:
                 length = NOTHING if entry.iterations is None else f"{entry.iterations:,}"
-                yield _Line((title, length, OURS, entry.sampler), _numbers(entry.scores), group=OURS + group)
+                source, rivals = (PHANTOMS, None) if entry.is_phantom else (OURS, OURS + group)
+                yield _Line((title, length, source, entry.sampler), _numbers(entry.scores), group=rivals)
 
 
 def _numbers(scores: Scores) -> dict[str, float | None]:
@@ -114,13 +115,14 @@ def _numbers(scores: Scores) -> dict[str, float | None]:
 def _references(entries: Sequence[Entry]) -> Iterator[_Line]:
     """Floor and ceiling, each once for all that share it."""
     for kind in ("floor", "ceiling"):
-        title = {"floor": "Floor: real, train and test", "ceiling": "Ceiling: real CT segmented"}[kind]
+        title = {"floor": "Floor: real, train and test", "ceiling": "Ceiling: real volumes segmented"}[kind]
         seen = []
         for entry in entries:
             reference: Reference | None = getattr(entry.scores, kind, None)
             if reference and reference.values is not None and (values := of_reference(reference)) not in seen:
                 seen.append(values)
-                yield _Line((title, NOTHING, OURS, NOTHING), values)
+                source = PHANTOMS if entry.is_phantom else OURS
+                yield _Line((title, NOTHING, source, NOTHING), values)
 
 
 def of_reference(reference: Reference) -> dict[str, float | None]:
@@ -161,6 +163,8 @@ def notes(entries: Sequence[Entry], paper: Paper) -> list[str]:
         "iterations. Intervals stand under Scores.",
         *paper.remarks,
     ]
+    if words := caveat(entries):
+        said.insert(0, f"{words} Their rows are not compared with the paper's and never set in bold.")
     reasons = {(name, reason) for one in scores for name, reason in one.left_out.items() if name in METRICS}
     said += [f"{NOTHING} {METRICS[name][0].split()[0]}: {reason.rstrip('.')}." for name, reason in sorted(reasons)]
     said += dict.fromkeys(

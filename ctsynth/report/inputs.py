@@ -11,6 +11,7 @@ from typing import Any
 from ctsynth.errors import DataError
 from ctsynth.files import read_json
 from ctsynth.report.table import NOTHING
+from ctsynth.report.tables import labelled, phantom_caveat
 from ctsynth.scores import Scores
 
 
@@ -35,6 +36,11 @@ class Entry:
         """Its method's name; its own if the volumes do not say what drew them."""
         method = self.scores.provenance.get("method") if self.scores else None
         return method if isinstance(method, str) else self.name
+
+    @property
+    def is_phantom(self) -> bool:
+        """Whether it was scored on phantoms."""
+        return self.scores is not None and self.scores.phantom
 
     @property
     def iterations(self) -> int | None:
@@ -63,6 +69,13 @@ def latest(entries: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in scored if (entry.iterations or 0) == last[entry.method]]
 
 
+def caveat(entries: Sequence[Entry]) -> str:
+    """A sentence on what was scored on phantoms; empty where nothing was."""
+    phantoms = [entry.name for entry in entries if entry.is_phantom]
+    others = any(entry.scores and not entry.is_phantom for entry in entries)
+    return f"{phantom_caveat(phantoms if others else ())}." if phantoms else ""
+
+
 def find(inputs: Sequence[Path]) -> list[Entry]:
     """What each path means, every run only once.
 
@@ -84,7 +97,10 @@ def _entries(path: Path) -> list[Entry]:
     own = path if _is_run(path) else None
     if files:
         found = {file.resolve(): Scores.load(file) for file in files}
-        return [Entry(scores.name, scores, own or _run_of(scores), file) for file, scores in found.items()]
+        return [
+            Entry(labelled(scores.name, phantom=scores.phantom), scores, own or _run_of(scores), file)
+            for file, scores in found.items()
+        ]
     if own:
         return [Entry(path.absolute().name, None, path)]
     raise DataError(

@@ -15,7 +15,7 @@ from ctsynth.report import paper
 from ctsynth.report.content import Content
 from ctsynth.report.escape import one_line
 from ctsynth.report.figures import slice_sheet
-from ctsynth.report.inputs import find
+from ctsynth.report.inputs import caveat, find
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.sections import SECTIONS
 from ctsynth.report.style import CSS
@@ -24,13 +24,12 @@ from ctsynth.report.tables import render
 SCORE_FILES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 
 
-def build_report(inputs: Sequence[Path], out: Path, *, note: str = "") -> Path:
+def build_report(inputs: Sequence[Path], out: Path) -> Path:
     """Writes the page, the tables and the figures.
 
     Args:
         inputs: scores.json files, folders that hold some, training runs.
         out: Folder for index.html, the tables as CSV, Markdown and LaTeX, and PNG files.
-        note: A warning for the top of the page, such as what the data are.
 
     Returns:
         The page.
@@ -46,7 +45,7 @@ def build_report(inputs: Sequence[Path], out: Path, *, note: str = "") -> Path:
     _write_tables(content, out)
     _write_figures(content, out)
     page = out / "index.html"
-    write_text(page, _page(content, note))
+    write_text(page, _page(content))
     return page
 
 
@@ -79,7 +78,7 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(partial, format="PNG")
 
 
-def _page(content: Content, note: str) -> str:
+def _page(content: Content) -> str:
     names = ", ".join(dict.fromkeys(content.paper.method(entry.method) for entry in content.entries))
     built = ((title, section(content)) for title, section in SECTIONS)
     body = "\n".join(f"<section><h2>{title}</h2>\n{text}</section>" for title, text in built if text)
@@ -98,7 +97,8 @@ def _page(content: Content, note: str) -> str:
 <h1>Synthetic abdominal CT</h1>
 <p>{escape(names)}</p>
 <p>CT slices drawn from label maps by a generative model, beside the real ones that the label maps belong to.</p>
-<p class="warning">Synthetic research data: it shows no patient and is not for diagnosis. {escape(note)}</p>
+<p class="warning">Synthetic research data: it shows no patient and is not for diagnosis.
+{escape(caveat(content.entries))}</p>
 {body}
 <p class="faint">ctsynth {__version__}. This page needs no network; its tables and figures lie beside it as CSV,
 Markdown, LaTeX and PNG.</p>

@@ -10,6 +10,7 @@ from typing import Any
 
 from ctsynth.files import read_json
 from ctsynth.report.inputs import Entry
+from ctsynth.report.tables import labelled
 
 NUMBERS = Path(__file__).with_name("paper_numbers.json")
 
@@ -66,7 +67,11 @@ class Paper:
     def titles(self, entries: Sequence[Entry]) -> list[str]:
         """The paper's title of each entry's method; the entry's own name where several are of one method."""
         counts = Counter(entry.method for entry in entries)
-        return [self.method(e.method) if counts[e.method] == 1 else e.name for e in entries]
+        titles = [labelled(self.method(entry.method), phantom=entry.is_phantom) for entry in entries]
+        return [
+            title if counts[entry.method] == 1 else entry.name
+            for title, entry in zip(titles, entries, strict=True)
+        ]
 
 
 def load() -> Paper:

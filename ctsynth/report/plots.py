@@ -58,9 +58,10 @@ def _bars(entries: Sequence[Entry], name: str, paper: Paper) -> Bars:
     results = {title: one.metrics[name] for title, one in scores.items()}
     order = dict.fromkeys(organ for one in scores.values() for organ in one.labels.names.values())
     ceilings = [of_reference(one.ceiling) for one in scores.values()]
+    of_paper = {row.method: {c: float(value) for c, value in row.values.items()} for row in paper.tables[2]}
     printed = {
-        paper.method(row.method): {column: float(value) for column, value in row.values.items()}
-        for row in paper.tables[2]
+        title: {} if entry.is_phantom else of_paper.get(entry.method, {})
+        for title, entry in zip(paper.titles(entries), entries, strict=True)
     }
     return Bars(
         results=results,

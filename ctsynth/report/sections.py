@@ -11,7 +11,7 @@ from ctsynth.report.content import Content
 from ctsynth.report.figures import HEADERS, Row, data_uri, figure_svg, legend, page_ink, picture_grid
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.runs import how, training
-from ctsynth.report.tables import count, organ_table, references_said, score_table, subject_table
+from ctsynth.report.tables import count, organ_table, remarks, score_table, subject_table
 from ctsynth.scores import Scores
 
 escape = html.escape
@@ -47,7 +47,7 @@ def _said(scores: Scores) -> list[str]:
     if scores.missing:
         words += f"; without a volume, and in no number: {', '.join(scores.missing)}"
     notes = [f"{result.title}: {note}" for result in scores.metrics.values() for note in result.notes]
-    return [words, *notes, *references_said(scores)]
+    return [words, *notes, *remarks(scores)]
 
 
 def _whose(names: Sequence[str], everyone: int) -> str:
@@ -153,7 +153,7 @@ def _organs(content: Content) -> str:
             svg = figure_svg(organ_bars(bars), f"{title} by organ")
         caption = "Thin lines: 95 % intervals."
         if any(value is not None for value in bars.ceiling.values()):
-            caption += " Upright lines: the segmenter on the real CT, the ceiling."
+            caption += " Upright lines: the segmenter on the real volumes, the ceiling."
         if any(organ in bars.organs for system in bars.results for organ in bars.printed.get(system, ())):
             caption += " Diamonds: the paper's numbers."
         parts.append(

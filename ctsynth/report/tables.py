@@ -4,20 +4,34 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ctsynth.errors import UsageError
 from ctsynth.report.escape import csv_cell
 from ctsynth.report.table import NOTHING, Table, best_rows
-from ctsynth.scores import Result, Scores, Value
+from ctsynth.scores import Reference, Result, Scores, Value
 
 REAL = {"floor": "real slices (floor)", "ceiling": "the real CT (ceiling)"}
 """What is compared in the rows that are no system's."""
 
+PHANTOMS = {"floor": "phantom slices (floor)", "ceiling": "the phantoms (ceiling)"}
+"""The same where the store is of phantoms."""
+
 MEANING = {
-    "floor": "real slices of the other split against those that were scored: no method can be expected below it",
-    "ceiling": "the segmenter on the real windowed volumes: no method can be expected to pass it",
+    "floor": "real slices of the other split against those that were scored",
+    "ceiling": "the segmenter on the real windowed volumes",
 }
+
+EXPECTED = {
+    "floor": "no method can be expected below it",
+    "ceiling": "no method can be expected to pass it",
+}
+
+PASSED = {
+    "floor": "slices drawn from these subjects' own masks can be nearer to them than those of other subjects",
+    "ceiling": "organs with clearer borders than a CT shows are easier to segment, and not more real",
+}
+"""Why a score may be better all the same."""
 
 
 def number(value: float | None, digits: int) -> str:
@@ -60,8 +74,29 @@ def score_table(scores: Mapping[str, Scores]) -> Table:
     rows += [
         (title, *(_real(found.get(name), columns[name]) for name in names)) for title, found in _references(scores)
     ]
-    best = {(row, place) for place, name in enumerate(names, start=1) for row in _best(columns[name])}
+    rivals = _rivals(list(scores.values()))
+    best = {
+        (row, place)
+        for place, name in enumerate(names, start=1)
+        for row in _best([result if row in rivals else None for row, result in enumerate(columns[name])])
+    }
     return Table(("system", *headers), tuple(rows), frozenset(best))
+
+
+def labelled(name: str, *, phantom: bool) -> str:
+    """A name that says so where it is of what was scored on phantoms."""
+    return f"{name} (phantoms)" if phantom else name
+
+
+def phantom_caveat(systems: Sequence[str] = ()) -> str:
+    """What a reader of scores on phantoms must know; of these systems, or of all."""
+    whose = f"the numbers of {', '.join(systems)}" if systems else "these numbers"
+    return f"Scored on phantoms, not on CT of patients: {whose} compare to nothing published"
+
+
+def _rivals(scores: Sequence[Scores]) -> set[int]:
+    """The rows that may be called best: those of patients; all where there are none."""
+    return {row for row, one in enumerate(scores) if not one.phantom} or set(range(len(scores)))
 
 
 def _of_one(scores: Scores) -> Table:
@@ -81,18 +116,37 @@ def _of_one(scores: Scores) -> Table:
         )
         for name, result, value in shown
     ]
-    return Table(("metric", "value", "95 % interval", "mean over"), tuple(rows))
+    return Table((labelled("metric", phantom=scores.phantom), "value", "95 % interval", "mean over"), tuple(rows))
 
 
-def references_said(scores: Scores) -> list[str]:
-    """What floor and ceiling are, as far as they were computed."""
-    return [f"{kind}: {words}" for kind, words in MEANING.items() if getattr(scores, kind).values]
+def remarks(scores: Scores) -> list[str]:
+    """What a reader of all the scores must know: whether they are of phantoms, what floor and ceiling are."""
+    said = [phantom_caveat()] if scores.phantom else []
+    for kind, words in MEANING.items():
+        reference: Reference = getattr(scores, kind)
+        if reference.values:
+            better = list(_better(scores.metrics, reference.values))
+            found = f"{', '.join(better)}: {PASSED[kind]}" if better else EXPECTED[kind]
+            said.append(f"{kind}: {words}; {found}")
+    return said
+
+
+def _better(metrics: Mapping[str, Result], reference: Mapping[str, Value]) -> Iterator[str]:
+    """Each score that is better than the real slices or volumes, and both numbers."""
+    for name, result in metrics.items():
+        score, real = result.total.value, reference[name].value if name in reference else None
+        if score is None or real is None or result.higher_is_better is None:
+            continue
+        score, real = round(score, result.digits), round(real, result.digits)
+        if score > real if result.higher_is_better else score < real:
+            yield f"{result.title} {number(score, result.digits)} is better than its {number(real, result.digits)}"
 
 
 def _references(scores: Mapping[str, Scores]) -> list[tuple[str, Mapping[str, Value]]]:
     """Floor and ceiling by metric, each once for all systems that share it, else with the system's name."""
     found: list[tuple[str, Mapping[str, Value]]] = []
-    for kind, title in REAL.items():
+    is_phantom = all(one.phantom for one in scores.values())
+    for kind, title in (PHANTOMS if is_phantom else REAL).items():
         known = {system: getattr(one, kind).values for system, one in scores.items()}
         apart = [(system, values) for system, values in known.items() if values]
         distinct = [one for n, one in enumerate(apart) if one[1] not in [values for _, values in apart[:n]]]

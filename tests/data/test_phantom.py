@@ -12,6 +12,8 @@ from ctsynth.cli.app import app
 from ctsynth.data.body import body_mask
 from ctsynth.data.layouts import discover
 from ctsynth.data.phantom import FIRST_TEST_ID, PhantomSubject, make_phantom, make_subject, subject
+from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.labels import AMOS22
@@ -239,6 +241,7 @@ def test_a_data_set_is_found_as_amos22_and_says_that_it_is_synthetic(small, tmp_
     assert [case.image for case in layout.cases] == [*made.training, *made.validation]
     index = json.loads((tmp_path / "amos" / "dataset.json").read_text())
     assert "SYNTHETIC PHANTOM DATA" in index["description"]
+    assert (layout.phantom, index["phantom"]) == (True, True)
     assert index["labels"]["3"] == "left kidney"
     for entry in index["training"] + index["validation"]:
         image, label = (nib.load(tmp_path / "amos" / entry[kind]) for kind in ("image", "label"))
@@ -246,6 +249,22 @@ def test_a_data_set_is_found_as_amos22_and_says_that_it_is_synthetic(small, tmp_
         assert label.get_data_dtype() == np.uint8
         assert np.array_equal(image.affine, label.affine)
         assert b"not a patient" in image.header["descrip"].item()
+
+
+def test_its_store_says_that_it_is_of_phantoms_and_another_does_not(small, small_amos, tmp_path):
+    small()
+    preprocess(tmp_path / "amos", tmp_path / "out", settings=Settings(size=16), workers=1)
+    assert json.loads((tmp_path / "out" / "manifest.json").read_text())["phantom"] is True
+    folders = {f"{kind}_folder": tmp_path / "amos" / f"{kind}sTr" for kind in ("image", "label")}
+    (tmp_path / "elsewhere").mkdir()
+    preprocess(tmp_path / "elsewhere", tmp_path / "two", settings=Settings(size=16, **folders), workers=1)
+    (tmp_path / "amos").rename(tmp_path / "phantom")
+    preprocess(small_amos(1, 1), tmp_path / "patients", settings=Settings(size=16), workers=1)
+    assert [Store.open(tmp_path / name).phantom for name in ("out", "two", "patients")] == [True, True, False]
+    manifest = json.loads((tmp_path / "patients" / "manifest.json").read_text())
+    del manifest["phantom"]  # as version 0.1 wrote it
+    (tmp_path / "patients" / "manifest.json").write_text(json.dumps(manifest))
+    assert Store.open(tmp_path / "patients").phantom is False
 
 
 def test_the_files_hold_the_subject(small):

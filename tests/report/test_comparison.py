@@ -29,13 +29,14 @@ def dice(spleen, **settings):
 
 
 def entry(
-    method, iterations, *, sampler=None, size=256, floor=NO_REFERENCE, ceiling=NO_REFERENCE, left=None, **metrics
-):
+    method, iterations, *, sampler=None, size=256, floor=NO_REFERENCE, ceiling=NO_REFERENCE, left=None,
+    phantom=False, **metrics,
+):  # fmt: skip
     scores = Scores(
         name=method, split="test", subjects=50, slices=6559, missing=(), labels=AMOS22, metrics=metrics,
         left_out=left or {}, floor=floor, ceiling=ceiling,
         provenance={"method": method, "iterations": iterations, "sampler": sampler},
-        settings={"size": size}, versions={}, sources=Sources(store=Path(), synthetic={}),
+        settings={"size": size}, versions={}, sources=Sources(store=Path(), synthetic={}), phantom=phantom,
     )  # fmt: skip
     return Entry(f"{method}, {iterations:,} iterations", scores, None)
 
@@ -143,6 +144,36 @@ def test_in_table_1_the_best_are_those_of_each_number_of_iterations():
         ("Mask-guided DDPM", "100,000", "ctsynth", "PSNR (dB) ↑"),
         ("Mask-guided DDPM", "150,000", "ctsynth", "PSNR (dB) ↑"),
     }
+
+
+@pytest.mark.parametrize("table", [iteration_table, method_table])
+def test_phantoms_are_named_and_never_the_best(table):
+    ceiling = Reference(values={"dice": Value(value=99.0)})
+    given = [
+        entry(
+            "ddpm-mask", 150_000, phantom=True, ceiling=ceiling, psnr=result("PSNR", 40.0, "dB"), dice=dice(99.0)
+        ),
+        entry("ddpm-edge", 150_000, psnr=result("PSNR", 9.0, "dB")),
+        entry("ddpm-concat", 150_000, psnr=result("PSNR", 8.0, "dB")),
+    ]
+    made = table(given, PAPER)
+    assert {row[2] for row in made.rows} == {"paper", "ctsynth", "ctsynth, phantoms"}
+    assert [row[2] for row in made.rows if row[0].startswith("Ceiling")] == ["ctsynth, phantoms"]
+    ours = {one for one in bold(made) if one[2] != "paper"}
+    assert ours == {("Edge-guided DDPM", "150,000", "ctsynth", "PSNR (dB) ↑")}
+    first, *_ = notes(given, PAPER)
+    assert first.startswith(
+        "Scored on phantoms, not on CT of patients: the numbers of ddpm-mask, 150,000 iterations"
+    )
+    assert "never set in bold" in first
+    assert not any("phantom" in note for note in notes(given[1:], PAPER))
+
+
+def test_no_number_of_the_paper_is_drawn_on_the_bars_of_phantoms():
+    given = [entry("sdm", 9, dice=dice(60.0)), entry("spade", 9, dice=dice(40.0), phantom=True)]
+    printed = bars_of(given, PAPER)["dice"].printed
+    assert printed["SDM"]["spleen"] == 91.9
+    assert printed["SPADE (phantoms)"] == {}
 
 
 def test_a_lower_fid_is_better_and_its_kin_stand_beside_it_or_not_at_all():

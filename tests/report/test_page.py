@@ -220,6 +220,18 @@ def test_a_folder_of_checkpoints_is_the_study_of_iterations(folder):
     assert len(page.ids) == len(set(page.ids))
 
 
+def test_a_page_on_phantoms_says_so_at_its_top_and_in_every_table(folder):
+    path = folder / "samples" / "scores.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"phantom": True}))
+    page = build_report([path], folder / "report").read_text()
+    (warning,) = re.findall(r'<p class="warning">.*?</p>', page, re.DOTALL)
+    assert "Scored on phantoms, not on CT of patients: these numbers compare to nothing published." in warning
+    for file in ("scores.csv", "scores.md", "scores.tex", "table-1.csv", "table-2.md", "table-2.tex"):
+        assert "phantoms" in (folder / "report" / file).read_text()
+    table = read_csv(folder / "report" / "table-2.csv")
+    assert [row["source"] for row in table if row["source"] != "paper"] == ["ctsynth, phantoms"]
+
+
 def test_the_papers_tables_lie_whole_beside_the_page(folder):
     build_report([folder / "samples"], folder / "report")
     for number, rows in ((1, 9), (2, 7)):

@@ -1,6 +1,7 @@
 """Floor and ceiling stand wherever the scores do, with what they are."""
 
 import csv
+import html
 import io
 from dataclasses import replace
 
@@ -8,7 +9,7 @@ import pytest
 from scored import make_store, write_synthetic
 
 from ctsynth.report.page import build_report
-from ctsynth.report.tables import FORMATS, render
+from ctsynth.report.tables import FORMATS, labelled, remarks, render, score_table
 from ctsynth.scores import Reference, Value
 from ctsynth.scoring import score
 
@@ -62,8 +63,53 @@ def test_the_page_has_them_and_says_what_they_are(scores, tmp_path):
     scores.save(tmp_path / "scores.json")
     page = build_report([tmp_path / "scores.json"], tmp_path / "report").read_text()
     assert "PSNR (dB) of real slices (floor)" in page
-    assert "no method can be expected below it" in page
-    assert "no method can be expected to pass it" in page
+    for words in remarks(scores):
+        assert html.escape(words) in page
+
+
+def with_score(scores, name, value):
+    result = scores.metrics[name]
+    return replace(scores, metrics={name: replace(result, total=replace(result.total, value=value))})
+
+
+def test_a_score_that_the_reference_does_not_reach_leaves_it_as_what_can_be_expected(scores):
+    worse = with_score(scores, "hu", 2.3)
+    assert remarks(worse)[1:] == [
+        "ceiling: the segmenter on the real windowed volumes; no method can be expected to pass it"
+    ]
+    equal = with_score(scores, "hu", 2.2501)  # as shown
+    assert remarks(equal) == remarks(worse)
+
+
+def test_a_score_better_than_the_reference_is_said_and_not_called_impossible(scores):
+    assert remarks(with_score(scores, "hu", 1.04))[1:] == [
+        "ceiling: the segmenter on the real windowed volumes; Organ HU error 1.0 is better than its 2.2: "
+        "organs with clearer borders than a CT shows are easier to segment, and not more real"
+    ]
+    better = remarks(with_score(scores, "psnr", 20.0))[0]
+    assert "PSNR 20.00 is better than its 12.35" in better
+    assert "can be expected" not in better
+
+
+def test_scores_on_phantoms_say_so_in_every_format_and_compare_to_nothing(scores):
+    phantom = replace(scores, phantom=True)
+    assert remarks(phantom)[0] == (
+        "Scored on phantoms, not on CT of patients: these numbers compare to nothing published"
+    )
+    assert not any("phantom" in words for words in remarks(scores))
+    for form in sorted(FORMATS):
+        text = render({labelled("a", phantom=True): phantom}, form)
+        assert "(phantoms)" in text
+        assert "the phantoms (ceiling)" in text
+        assert "phantom" not in render({"a": scores}, form)
+
+
+def test_phantoms_are_the_best_of_nothing_beside_patients(scores):
+    good = with_score(replace(scores, phantom=True), "psnr", 99.0)
+    patients = [with_score(scores, "psnr", value) for value in (20.0, 21.0)]
+    assert score_table({"p": good, "a": patients[0], "b": patients[1]}).best == {(2, 1)}
+    other = with_score(good, "psnr", 98.0)
+    assert score_table({"p": good, "q": other}).best == {(0, 1)}
 
 
 def test_nothing_is_said_of_what_was_not_computed(scores):

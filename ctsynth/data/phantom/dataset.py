@@ -187,6 +187,7 @@ def _write_index(out: Path, cases: list[PhantomCase]) -> None:
     names = {str(organ.id): (*organ.aliases, organ.name)[0] for organ in AMOS22.classes}
     content = {
         "name": NAME,
+        "phantom": True,
         "description": "SYNTHETIC PHANTOM DATA, not patients: for demos, tests and benchmarks",
         "reference": f"ctsynth phantom, version {_VERSION}, seed {cases[0].seed}",
         "tensorImageSize": "3D",

@@ -224,6 +224,61 @@ def test_overwrite_deletes_a_run_and_not_what_lies_beside_it(folder):
     assert (folder / "out" / "manifest.json").is_file()
 
 
+def everything(folder):
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_overwrite_deletes_nothing_of_the_users_within_the_runs_own_folders(folder):
+    ctsynth("train", *settings(), "--out", "run")
+    theirs = [
+        folder / "run" / place
+        for place in (
+            "checkpoints/step_000000004_best/model.safetensors",
+            "samples/mine.png",
+            "samples/step_1.png",
+        )
+    ]
+    for path in theirs:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("years of work")
+    words = ["train", *settings(), "--out", "run", "--overwrite"]
+    assert ctsynth(*words, "--seed", 1).exit_code == 0
+    assert [path.read_text() for path in theirs] == ["years of work"] * 3
+    (folder / "run" / "checkpoints" / "step_000000006" / "notes.txt").write_text("years of work")
+    before = everything(folder)
+    done = ctsynth(*words, "--seed", 2)
+    assert done.exit_code == 2
+    assert "step_000000006: holds what is not of a checkpoint" in done.stderr
+    assert everything(folder) == before
+
+
+THEIRS = ["config.json", "metrics.jsonl", "latest", "loss.png", "samples/step_000000001.png",
+          "checkpoints/step_000000001/model.safetensors"]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", THEIRS)
+def test_a_run_is_not_begun_over_files_of_the_users(folder, name):
+    path = folder / "project" / name
+    path.parent.mkdir(parents=True)
+    path.write_text('{"architectures": ["BertModel"]}')
+    before = everything(folder)
+    for more in ([], ["--overwrite"], ["--no-resume"]):
+        done = ctsynth("train", *settings(), "--out", "project", *more)
+        assert done.exit_code == 2
+        assert name.removesuffix("/model.safetensors") in done.stderr
+    assert everything(folder) == before
+
+
+def test_a_run_may_lie_beside_other_files_and_not_in_the_store_itself(folder):
+    for name in ("samples/mine.png", "checkpoints/mine.ckpt", "config.toml"):
+        (folder / "project" / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "project" / name).write_text("years of work")
+    assert ctsynth("train", *settings(iterations=2), "--out", "project").exit_code == 0
+    done = ctsynth("train", *settings(), "--out", "out")
+    assert done.exit_code == 2
+    assert "out: this is an input" in done.stderr
+
+
 def test_a_checkpoint_of_another_method_is_not_continued(folder):
     ctsynth("train", *settings(), "--out", "run")
     done = ctsynth("train", *settings("ddpm-mask"), "--set", "encoder_channels=8", "--out", "run")

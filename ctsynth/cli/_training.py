@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import sys
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -129,8 +128,10 @@ def fit(
 ) -> None:
     """Trains a run on all its ranks, starts them first if need be, and prints the run's folder."""
     from ctsynth.files import sole
+    from ctsynth.outputs import refuse_inputs
     from ctsynth.training.distributed import joined
     from ctsynth.training.run import train
+    from ctsynth.training.run_folder import make_way
 
     world = place.world
     if place.ranks > 1 and world.size == 1:
@@ -144,7 +145,8 @@ def fit(
     try:
         with lock, joined(world, place.device):
             if world.is_first:
-                _make_way(run, resume=resume, overwrite=overwrite)
+                refuse_inputs([run], [store.root])
+                make_way(run, resume=resume, overwrite=overwrite)
                 _say(config, place, run)
             config = world.of_first(config)  # one node may have VGG's weights, and another not
             with console.progress("train", config.training.iterations) as progress:
@@ -202,17 +204,3 @@ def _say(config: RunConfig, place: Place, run: Path) -> None:
 
         largest = next(iter(find(config.method).presets))
         console.log.info("--preset %s is the full network and training; it wants a GPU", largest)
-
-
-def _make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
-    if not (run / "config.json").exists():
-        return
-    if overwrite:  # what is ours and no more, for --out may name any folder; config.json, which marks a run, last
-        for name in ("checkpoints", "samples"):
-            shutil.rmtree(run / name, ignore_errors=True)
-        for name in ("latest", "metrics.jsonl", "loss.png", "config.json"):
-            (run / name).unlink(missing_ok=True)
-    elif not resume:
-        raise UsageError(
-            f"{run} is there", hint="continue it (--resume), replace it (--overwrite) or name another --out"
-        )

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
+from ctsynth.data import nifti
 from ctsynth.data.body import body_mask
 from ctsynth.data.layouts import discover
 from ctsynth.data.phantom import FIRST_TEST_ID, PhantomSubject, make_phantom, make_subject, subject
@@ -293,14 +295,68 @@ def test_a_second_run_makes_only_what_is_missing_or_out_of_date(small, tmp_path)
     assert steps == [(2, ""), (3, "amos_0001")]
     assert contents(tmp_path / "amos") == before
     assert small(overwrite=True).skipped == 0
-    assert small(seed=1).skipped == 0
-    assert small(seed=1).skipped == 3
+    assert small(subjects=3).skipped == 3
+    assert contents(tmp_path / "amos").items() > {n: c for n, c in before.items() if n != "dataset.json"}.items()
 
 
-def test_fewer_subjects_leave_no_others_behind(small, tmp_path):
+@pytest.mark.parametrize(
+    ("other", "told"),
+    [
+        ({"seed": 1}, "made with seed 0, not 1"),
+        ({"size": 48}, "made with size 32, not 48"),
+        ({"slices": 5}, "made with slices 4, not 5"),
+        ({"subjects": 1}, "a phantom more than these"),
+    ],
+)
+def test_phantoms_of_other_settings_are_kept_unless_they_are_to_be_overwritten(small, tmp_path, other, told):
     small()
-    assert small(subjects=1, test_subjects=0).training == (tmp_path / "amos" / "imagesTr" / "amos_0001.nii.gz",)
-    assert len(discover(tmp_path / "amos").cases) == 1
+    before = contents(tmp_path / "amos")
+    with pytest.raises(UsageError, match=told) as error:
+        small(**other)
+    assert "--overwrite" in error.value.hint
+    assert contents(tmp_path / "amos") == before
+    assert small(overwrite=True, **other).skipped == 0
+    assert len(discover(tmp_path / "amos").cases) == 1 + other.get("subjects", 2)
+
+
+@pytest.mark.parametrize("damage", [slice(-9), slice(0), slice(90)], ids=str)
+@pytest.mark.parametrize("has_hashes", [True, False])
+def test_a_damaged_phantom_is_told_and_made_again(small, tmp_path, caplog, monkeypatch, damage, has_hashes):
+    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+    made = small()
+    before = contents(tmp_path / "amos")
+    made.training[1].write_bytes(made.training[1].read_bytes()[damage])
+    if not has_hashes:  # as if it had been broken off
+        (tmp_path / "amos" / "dataset.json").unlink()
+        if not nifti.description(made.training[1]):
+            with pytest.raises(DataError, match="no phantom"):
+                small()
+            return
+    assert small().skipped == 2
+    assert "imagesTr/amos_0002.nii.gz is damaged: made again" in caplog.text
+    assert contents(tmp_path / "amos") == before
+
+
+def test_a_phantom_that_was_changed_is_kept_unless_it_is_to_be_overwritten(small, tmp_path):
+    path, before = small().training[0], contents(tmp_path / "amos")
+    volume = Volume.load(path)
+    Volume(volume.voxels + np.int16(1), volume.geometry).save(path, nifti.description(path))
+    changed = contents(tmp_path / "amos")
+    with pytest.raises(UsageError, match=r"amos_0001\.nii\.gz: changed since it was made"):
+        small()
+    assert contents(tmp_path / "amos") == changed
+    small(overwrite=True)
+    assert contents(tmp_path / "amos") == before
+
+
+@pytest.mark.parametrize("content", ['{"name": "AMOS"}', "[]", "{"])
+def test_a_dataset_json_of_the_users_is_not_written_over(small, tmp_path, content):
+    (tmp_path / "amos").mkdir()
+    (tmp_path / "amos" / "dataset.json").write_text(content)
+    for overwrite in (False, True):
+        with pytest.raises(UsageError, match=r"dataset\.json: not written over"):
+            small(overwrite=overwrite)
+    assert contents(tmp_path / "amos") == {"dataset.json": content.encode()}
 
 
 def test_real_data_is_never_mixed_with_phantoms(small, small_amos):

@@ -7,17 +7,13 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctsynth.data import nifti
-from ctsynth.data.formats import volumes
+from ctsynth.data.phantom.kept import NAME, missing
 from ctsynth.data.phantom.subject import make_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.workers import outcomes
-from ctsynth.errors import DataError, UsageError
-from ctsynth.files import write_json
+from ctsynth.errors import UsageError
+from ctsynth.files import sha256, write_json
 from ctsynth.labels import AMOS22
-
-NAME = "ctsynth phantom"
-"""What every file says first of where it comes from."""
 
 _VERSION = 1
 """Goes up when the same seed gives other voxels."""
@@ -101,8 +97,7 @@ def make_phantom(
 ) -> PhantomData:
     """Writes a data set: dataset.json, imagesTr, labelsTr, imagesVa and labelsVa, as AMOS22 has them.
 
-    A subject whose files are whole and were made with the same settings is skipped; files of an earlier phantom
-    that do not belong to this one are removed.
+    A subject whose files are whole and were made with the same settings is skipped.
 
     Args:
         out: The data set's folder.
@@ -112,22 +107,21 @@ def make_phantom(
         slices: Slices a subject, 360 mm / slices apart.
         seed: Same seed, same bytes.
         workers: Processes.
-        overwrite: Makes everything again.
+        overwrite: Makes everything again, in the place of what was made with other settings.
         progress: Called with the number of subjects done and the name of the latest.
 
     Raises:
-        UsageError: A number is out of range.
+        UsageError: A number is out of range, or there are phantoms of other settings, or more of them.
         DataError: The folder holds cases that are no phantoms.
         RunError: A file cannot be written.
     """
     _check(subjects, test_subjects, size, slices, seed)
     numbers = [*range(1, subjects + 1), *range(FIRST_TEST_ID, FIRST_TEST_ID + test_subjects)]
     cases = [PhantomCase(out, number, seed, size, slices) for number in numbers]
-    _clear(out, cases)
-    missing = [case for case in cases if overwrite or not _is_current(case)]
-    skipped = len(cases) - len(missing)
+    to_make = missing(out, cases, overwrite=overwrite)
+    skipped = len(cases) - len(to_make)
     progress(skipped)
-    with closing(outcomes(_write, missing, workers)) as finished:
+    with closing(outcomes(_write, to_make, workers)) as finished:
         for done, (case, _) in enumerate(finished, start=skipped + 1):
             progress(done, case.name)
     _write_index(out, cases)
@@ -146,27 +140,6 @@ def _check(subjects: int, test_subjects: int, size: int, slices: int, seed: int)
     for name, value, lowest, highest in ranges:
         if not lowest <= value <= highest:
             raise UsageError(f"phantom: {name} is {value}, wanted {lowest} to {highest}")
-
-
-def _clear(out: Path, cases: list[PhantomCase]) -> None:
-    """Removes an earlier phantom's files that are none of these cases, so that the folder holds one data set.
-
-    Raises:
-        DataError: There are cases that are no phantoms; nothing was removed.
-    """
-    folders = [out / f"{kind}{end}" for kind in ("images", "labels") for end in ("Tr", "Va")]
-    found = [path for folder in folders if folder.is_dir() for path in volumes(folder)]
-    for path in found:
-        if not nifti.description(path).startswith(NAME):
-            raise DataError(f"{path}: there is data here that is no phantom", hint="choose an empty folder")
-    wanted = {path for case in cases for path in (case.image, case.label)}
-    for path in found:
-        if path not in wanted:
-            path.unlink()
-
-
-def _is_current(case: PhantomCase) -> bool:
-    return all(path.is_file() and nifti.description(path) == case.description for path in (case.image, case.label))
 
 
 def _write(case: PhantomCase) -> None:
@@ -199,5 +172,8 @@ def _write_index(out: Path, cases: list[PhantomCase]) -> None:
         "training": training,
         "validation": validation,
         "test": [],
+        "sha256": {
+            path.relative_to(out).as_posix(): sha256(path) for case in cases for path in (case.image, case.label)
+        },
     }
     write_json(out / "dataset.json", content)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +15,16 @@ from ctsynth.data.formats import names_a_file, stem, volumes
 from ctsynth.data.masks import Unmatched, complete_labels
 from ctsynth.data.relabel import given_by_dataset
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
+from ctsynth.data.split_body import join_body, split_body
 from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
+from ctsynth.labels import LabelSet
 from ctsynth.outputs import check_length
 from ctsynth.training.checkpoint import Trained
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +40,8 @@ class Case:
         labels: The label set that was named for it; None where none was.
         names: What a dataset.json says of its numbers, where they are not the model's own.
         unmatched: What voxels become whose class the model does not know; None refuses more than a few.
-        read: Gives the masks (Z, size, size) uint8 of the model's label set, the geometry of the volume to write,
-            and where the body came from.
+        tissues: Whether it may be drawn from tissues; if not, the body is one class.
+        read: Gives the masks to draw from.
         finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
     """
 
@@ -44,16 +49,40 @@ class Case:
     out: Path
     source: str
     digest: str
-    read: Callable[[], tuple[NDArray[np.uint8], Geometry, str]]
+    read: Callable[[], Masks]
     finish: Callable[[NDArray[np.int16], Geometry], NDArray[Any]]
     inputs: tuple[Path, ...]
     labels: str | None = None
     names: dict[str, int] | None = None
     unmatched: Unmatched | None = None
+    tissues: bool = True
 
 
-def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> list[Case]:
+class Masks(NamedTuple):
+    """The label slices that a volume is drawn from.
+
+    Args:
+        slices: (Z, size, size) uint8 of the model's label set.
+        geometry: Of the volume to write.
+        body: Where the body came from: ``label``, ``ct`` or ``estimated``.
+        tissues: Where the tissues came from: ``label``, ``ct`` or ``none``, which leaves the body one class.
+    """
+
+    slices: NDArray[np.uint8]
+    geometry: Geometry
+    body: str
+    tissues: str
+
+
+def cases_of_store(store: Store, split: str, trained: Trained, out: Path, *, tissues: bool = True) -> list[Case]:
     """The subjects of a store, each on the grid of its re-stacked slices (see ``stacked_geometry``).
+
+    Args:
+        store: The masks.
+        split: ``train`` or ``test``.
+        trained: The model.
+        out: A folder.
+        tissues: Draw from the store's tissues, if it has any; if not, the body is one class.
 
     Raises:
         DataError: The store has another label set or another slice size than the model, or no such subjects.
@@ -73,13 +102,16 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path) -> lis
         raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
 
     def case(subject: Subject) -> Case:
-        def read() -> tuple[NDArray[np.uint8], Geometry, str]:
-            return np.asarray(subject.mask()), stacked_geometry(subject.geometry, store.size), "label"
+        def read() -> Masks:
+            slices, told = _told(np.asarray(subject.mask()), store.labels, tissues)
+            return Masks(slices, stacked_geometry(subject.geometry, store.size), "label", told)
 
         digest = str(subject.record["mask_sha256"])
         source = subject.folder / "mask.npy"
         target = out / f"{subject.name}.nii.gz"
-        return Case(subject.name, target, str(source), digest, read, lambda hu, _: stack(hu), (source,))
+        return Case(
+            subject.name, target, str(source), digest, read, lambda hu, _: stack(hu), (source,), tissues=tissues
+        )
 
     return [case(subject) for subject in subjects]
 
@@ -92,6 +124,7 @@ def cases_of_masks(
     labels: str | None = None,
     body_from: Path | None = None,
     unmatched: Unmatched | None = None,
+    tissues: bool = True,
 ) -> list[Case]:
     """A label volume, or those of a folder, each on its own grid.
 
@@ -100,8 +133,9 @@ def cases_of_masks(
         trained: The model.
         out: A folder, or a NIfTI file for a single mask; None writes NAME_synthetic.nii.gz beside each mask.
         labels: The label set of the masks; None finds it out.
-        body_from: A CT on the same grid, from which the body is taken.
+        body_from: A CT on the same grid, from which the body is taken and, for a model of tissues, its tissues.
         unmatched: What voxels become whose class the model does not know; None refuses more than a few.
+        tissues: Draw from the tissues of the masks or the CT; if not, the body is one class.
 
     Raises:
         UsageError: There are no masks, or one output or CT is named for several.
@@ -128,21 +162,30 @@ def cases_of_masks(
             problem = f"{file}: cannot read it: {error.strerror}"
         dataset = None if labels else given_by_dataset(file.parent)
 
-        def read() -> tuple[NDArray[np.uint8], Geometry, str]:
+        own = trained.labels
+
+        def read() -> Masks:
             if problem:
                 raise DataError(problem)
             check_length(target, str(file))
             volume = Volume.load(file)
-            known, body = complete_labels(
+            known, body, ct = complete_labels(
                 file,
                 volume,
-                trained.labels,
+                own,
                 labels=labels,
                 dataset=dataset,
                 body_from=body_from,
                 unmatched=unmatched,
             )
-            return to_slices(known, trained.config.size, "labels"), volume.geometry, body
+            slices = to_slices(known, trained.config.size, "labels")
+            if ct is not None and own.tissues and tissues:
+                slices = split_body(slices, ct.voxels, ct.geometry.spacing, own)
+                return Masks(slices, volume.geometry, body, "ct")
+            slices, told = _told(slices, own, tissues)
+            if own.tissues and told == "none":
+                log.warning("%s: drawn from the body as one class (tissues: --body-from CT)", file)
+            return Masks(slices, volume.geometry, body, told)
 
         def finish(hu: NDArray[np.int16], geometry: Geometry) -> NDArray[Any]:
             return from_slices(hu, geometry, "ct")
@@ -156,11 +199,19 @@ def cases_of_masks(
             finish,
             tuple(path for path in (file, body_from, Path(labels) if labels else None) if path),
             labels,
-            dataset.as_json() if dataset and not trained.labels.numbers_like(dataset.names) else None,
+            dataset.as_json() if dataset and not own.numbers_like(dataset.names) else None,
             unmatched,
+            tissues,
         )
 
     cases = [case(file) for file in files]
     if len({case.out for case in cases}) < len(cases):
         raise UsageError(f"{mask}: two masks of one name would write one volume")
     return cases
+
+
+def _told(slices: NDArray[np.uint8], labels: LabelSet, tissues: bool) -> tuple[NDArray[np.uint8], str]:
+    """The slices, their tissues joined to the body if so wanted, and what ``Masks.tissues`` says of them."""
+    if labels.tissues and not tissues:
+        slices = join_body(slices, labels)
+    return slices, "label" if (slices > labels.body_id).any() else "none"

@@ -78,6 +78,10 @@ class TrainingConfig:
     log_every: Iterations = 50
     """Iterations that a row of metrics.jsonl sums up."""
 
+    tissue_dropout: Annotated[float, Range(0, 1)] = 0.2
+    """Share of training slices whose tissues are joined to the body again, so that a model draws from both; of
+    stores with tissues only."""
+
     precision: Precision = "auto"
     """``auto`` is bf16 on a GPU that has it, fp32 elsewhere."""
 

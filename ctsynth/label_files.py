@@ -21,6 +21,7 @@ from ctsynth.labels import (
     key,
     refuse_equal_names,
 )
+from ctsynth.tissues import SUFFIX, TissueThresholds
 
 log = logging.getLogger(__name__)
 
@@ -31,10 +32,14 @@ DATASET_JSON = "dataset.json"
 def label_set(name: str) -> LabelSet:
     """A label set by name (``amos22``, ``totalsegmentator``) or from a JSON file.
 
+    ``+tissues`` at its end splits the set's body into gas, fat, soft and dense tissue.
+
     Raises:
         UsageError: There is neither a set nor a file of that name.
         DataError: The file holds no label set, two classes of one name, or a body that is not the last.
     """
+    if name.endswith(SUFFIX):
+        return label_set(name.removesuffix(SUFFIX)).with_tissues(TissueThresholds())
     if name == AMOS22.name:
         return AMOS22
     if name == "totalsegmentator":
@@ -45,7 +50,8 @@ def label_set(name: str) -> LabelSet:
             return dataset_label_set(Path(name))
         return _with_body_last(LabelSet.from_json(content, name), name)
     raise UsageError(
-        f"no label set is called {name!r}", hint="there are: amos22, totalsegmentator, or a .json file of yours"
+        f"no label set is called {name!r}",
+        hint="there are: amos22, totalsegmentator, a .json file of yours, and each with +tissues",
     )
 
 

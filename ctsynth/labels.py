@@ -11,11 +11,12 @@ import functools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, NotRequired, TypedDict
 
 from ctsynth.errors import DataError, shortened
 from ctsynth.schema import parse
+from ctsynth.tissues import SUFFIX, TISSUES, TissueThresholds
 
 BACKGROUND = 0
 """The id of what belongs to no class: air, table, blanket."""
@@ -63,6 +64,7 @@ class _ClassJSON(TypedDict):
 class _SetJSON(TypedDict):
     name: str
     classes: list[_ClassJSON]
+    tissues: NotRequired[TissueThresholds]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +96,13 @@ class LabelSet:
     Args:
         name: ``amos22``, ``totalsegmentator`` or the name in the user's JSON file.
         classes: The set's own classes by rising id, without background and body.
+        tissues: The Hounsfield units that split the body into gas, fat, soft and dense tissue; None where it is
+            one class. The four come after the body, which stays a class: the patient where no tissue is known.
     """
 
     name: str
     classes: tuple[LabelClass, ...]
+    tissues: TissueThresholds | None = None
 
     def __post_init__(self) -> None:
         ids = [organ.id for organ in self.classes]
@@ -111,23 +116,46 @@ class LabelSet:
 
     @property
     def num_classes(self) -> int:
-        """Channels of a one-hot label map, background and body included: 17 in AMOS22."""
-        return self.body_id + 1
+        """Channels of a one-hot label map, background, body and tissues included: 17 in AMOS22."""
+        return self.body_id + 1 + len(self.tissue_classes)
+
+    @property
+    def tissue_classes(self) -> tuple[LabelClass, ...]:
+        """Gas, fat, soft tissue and dense tissue, with the ids after the body's; none in a set without tissues."""
+        if self.tissues is None:
+            return ()
+        return tuple(
+            LabelClass(id=self.body_id + place, name=tissue.name, color=tissue.color, aliases=tissue.aliases)
+            for place, tissue in enumerate(TISSUES, start=1)
+        )
+
+    @property
+    def without_tissues(self) -> LabelSet:
+        """The same set with the body as one class."""
+        return LabelSet(self.name.removesuffix(SUFFIX), self.classes) if self.tissues else self
+
+    def with_tissues(self, thresholds: TissueThresholds) -> LabelSet:
+        """The same set with the body split into tissues."""
+        plain = self.without_tissues
+        return LabelSet(plain.name + SUFFIX, plain.classes, thresholds)
 
     @property
     def colors(self) -> dict[int, str]:
-        """The color of each id, body included, background not."""
-        return {organ.id: organ.color for organ in self.classes} | {self.body_id: BODY_COLOR}
+        """The color of each id, body and tissues included, background not."""
+        organs = {organ.id: organ.color for organ in (*self.classes, *self.tissue_classes)}
+        return organs | {self.body_id: BODY_COLOR}
 
     @property
     def names(self) -> dict[int, str]:
-        """The name of each id, body included, background not."""
-        return {organ.id: organ.name for organ in self.classes} | {self.body_id: BODY}
+        """The name of each id, body and tissues included, background not."""
+        organs = {organ.id: organ.name for organ in self.classes} | {self.body_id: BODY}
+        return organs | {tissue.id: tissue.name for tissue in self.tissue_classes}
 
     @property
     def spellings(self) -> dict[int, tuple[str, ...]]:
-        """All names of each id, body included, background not."""
-        return {organ.id: (organ.name, *organ.aliases) for organ in self.classes} | {self.body_id: (BODY,)}
+        """All names of each id, body and tissues included, background not."""
+        named = {one.id: (one.name, *one.aliases) for one in (*self.classes, *self.tissue_classes)}
+        return named | {self.body_id: (BODY,)}
 
     @property
     def identity(self) -> Relabeling:
@@ -178,14 +206,22 @@ class LabelSet:
         return all(any(partners.get(key(name)) == {n} for name in names) for n, names in given.items())
 
     def _partners(self) -> dict[str, set[int]]:
-        """The ids that go by a key: by name; else by alias; else by Dice partner."""
+        """The ids that go by a key: by name; else by alias; else by Dice partner; else by tissue."""
         always = {key("background"): {BACKGROUND}, key(BODY): {self.body_id}}
-        levels: list[dict[str, set[int]]] = [always, {}, {}]
-        for organ in self.classes:
-            for level, names in zip(levels, ((organ.name,), organ.aliases, (organ.dice,)), strict=True):
-                for name in filter(None, names):
-                    level.setdefault(key(name), set()).add(organ.id)
-        return levels[2] | levels[1] | levels[0]
+        levels: list[dict[str, set[int]]] = [always, {}, {}, {}]
+        spellings: list[tuple[int, int, str | None]] = []
+        for one in self.classes:
+            spellings += [
+                (0, one.id, one.name),
+                *((1, one.id, alias) for alias in one.aliases),
+                (2, one.id, one.dice),
+            ]
+        for one in self.tissue_classes:
+            spellings += [(3, one.id, name) for name in (one.name, *one.aliases)]
+        for level, number, name in spellings:
+            if name:
+                levels[level].setdefault(key(name), set()).add(number)
+        return levels[3] | levels[2] | levels[1] | levels[0]
 
     def as_json(self) -> dict[str, Any]:
         """What ``from_json`` reads back."""
@@ -196,7 +232,8 @@ class LabelSet:
             | ({"aliases": list(organ.aliases)} if organ.aliases else {})
             for organ in self.classes
         ]
-        return {"name": self.name, "classes": classes}
+        tissues = {"tissues": asdict(self.tissues)} if self.tissues else {}
+        return {"name": self.name, "classes": classes} | tissues
 
     @classmethod
     def from_json(cls, content: Any, source: str = "label set") -> LabelSet:  # noqa: ANN401  parsed JSON
@@ -214,7 +251,8 @@ class LabelSet:
             hint = 'wanted: {"name": ..., "classes": [{"id": 1, "name": "spleen"}, ...]}'
             raise DataError(error.message, hint=hint) from error
         classes = (_class(entry, source) for entry in form["classes"])
-        return cls(form["name"], tuple(sorted(classes, key=lambda organ: organ.id)))
+        tissues = parse(TissueThresholds, form["tissues"], source) if "tissues" in form else None
+        return cls(form["name"], tuple(sorted(classes, key=lambda organ: organ.id)), tissues)
 
 
 def _class(entry: _ClassJSON, source: str) -> LabelClass:

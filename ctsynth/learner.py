@@ -52,6 +52,7 @@ class Learner(nn.Module, ABC):
         lr: Its base learning rate, which ``--lr`` replaces; the rates of the phases keep their ratio to it.
         blocks: What its networks are made of many times over: what ``--compile`` takes one by one, and what
             ``--checkpointing``, for which there must be some, computes twice.
+        knows_tissues: Whether it learns from the tissues of a label set that has them; if not, body is one class.
 
     Args:
         options: An instance of ``Options``.
@@ -64,6 +65,7 @@ class Learner(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Preset]]
     lr: ClassVar[float] = 1e-4
     blocks: ClassVar[tuple[type[nn.Module], ...]] = ()
+    knows_tissues: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, options: Any, *, num_classes: int, size: int) -> None:  # noqa: ANN401  its own Options

@@ -60,6 +60,7 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "mask": case.source,
         "mask_sha256": case.digest,
         "mask_labels": case.labels,
+        "may_have_tissues": case.tissues if trained.labels.tissues else None,
         "mask_names": case.names,
         "unmatched": case.unmatched,
     }
@@ -196,9 +197,11 @@ class _Opened(Slices):
     """A case that is being drawn; ``written`` is set when it is drawn."""
 
     def __init__(self, case: Case, wanted: dict[str, Any]) -> None:
-        masks, self.geometry, body = case.read()
-        super().__init__(case.name, masks, self.geometry.spacing[2])
-        self.case, self.out, self.record = case, case.out, wanted | {"body": body}
+        masks = case.read()
+        self.geometry = masks.geometry
+        super().__init__(case.name, masks.slices, masks.geometry.spacing[2])
+        origins = {"body": masks.body, "tissues": masks.tissues}
+        self.case, self.out, self.record = case, case.out, wanted | origins
         self.written: Future[None] | None = None
 
     def write(self) -> None:

@@ -15,7 +15,7 @@ DOCS = PACKAGE.parent / "docs"
 LAYERS = (
     {"errors"},
     {"files", "outputs", "device", "plugins", "shards", "stop", "batch", "randomness"},
-    {"schema"},
+    {"schema", "tissues"},
     {"labels", "config", "weights", "learner", "history"},
     {"figures", "label_files", "scores"},
     {"data", "networks"},

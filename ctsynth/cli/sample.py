@@ -62,11 +62,19 @@ def command(
     body_from: Annotated[
         Path | None,
         typer.Option(
-            help="CT on the mask's grid to take a missing body label from.",
+            help="CT on the mask's grid to take a missing body from, and the tissues if the model has them.",
             show_default=False,
             rich_help_panel=WHAT,
         ),
     ] = None,
+    tissues: Annotated[
+        bool,
+        typer.Option(
+            "--tissues/--no-tissues",
+            help="For a model of a set with tissues: draw from them where they are known, or from body alone.",
+            rich_help_panel=WHAT,
+        ),
+    ] = True,
     preset: Annotated[
         Literal["fast", "paper"],
         typer.Option(
@@ -203,11 +211,16 @@ def command(
             choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
         )
         sampling.check(trained, drawing)
+        if not tissues and not trained.labels.tissues:
+            raise UsageError(f"--no-tissues: the model's labels, {trained.labels.name}, have none")
         if mask is not None:
-            cases = cases_of_masks(mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched)
+            cases = cases_of_masks(
+                mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched, tissues=tissues
+            )
         else:
             assert data is not None
-            cases = cases_of_store(Store.open(data), split, trained, out or Path("synthetic"))
+            folder = out or Path("synthetic")
+            cases = cases_of_store(Store.open(data), split, trained, folder, tissues=tissues)
         cases = take(cases, shard)
         folder = cases[0].out.parent if cases else Path()
         with sole(folder / lock_name("sample", shard)), console.progress("sample", len(cases)) as progress:

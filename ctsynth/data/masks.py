@@ -28,6 +28,9 @@ ORGAN_SIZED = 1e-3
 BODY_SHARE = 0.25
 """Of the patient around the organs; a body label that covers less of it is none: a stray voxel, another class."""
 
+TISSUE_SHARE = 0.6
+"""Of the patient around the organs; tissues that cover less, as bones and lungs alone, leave a body to find."""
+
 
 class Complete(NamedTuple):
     """Labels with a body.
@@ -48,8 +51,9 @@ def complete(
 ) -> Complete:
     """Gives labels a body, and what has no class its place.
 
-    The body label of the volume is taken where it covers ``BODY_SHARE`` of the patient around the organs. What the
-    set has no class for becomes what ``unmatched`` says; body if that is None and it is less than an organ.
+    The body label of the volume is taken where it covers ``BODY_SHARE`` of the patient around the organs, or its
+    tissues ``TISSUE_SHARE``. What the set has no class for becomes what ``unmatched`` says; body if that is None
+    and it is less than an organ.
 
     Args:
         labels: From ``read_labels``; its voxels are changed in place.
@@ -61,17 +65,18 @@ def complete(
         DataError: More than ``ORGAN_SIZED`` of the patient has no class, and nobody said what becomes of it.
     """
     voxels, body = labels.voxels, own.body_id
-    labeled = voxels == body
-    organs = (voxels != BACKGROUND) & ~labeled
+    labeled, is_tissue = voxels == body, voxels > body
+    organs = (voxels != BACKGROUND) & (voxels < body)
     if labels.unknown is not None and unmatched != "background":
         organs |= labels.unknown
-    patient = find_patient(organs)
+    patient = find_patient(organs) | is_tissue
     around = patient & ~organs
-    found, wanted = np.count_nonzero(labeled), np.count_nonzero(around)
+    found, wanted = int(np.count_nonzero(labeled)), int(np.count_nonzero(around))
     has_body = found > 0 and np.count_nonzero(labeled & around) >= BODY_SHARE * wanted
+    has_body |= np.count_nonzero((labeled | is_tissue) & around) >= TISSUE_SHARE * max(1, wanted)
     if not has_body:
         voxels[labeled] = BACKGROUND
-        voxels[around] = body
+        voxels[around & ~is_tissue] = body
     if labels.unknown is not None:
         _check_loss(labels, own, int(np.count_nonzero((voxels != BACKGROUND) | labels.unknown)), unmatched)
         voxels[labels.unknown] = BACKGROUND if unmatched == "background" else body
@@ -108,7 +113,7 @@ def complete_labels(
     dataset: Given | None = None,
     body_from: Path | None = None,
     unmatched: Unmatched | None = None,
-) -> tuple[NDArray[np.uint8], str]:
+) -> tuple[NDArray[np.uint8], str, Volume | None]:
     """A label volume in the model's own label set, with a body, and where the body came from.
 
     Args:
@@ -121,7 +126,7 @@ def complete_labels(
         unmatched: What voxels become whose class the model does not know; see ``complete``.
 
     Returns:
-        (X, Y, Z) uint8 and ``label``, ``ct`` or ``estimated``.
+        (X, Y, Z) uint8; ``label``, ``ct`` or ``estimated``; and that CT, where there is one.
 
     Raises:
         DataError: What ``read_labels`` and ``complete`` refuse; a CT on another grid; nothing but background.
@@ -144,9 +149,9 @@ def complete_labels(
         instead = "the body is that of the CT" if ct else "the body is estimated"
         log.warning("%s", stray_said(own, {str(file): done.stray}, instead))
     if done.has_body:
-        return done.voxels, "label"
+        return done.voxels, "label", ct
     if ct is None and not done.stray:
         log.warning(
             "%s has no body label: its outline is estimated from the organs (--body-from CT is better)", file
         )
-    return done.voxels, "ct" if ct else "estimated"
+    return done.voxels, "ct" if ct else "estimated", ct

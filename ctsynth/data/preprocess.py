@@ -19,6 +19,7 @@ from ctsynth.data.masks import Unmatched, complete
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.relabel import Given, given_by_datasets
 from ctsynth.data.slices import to_slices
+from ctsynth.data.split_body import split_body
 from ctsynth.data.store import write_manifest, write_subject
 from ctsynth.data.summary import BrokenSubjectsError, Summary
 from ctsynth.data.twins import refuse_twins
@@ -230,10 +231,10 @@ class _Task:
             refuse_strangers(self.out, case.split, case.name)
             hu, labels, geometry = read_pair(case, own, self.datasets.get(case.label.parent))
             done = complete(labels, own, partial(body_mask, hu, geometry.spacing), self.settings.unmatched)
-            ct, mask = (
-                to_slices(window.clip(hu), size, "ct", air=window.air),
-                to_slices(done.voxels, size, "labels"),
-            )
+            ct = to_slices(window.clip(hu), size, "ct", air=window.air)
+            mask = to_slices(done.voxels, size, "labels")
+            if own.tissues:
+                mask = split_body(mask, hu, geometry.spacing, own)
         except Exception as error:
             if isinstance(error, DataError):
                 self._remove(case, SPLITS)

@@ -50,7 +50,7 @@ class Subject:
         name: Its name, one of a kind in the store.
         split: ``train`` or ``test``.
         size: Side of its slices, pixels.
-        highest: Of the labels, the body's.
+        highest: The highest id of the label set.
         geometry: Of the volume that it came from; Z is the number of slices.
         voxels: Of each id of the stored mask, how many; ids without any are left out.
         record: All that the manifest says of it: source files, their SHA-256, those of the arrays.
@@ -141,7 +141,9 @@ class Store:
         refuse_twins(content["subjects"], manifest)
         subjects = {}
         for number, record in enumerate(content["subjects"]):
-            subject = _subject(path, settings["size"], labels.body_id, record, f"{manifest}: subjects[{number}]")
+            subject = _subject(
+                path, settings["size"], labels.num_classes - 1, record, f"{manifest}: subjects[{number}]"
+            )
             if subject.name in subjects:
                 raise DataError(f"{manifest}: subject {subject.name!r} is there twice")
             subjects[subject.name] = subject

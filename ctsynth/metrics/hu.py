@@ -7,7 +7,6 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ctsynth.labels import BODY
 from ctsynth.metrics.base import Array, Arrays, Metric, Pair, Record, interval, resample
 from ctsynth.scores import Result, Value
 
@@ -15,8 +14,8 @@ from ctsynth.scores import Result, Value
 class OrganHU(Metric):
     """Mean HU of each organ, synthetic minus real: a mean over the subjects that have the organ.
 
-    The number of the set is the mean over organs of the absolute difference; ``body``, the rest of the patient, is
-    listed but not part of it. HU are those inside the window.
+    The number of the set is the mean over organs of the absolute difference; ``body``, the rest of the patient,
+    and its tissues are listed but not part of it. HU are those inside the window.
     """
 
     title = "Organ HU error"
@@ -38,20 +37,23 @@ class OrganHU(Metric):
         for place, slices in enumerate((pair.real, pair.synthetic)):
             sums = np.bincount(pair.mask.ravel(), weights=slices.ravel(), minlength=len(sizes))[ids]
             means[has, place] = pair.window.low + pair.window.width * sums[has] / sizes[ids][has]
-        return {"organs": names, "hu": means}
+        organs = {organ.id for organ in pair.labels.classes}
+        return {"organs": names, "hu": means, "is_organ": [number in organs for number in ids]}
 
     def result(self, records: Mapping[str, Arrays]) -> Result:
         """The mean absolute difference over organs; per organ the difference, and both means as its parts."""
         means = np.stack([record["hu"] for record in records.values()])
         known = np.isfinite(means).any(axis=(0, 2))
         means = means[:, known]
-        organs = next(iter(records.values()))["organs"][known].tolist()
+        one = next(iter(records.values()))
+        organs, scored = one["organs"][known].tolist(), one["is_organ"][known]
         differences = means[..., 1] - means[..., 0]
-        scored = np.array([organ != BODY for organ in organs], bool)
         draws = _mean_of_draws(differences)
         per_organ = {organ: _organ(means[:, n], draws[:, n]) for n, organ in enumerate(organs)}
         absolute = [
-            abs(value.value) for name, value in per_organ.items() if name != BODY and value.value is not None
+            abs(value.value)
+            for value, counts in zip(per_organ.values(), scored, strict=True)
+            if counts and value.value is not None
         ]
         low, high = interval(_mean_absolute(draws[:, scored]), len(records))
         value = float(np.mean(absolute)) if absolute else None

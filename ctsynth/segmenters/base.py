@@ -16,6 +16,8 @@ __all__ = ["Phase", "Preset", "Segmenter"]
 class Segmenter(Learner):
     """Learns label maps from real slices, by the same loop that a method learns slices from label maps with."""
 
+    knows_tissues = False
+
     @abstractmethod
     def segment(self, image: Tensor) -> Tensor:
         """The label map of each slice: (B, 1, H, W) in [-1, 1] to (B, H, W) int64."""

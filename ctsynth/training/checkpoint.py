@@ -189,8 +189,9 @@ def make_learner(config: RunConfig) -> Learner:
     options = build(cls.Options, config.options, f"options of {config.method}")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.training.seed)
-        classes = LabelSet.from_json(config.labels).num_classes
-        return cls(options, num_classes=classes, size=config.size)
+        labels = LabelSet.from_json(config.labels)
+        known = labels if cls.knows_tissues else labels.without_tissues
+        return cls(options, num_classes=known.num_classes, size=config.size)
 
 
 def load(checkpoint: Path, device: torch.device, *, raw: bool = False) -> Trained:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import math
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +23,7 @@ from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.device import Precision, autocast
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import write_json
+from ctsynth.labels import LabelSet
 from ctsynth.learner import Phase
 from ctsynth.randomness import Draws, seed_of
 from ctsynth.stop import Stop, Stopped
@@ -99,6 +100,7 @@ class Trainer:
             for phase in self.phases
         }
         self.losses = losses(self.model, self.phases, world)
+        self.labels = LabelSet.from_json(config.labels)
         self.log = MetricsLog(run / "metrics.jsonl", device, world)
         self.step = 0
         self._saved_step = self._statistics_step = -1
@@ -161,7 +163,7 @@ class Trainer:
     def _optimize(self, stop: Stop) -> bool:
         """One optimizer step of every phase; False if a signal came while parts of the batch were still to do."""
         parts = self._parts()
-        batch = self.dataset.batch([index for part in parts for index in self._slices(part)], self.device)
+        batch = self._batch([position for part in parts for position in part])
         shared: dict[str, Tensor] | None = {} if len(parts) == 1 else None
         batch = replace(batch, shared=shared)
         before = [b.clone() for b in self.model.buffers()] if len(parts) > 1 else []
@@ -211,8 +213,17 @@ class Trainer:
         starts = range(self.step * size + self.world.rank * share, (self.step + 1) * size, part)
         return [range(start, start + share) for start in starts]
 
-    def _slices(self, part: range) -> list[int]:
-        return shuffled(len(self.dataset), self.settings.seed, part.start, len(part))
+    def _batch(self, positions: Sequence[int]) -> Batch:
+        """The slices at these positions of the run's order, a share of them with the body as one class."""
+        seed = self.settings.seed
+        indices = [index for position in positions for index in shuffled(len(self.dataset), seed, position, 1)]
+        batch = self.dataset.batch(indices, self.device)
+        if not self.labels.tissues:
+            return batch
+        rng = Draws.at([("tissues", seed, position) for position in positions], self.device)
+        is_joined = rng.uniform("dropout") < (self.settings.tissue_dropout if self.model.knows_tissues else 1)
+        joined = batch.labels.clamp(max=self.labels.body_id)
+        return replace(batch, labels=torch.where(is_joined[:, None, None], joined, batch.labels))
 
     def _draws(self, phase: str, part: range) -> Draws:
         keys = [("train", self.settings.seed, phase, position) for position in part]
@@ -283,9 +294,9 @@ class Trainer:
 
         def batches() -> Iterator[tuple[Batch, Draws]]:
             for number in range(self.settings.norm_batches):
-                order = shuffled(len(self.dataset), seed, number * size, size)
-                keys = [("statistics", seed, number * size + place) for place in range(size)]
-                yield self.dataset.batch(order, self.device), Draws.at(keys, self.device)
+                positions = range(number * size, (number + 1) * size)
+                keys = [("statistics", seed, position) for position in positions]
+                yield self._batch(positions), Draws.at(keys, self.device)
 
         if self.settings.norm_batches:
             with autocast(self.device, self.precision):

@@ -32,7 +32,7 @@ def renumbered(organs):
 
 def drawn_from(voxels, tmp_path, *, names=None, **options):
     """What a model of AMOS22 is given for these voxels, and where the body came from."""
-    return complete_labels(tmp_path / "seg.nii.gz", Volume(voxels, GRID, names), AMOS22, **options)
+    return complete_labels(tmp_path / "seg.nii.gz", Volume(voxels, GRID, names), AMOS22, **options)[:2]
 
 
 def with_lesion(organs, voxels):

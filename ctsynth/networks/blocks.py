@@ -138,7 +138,7 @@ class AttentionBlock(nn.Module):
         batch, channels, height, width = x.shape
         flat = self.norm(x).reshape(batch, channels, height * width)
         qkv = self.qkv(flat).reshape(batch, self.heads, 3 * channels // self.heads, height * width)
-        query, key, value = qkv.transpose(-1, -2).chunk(3, dim=-1)
+        query, key, value = qkv.transpose(-1, -2).contiguous().chunk(3, dim=-1)  # as fused kernels want them
         read = F.scaled_dot_product_attention(query, key, value)
         return x + self.out(read.transpose(-1, -2).reshape(batch, channels, -1)).reshape(x.shape)
 

@@ -1,8 +1,9 @@
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ctsynth.methods import base
-from ctsynth.networks.blocks import ResBlock, timestep_embedding
+from ctsynth.networks.blocks import AttentionBlock, ResBlock, timestep_embedding
 from ctsynth.networks.conditioning import MaskEncoder
 from ctsynth.networks.unet import UNet
 
@@ -64,6 +65,16 @@ def test_attention_of_the_papers_network_is_at_16_and_8_and_in_the_middle():
     places = [n for n, stage in enumerate(unet.decoder) if not isinstance(stage.attention, torch.nn.Identity)]
     assert places == [0, 1, 2, 3, 4, 5]
     assert unet.middle_in.attention.heads == 4
+
+
+@pytest.mark.filterwarnings("ignore:.*not used because")  # torch names what it lacks before it refuses
+@pytest.mark.parametrize("grad", [True, False])
+def test_attention_takes_a_fused_kernel(grad):
+    """Without one the weights of all pairs of positions are kept for the backward pass."""
+    block, x = AttentionBlock(16, 4), torch.randn(2, 16, 8, 8, requires_grad=grad)
+    with sdpa_kernel(SDPBackend.FLASH_ATTENTION), torch.set_grad_enabled(grad):
+        y = block(x)
+    assert y.shape == x.shape
 
 
 def test_attention_of_sdm_is_at_32_16_and_8_with_64_channels_a_head():

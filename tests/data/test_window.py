@@ -45,6 +45,12 @@ def test_any_dtype_is_clipped_to_the_window_that_int16_is(dtype, window):
     np.testing.assert_allclose(window.clip(hu), expected, atol=0.75)  # ends of half a HU, kept by floats
 
 
+@pytest.mark.parametrize("level_width", [(40, 0.5), (-32568, 400), (32567, 400)])
+def test_a_window_may_be_narrow_and_reach_to_the_ends_of_16_bits(level_width):
+    window = Window(*level_width)
+    assert window.normalize([window.low, window.level, window.high]).tolist() == [0, 0.5, 1]
+
+
 @pytest.mark.parametrize("level_width", [(40, 0), (40, -1), (40, float("nan")), (40_000, 400)])
 def test_a_window_that_is_no_range_of_hu_is_refused(level_width):
     with pytest.raises(UsageError, match="width"):

@@ -101,10 +101,24 @@ def test_spacings_fall_from_the_last_timestep_to_0_without_repeats(make, spacing
     assert (np.diff(timesteps) < 0).all()
 
 
-def test_log_snr_spacing_is_even_in_log_snr():
+@pytest.mark.parametrize("spacing", [even_timesteps, log_snr_timesteps])
+def test_one_step_starts_at_the_last_timestep_and_none_or_too_many_are_refused(spacing):
+    schedule = linear_schedule(100)
+    assert spacing(schedule, 1).tolist() == [99]
+    assert spacing(schedule, 100).tolist() == list(range(99, -1, -1))
+    for steps in (0, 101):
+        with pytest.raises(ValueError, match=rf"within 1\.\.100, not {steps}"):
+            spacing(schedule, steps)
+
+
+def test_log_snr_spacing_is_even_in_log_snr_to_half_a_timestep():
     schedule = linear_schedule(1000)
-    steps = np.diff(schedule.log_snr[log_snr_timesteps(schedule, 15)])
+    timesteps = log_snr_timesteps(schedule, 15)
+    steps = np.diff(schedule.log_snr[timesteps])
     assert steps.max() / steps.min() < 1.25
+    even = np.linspace(schedule.log_snr[999], schedule.log_snr[0], 15)
+    exact = np.interp(even, schedule.log_snr[::-1], np.arange(999, -1, -1))
+    assert np.abs(timesteps - exact).max() <= 0.5
 
 
 def test_ddim_with_eta_1_is_ancestral_with_the_posterior_variance():
@@ -137,6 +151,43 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
     ends = drawn(bound=3)  # x_0 beyond the range is no other than its end
     assert torch.equal(ends, drawn(bound=1))
     assert ends.abs().max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"steps": 0}, "--steps must be at least 1, not 0"),
+        ({"eta": 1.1, "name": "ddim"}, r"--eta must be within 0\.\.1, not 1\.1"),
+        ({"eta": -0.1, "name": "ddim"}, r"--eta must be within 0\.\.1, not -0\.1"),
+        ({"eta": 0.5, "name": "ddpm"}, "--eta is DDIM's; ddpm does not take it"),
+        ({"guidance": -0.1}, r"--guidance must be 0 or more, not -0\.1"),
+        ({"guidance": np.inf}, "--guidance must be 0 or more, not inf"),
+    ],
+)
+def test_what_no_sampler_can_do_is_refused(asked, said):
+    with pytest.raises(UsageError, match=said):
+        SamplerConfig(**asked)
+
+
+@pytest.mark.parametrize("asked", [{"steps": 1}, {"steps": 100}, {"guidance": 0.0}, {"guidance": 0.5}])
+def test_the_ends_of_what_it_can_do_are_not(asked):
+    def denoise(x, timesteps):
+        return 0.5 * x, None
+
+    drawn = SamplerConfig(**asked)(denoise, linear_schedule(100), torch.ones(1, 1), lambda _: None)
+    assert drawn.isfinite().all()
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_eta_is_ddims(eta):
+    schedule, noise = linear_schedule(1000), torch.linspace(-1, 1, 8, dtype=torch.float64)[:, None]
+    timesteps = even_timesteps(schedule, 10)
+
+    def draw(timestep):
+        return torch.full_like(noise, np.cos(timestep))
+
+    asked = SamplerConfig(name="ddim", steps=10, eta=eta)(gaussian_denoiser(schedule), schedule, noise, draw)
+    assert torch.equal(asked, ddim(gaussian_denoiser(schedule), schedule, noise, timesteps, draw=draw, eta=eta))
 
 
 def test_more_steps_than_the_model_has_are_refused():

@@ -64,6 +64,14 @@ def test_respacing_to_all_timesteps_changes_nothing():
     np.testing.assert_allclose(schedule.respaced(np.arange(1000)).betas, schedule.betas, rtol=1e-9)
 
 
-def test_betas_outside_0_to_1_are_refused():
+@pytest.mark.parametrize("betas", [[0.1, 1.0], [0.0, 0.1], [[0.1, 0.2]]])
+def test_betas_outside_0_to_1_are_refused(betas):
     with pytest.raises(ValueError, match="within"):
-        NoiseSchedule(np.array([0.1, 1.0]))
+        NoiseSchedule(np.array(betas))
+
+
+def test_the_first_log_variance_repeats_the_second_or_is_the_only_beta():
+    """log 0 it would be; ancestral sampling in one step has a schedule of one timestep."""
+    assert NoiseSchedule(np.array([0.5])).posterior_log_variance_clipped.tolist() == [np.log(0.5)]
+    two = NoiseSchedule(np.array([0.2, 0.3]))
+    assert two.posterior_log_variance_clipped == pytest.approx([np.log(0.3 * 0.2 / 0.44)] * 2)

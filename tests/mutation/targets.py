@@ -1,0 +1,52 @@
+"""What is mutated, by which tests, and which mutants are no mistakes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Target:
+    """A module of ctsynth.
+
+    Args:
+        tests: The files that test it, below ``tests``.
+        functions: Beginnings of the names of those that are mutated; all if empty.
+    """
+
+    tests: tuple[str, ...]
+    functions: tuple[str, ...] = ()
+
+
+TARGETS = {
+    "diffusion.process": Target(("diffusion/test_schedule.py", "diffusion/test_official.py")),
+    "diffusion.samplers": Target(("diffusion/test_samplers.py", "diffusion/test_official.py")),
+    "diffusion.schedule": Target(
+        ("diffusion/test_schedule.py", "diffusion/test_samplers.py", "diffusion/test_official.py")
+    ),
+    "methods._diffusion": Target(
+        ("methods/test_diffusion_methods.py",),
+        (
+            "DiffusionMethod.loss",
+            "DiffusionMethod.generate",
+            "DiffusionMethod.denoiser",
+            "DiffusionMethod._output",
+        ),
+    ),
+    "methods.pix2pix": Target(("methods/test_pix2pix.py",)),
+    "methods.spade": Target(("methods/test_spade.py",)),
+    "methods.oasis": Target(("methods/test_oasis.py",)),
+    "segmenters.unet2d": Target(("segmenters/test_unet2d.py",)),
+    "data.window": Target(("data/test_window.py", "test_other_window.py")),
+    "metrics.psnr": Target(("metrics/test_psnr_ssim.py",)),
+    "metrics.ssim": Target(("metrics/test_psnr_ssim.py",)),
+    "metrics.gradient": Target(("metrics/test_gradient_hu.py",)),
+    "metrics.hu": Target(("metrics/test_gradient_hu.py",)),
+    "metrics.base": Target(("metrics/test_metric_base.py", "metrics/test_psnr_ssim.py")),
+    "metrics._frechet": Target(("metrics/test_fid.py",)),
+    "metrics.segmenters.overlap": Target(("metrics/test_dice.py",)),
+}
+"""By module, without ``ctsynth``."""
+
+EQUIVALENT: dict[str, dict[str, str]] = {}
+"""By module the changes after which nothing differs that anyone relies on, and why."""

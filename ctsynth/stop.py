@@ -51,7 +51,7 @@ class Stop:
             signal.signal(signal.SIGINT, signal.SIG_DFL)  # a third does not wait for what ``finally`` does
             raise KeyboardInterrupt
         self._interrupted |= number == signal.SIGINT
-        if number == signal.SIGINT:
+        if number == signal.SIGINT and "RANK" not in os.environ:  # whose launcher says it
             with suppress(OSError):
                 os.write(2, _NOTICE)  # sys.stderr may be in the middle of a line: it refuses a second writer
         if self.requested:

@@ -35,9 +35,10 @@ def test_the_user_has_the_last_word(machine, monkeypatch, name):
     assert os.environ.get("OMP_WAIT_POLICY") == ("0" if name == "OMP_WAIT_POLICY" else None)
 
 
-@pytest.mark.parametrize(("load", "said"), [(0.5, False), (8.5, True)])
-def test_train_says_that_the_machine_is_busy(machine, load, said, tmp_path, small_case):
+@pytest.mark.parametrize(("load", "threads", "said"), [(0.5, 2, False), (8.5, 1, False), (8.5, 2, True)])
+def test_train_says_that_the_machine_is_busy(machine, load, threads, said, tmp_path, small_case, monkeypatch):
     machine(load)
+    monkeypatch.setattr("torch.get_num_threads", lambda: threads)
     both_splits(tmp_path / "out", small_case)
     done = ctsynth("train", *settings(iterations=1), "--data", tmp_path / "out", "--out", tmp_path / "run")
     assert ("a load of 8.5 on 2 cores" in done.stderr) is said

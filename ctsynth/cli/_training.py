@@ -185,6 +185,8 @@ def parse(pairs: list[str] | None) -> dict[str, Any]:
 
 
 def _say(config: RunConfig, place: Place, run: Path) -> None:
+    import torch
+
     settings, ranks = config.training, place.world.size
     where = f"{ranks} ranks on {place.device.type}" if ranks > 1 else str(place.device)
     if settings.epochs:
@@ -194,7 +196,7 @@ def _say(config: RunConfig, place: Place, run: Path) -> None:
         config.method, config.preset, where, settings.precision, config.data["slices"], config.data["subjects"],
         run,
     )  # fmt: skip
-    if place.device.type == "cpu" and (busy := load_over_cores()):
+    if place.device.type == "cpu" and torch.get_num_threads() > 1 and (busy := load_over_cores()):
         words = (
             "others compute here: a load of %.1f on %d cores; OMP_NUM_THREADS=1 may be faster than more threads"
         )

@@ -15,6 +15,11 @@ if TYPE_CHECKING:
 Precision = Literal["auto", "bf16", "fp32"]
 
 
+def memory() -> int:
+    """Bytes of this machine's memory."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
 def find_device(name: str) -> torch.device:
     """The device called ``auto``, ``cuda``, ``mps`` or ``cpu``; ``auto`` takes the first of these that is there.
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ctsynth import __version__
@@ -76,6 +77,17 @@ class BugError(CTSynthError):
     """An exception that no file and no option should be able to cause: ours to mend."""
 
 
+@contextmanager
+def about(source: object) -> Iterator[None]:
+    """Names the file that what is done here comes from in every message that does not."""
+    try:
+        yield
+    except CTSynthError as error:
+        if error.message.startswith(f"{source}"):
+            raise
+        raise type(error)(f"{source}: {error.message}", hint=error.hint) from error
+
+
 def explain(error: Exception, doing: str) -> CTSynthError:
     """The message for any exception that ended a piece of work.
 
@@ -88,19 +100,20 @@ def explain(error: Exception, doing: str) -> CTSynthError:
     if isinstance(error, OSError):
         file = f"{error.filename}: " if error.filename is not None else ""
         return RunError(f"{doing}: {file}{error.strerror or error}")
-    if _is_out_of_memory(error):
+    if is_out_of_memory(error):
         return RunError(
             f"{doing}: not enough memory",
             hint="do less at once (--batch-size, --workers), or use a machine that has more",
         )
+    reason = next(iter(str(error).splitlines()), "")
     return BugError(
         f"{doing}: this is a bug in ctsynth {__version__}, please report it: "
-        f"{type(error).__name__}: {error}{_place(error)}",
+        f"{type(error).__name__}: {reason}{_place(error)}",
         hint="run it again as `ctsynth --verbose ...` and send the traceback with the output of `ctsynth info`",
     )
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
     """Whether an allocation failed; torch raises RuntimeErrors of its own for that."""
     return (
         isinstance(error, MemoryError)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from ctsynth.data.formats import is_packed
+from ctsynth.device import memory
 from ctsynth.errors import DataError, RunError
 
 MOST_A_SIDE = 8192
@@ -175,7 +175,7 @@ def _check_length(path: Path, found: int, declared: int) -> None:
 
 
 def _check_memory(path: Path, length: int) -> None:
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    there = memory()
     if length > there:
         raise RunError(
             f"{path}: its header declares {length / 2**30:.1f} GiB of voxels, and this machine has"

@@ -9,7 +9,8 @@ from __future__ import annotations
 import logging
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,13 @@ from typing import Any
 import safetensors.torch
 import torch
 from torch import nn
+from torch.nn.modules.module import register_module_parameter_registration_hook
 
 from ctsynth import learner, plugins
 from ctsynth.config import RunConfig, build, sealed
-from ctsynth.errors import DataError, RunError, UsageError
+from ctsynth.data.window import Window
+from ctsynth.device import memory
+from ctsynth.errors import DataError, RunError, UsageError, about, is_out_of_memory
 from ctsynth.files import atomic, read_json, sha256, write_json, write_text
 from ctsynth.labels import LabelSet
 from ctsynth.learner import SEGMENTERS, Learner
@@ -187,11 +191,36 @@ def make_learner(config: RunConfig) -> Learner:
     """The method or segmenter that a config.json describes, with weights drawn from the run's seed."""
     cls = learner.find(config.method)
     options = build(cls.Options, config.options, f"options of {config.method}")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), _within_memory(config.method):
         torch.manual_seed(config.training.seed)
         labels = LabelSet.from_json(config.labels)
         known = labels if cls.knows_tissues else labels.without_tissues
         return cls(options, num_classes=known.num_classes, size=config.size)
+
+
+@contextmanager
+def _within_memory(method: str) -> Iterator[None]:
+    """Refuses parameters that this machine has no memory for, before anything is written to them."""
+    limit, used = memory(), 0
+
+    def count(_module: nn.Module, _name: str, parameter: nn.Parameter | None) -> None:
+        nonlocal used
+        used += parameter.nbytes if parameter is not None else 0
+        if used > limit:
+            raise MemoryError
+
+    hook = register_module_parameter_registration_hook(count)
+    try:
+        yield
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        raise UsageError(
+            f"{method}: its parameters alone take more than the {limit / 2**30:.0f} GiB of memory here",
+            hint="choose fewer channels, multipliers or levels",
+        ) from error
+    finally:
+        hook.remove()
 
 
 def load(checkpoint: Path, device: torch.device, *, raw: bool = False) -> Trained:
@@ -201,9 +230,11 @@ def load(checkpoint: Path, device: torch.device, *, raw: bool = False) -> Traine
         DataError: A file of it is missing or damaged, or holds the weights of another network.
     """
     config = RunConfig.read(checkpoint / "config.json")
-    method = make_method(config)
+    with about(checkpoint / "config.json"):
+        Window(config.level, config.width)
+        labels, method = LabelSet.from_json(config.labels), make_method(config)
     digest = make_ready(method, checkpoint, device, raw=raw)
-    return Trained(method, config, LabelSet.from_json(config.labels), checkpoint, digest)
+    return Trained(method, config, labels, checkpoint, digest)
 
 
 def make_ready(model: Learner, checkpoint: Path, device: torch.device, *, raw: bool = False) -> str:

@@ -267,6 +267,45 @@ def edit(file, change):
     file.write_text(json.dumps(content | change(content)))
 
 
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"method": "gan"}, "no method is called 'gan'"),
+        ({"method": "unet2d", "options": {}}, "unet2d is a segmenter"),
+        ({"size": 0}, "size is 0, wanted a whole number within [8, 4,096]"),
+        ({"size": 18}, "the side must divide by 4"),
+        ({"options": {"channels": 6}}, "channels must divide by 4"),
+        ({"options": []}, "options is [], wanted an object"),
+        ({"options": {"channels": 8192, "multipliers": [256, 256]}}, "GiB of memory here"),
+        ({"labels": {"name": "x", "classes": [{"id": "1"}]}}, "classes[0].id is '1'"),
+        ({"labels": None}, "labels is None"),
+        ({"level": 32_700.0}, "window level 32700"),
+        ({"width": float("nan")}, "NaN is no finite number"),
+        ({"training": {"lr": -1}}, "training.lr is -1, wanted a finite number above 0"),
+        ({"training": []}, "training is [], wanted an object"),
+        ({"sha256": {"model.safetensors": 3}}, "sha256.model.safetensors is 3, wanted a string"),
+    ],
+    ids=str,
+)
+def test_a_config_that_is_wrong_in_a_field_is_refused_by_its_name(run, change, said):
+    path = checkpoint.find(run)
+    edit(path / "config.json", lambda _: change)
+    with pytest.raises((DataError, UsageError)) as refused:
+        checkpoint.load(path, CPU)
+    assert refused.value.message.startswith(f"{path / 'config.json'}: ")
+    assert said in refused.value.message
+
+
+def test_a_network_beyond_this_machines_memory_is_refused_before_it_is_filled(run, monkeypatch):
+    path = checkpoint.find(run)
+    needed = sum(tensor.nbytes for tensor in checkpoint.load(path, CPU).method.parameters())
+    monkeypatch.setattr(checkpoint, "memory", lambda: needed)
+    assert checkpoint.load(path, CPU)
+    monkeypatch.setattr(checkpoint, "memory", lambda: needed - 1)
+    with pytest.raises(UsageError, match="ddpm-concat: its parameters alone take more than the 0 GiB"):
+        checkpoint.load(path, CPU)
+
+
 @pytest.mark.parametrize("raw", [False, True])
 def test_weights_under_another_methods_config_are_refused(run, raw):
     path = checkpoint.find(run)

@@ -16,7 +16,7 @@ from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.data.window import Window
 from ctsynth.device import find_device
-from ctsynth.errors import DataError, UsageError
+from ctsynth.errors import DataError, UsageError, about
 from ctsynth.labels import LabelSet
 from ctsynth.metrics.segmenters.base import Segmentation, translate
 from ctsynth.segmenters.base import Segmenter
@@ -41,7 +41,8 @@ class TrainedSegmenter:
     def __init__(self, run: Path, device: str = "auto") -> None:
         path = checkpoint.find(run)
         config = RunConfig.read(path / "config.json")
-        model = checkpoint.make_learner(config)
+        with about(path / "config.json"):
+            self.labels, model = LabelSet.from_json(config.labels), checkpoint.make_learner(config)
         if not isinstance(model, Segmenter):
             raise UsageError(
                 f"{run}: a run of {config.method}, which draws slices and finds no organs",
@@ -49,7 +50,6 @@ class TrainedSegmenter:
             )
         self._device = find_device(device)
         self._model, self._size, self._window = model, config.size, Window(config.level, config.width)
-        self.labels = LabelSet.from_json(config.labels)
         run = path.absolute().parents[1] if path.parent.name == "checkpoints" else path.absolute()
         self.name = f"{model.title} of run {run.name}"
         self.version = config.version

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
 from ctsynth.errors import Interrupted, InterruptedByUser, RunError
-from ctsynth.stop import Stop
+from ctsynth.stop import SIGNALS, Stop
 
 PATIENCE = 60.0
 """Seconds that the other ranks get to leave when one has left in order."""
@@ -37,17 +37,18 @@ def launch(command: Sequence[str], ranks: int, stop: Stop) -> int:
     with _ranks(command, ranks) as processes:
         left: list[int | None] = [None] * ranks
         deadline = float("inf")
-        forwarded: signal.Signals | None = None
+        forwarded = False
         while None in left and time.monotonic() < deadline:
             time.sleep(0.05)
-            if stop.requested and forwarded is None:
-                forwarded = _forward(stop.requested, processes)
+            if stop.requested and not forwarded:
+                _forward(stop.requested, processes)
+                forwarded = True
             left = [process.poll() for process in processes]
             if any(code not in (None, *IN_ORDER) for code in left):
                 break
             if any(code is not None for code in left):
                 deadline = min(deadline, time.monotonic() + PATIENCE)
-    if forwarded is not None and -forwarded in left:
+    if stop.requested and {-number for number in SIGNALS} & set(left):
         raise stop.interrupted("stopped by SIGNAL before the first step", "start it again")
     for rank, code in enumerate(left):
         if code is not None and code < 0:
@@ -64,13 +65,12 @@ def launch(command: Sequence[str], ranks: int, stop: Stop) -> int:
     return failed[0] if failed else max(codes)
 
 
-def _forward(number: signal.Signals, processes: list[subprocess.Popen[bytes]]) -> signal.Signals:
+def _forward(number: signal.Signals, processes: list[subprocess.Popen[bytes]]) -> None:
     """Passes a signal on; Ctrl-C as SIGTERM, for a terminal's has reached the ranks, and a second kills them."""
     number = signal.SIGTERM if number is signal.SIGINT else number
     for process in processes:
         if process.poll() is None:
             process.send_signal(number)
-    return number
 
 
 @contextmanager

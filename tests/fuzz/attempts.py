@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -12,7 +13,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -26,7 +27,7 @@ from ctsynth.errors import BugError, CTSynthError, explain
 
 from .mutations import mutate
 from .targets import TARGETS, Target
-from .values import OUTSIDE
+from .values import NAMES, OUTSIDE, as_json
 from .watch import Watch
 from .world import World
 
@@ -79,9 +80,7 @@ def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
     target = TARGETS[name]
     for folder in target.copies:
         shutil.copytree(world.inputs / folder, world.out / folder)
-    pattern = rng.choice(target.files)
-    file = Path(rng.choice(sorted(path.as_posix() for path in Path().glob(pattern) if path.is_file())))
-    with _changed(world, file, rng):
+    with _renamed(target, rng) if target.renamed else _changed(target, world, rng) as file:
         before = _listing(world.inputs)
         _forget_peak()
         start = time.process_time()
@@ -90,8 +89,11 @@ def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
         seconds, peak = time.process_time() - start, _peak()
         if _listing(world.inputs) != before:
             touched.append("in")
+        if os.path.lexists(OUTSIDE):
+            touched.append(OUTSIDE)
     world.clear()
-    if touched or Path(OUTSIDE).exists():
+    shutil.rmtree(OUTSIDE, ignore_errors=True)
+    if touched:
         outcome, detail = "outside", "\n".join([*touched, detail])
     elif seconds > SECONDS:
         outcome = "slow"
@@ -106,16 +108,30 @@ def target_of(rng: Random) -> str:
 
 
 @contextmanager
-def _changed(world: World, file: Path, rng: Random) -> Iterator[None]:
-    """The file mutated; half of the time the hashes that others keep of it are made to fit."""
+def _renamed(target: Target, rng: Random) -> Iterator[Path]:
+    """The files, which lie in OUT, under a name that is drawn; under their own if there can be no such name."""
+    name = rng.choice(NAMES)
+    for path in map(Path, target.files):
+        file = path.with_name(name + "".join(path.suffixes))
+        with suppress(OSError):
+            path.rename(file)
+    yield file
+
+
+@contextmanager
+def _changed(target: Target, world: World, rng: Random) -> Iterator[Path]:
+    """A file mutated; half of the time the hashes that others keep of it are made to fit."""
+    pattern = rng.choice(target.files)
+    file = Path(rng.choice(sorted(path.as_posix() for path in Path().glob(pattern) if path.is_file())))
     old = file.read_bytes()
     new = mutate(rng, file.name, old)
     kept = {file: old}
     if rng.random() < 0.5:
+        new = _unsealed(new)
         kept |= _vouched(world, old, new)
     file.write_bytes(new)
     try:
-        yield
+        yield file
     finally:
         for path, content in kept.items():
             if path.parent.is_dir():  # OUT is emptied in any case
@@ -127,8 +143,20 @@ def _vouched(world: World, old: bytes, new: bytes) -> dict[Path, bytes]:
     found = {path: path.read_bytes() for path in sorted(world.root.rglob("*.json"))}
     found = {path: content for path, content in found.items() if then in content}
     for path, content in found.items():
-        path.write_bytes(content.replace(then, now))
+        path.write_bytes(_unsealed(content.replace(then, now)))
     return found
+
+
+def _unsealed(content: bytes) -> bytes:
+    """A config.json without the hash of itself, as one of an earlier version; any other file as it is."""
+    if b'"config.json": "' not in content:
+        return content
+    try:
+        tree = json.loads(content)
+        del tree["sha256"]["config.json"]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return content
+    return as_json(tree)
 
 
 def judge(target: Target, file: Path, seconds: float) -> tuple[str, str]:

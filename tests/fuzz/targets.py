@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctsynth import figures, label_files, labels, scores, weights
+from ctsynth import figures, history, label_files, labels, scores, weights
 from ctsynth.config import RunConfig, read_toml
 from ctsynth.data.layouts import Case, SplitRule, discover
 from ctsynth.data.loader import SliceDataset
@@ -19,10 +20,9 @@ from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.metrics import _pairs
 from ctsynth.metrics._records import Records
-from ctsynth.report import inputs
 from ctsynth.report.tables import render
 from ctsynth.stop import Stop
-from ctsynth.training import checkpoint
+from ctsynth.training import checkpoint, trainer_file
 from ctsynth.training.loop import Trainer
 from ctsynth.training.run import configure
 
@@ -42,6 +42,7 @@ class Target:
         read: Called with the file's path; None for a command.
         words: The command; ``{file}`` stands for the path.
         copies: Folders of ROOT/in that are copied to ROOT/out first, where the command may write to them.
+        renamed: The files get another name, one for all of them, instead of another content.
     """
 
     share: int
@@ -49,6 +50,7 @@ class Target:
     read: Callable[[Path], object] | None = None
     words: tuple[object, ...] = ()
     copies: tuple[str, ...] = ()
+    renamed: bool = False
 
 
 def _mask(file: Path) -> None:
@@ -99,13 +101,22 @@ def _scores(file: Path) -> None:
 
 
 def _rows(file: Path) -> None:
-    figures.loss_terms(inputs.metrics_rows(file.parent))
+    figures.loss_terms(history.rows(file))
 
 
 def _measured(file: Path) -> None:
     found = Records(file.parent, [file.stem])
     found.has(file.stem, "key")
     assert all(isinstance(array, np.ndarray) for array in found[file.stem].values())
+
+
+def _label_set(file: Path) -> None:
+    label_files.label_set(str(file))
+
+
+def _dataset(file: Path) -> None:
+    label_files.dataset_label_set(file)
+    labels.AMOS22.relabel(label_files.dataset_names(file), str(file))
 
 
 def _split(file: Path) -> None:
@@ -118,7 +129,13 @@ def _checkpoint(file: Path) -> None:
 
 def _trainer(file: Path) -> None:
     checkpoint.verify(file.parent)
-    checkpoint.load_trainer(file.parent)
+    trainer_file.load(file, STEPS, _optimizers())
+
+
+@functools.cache
+def _optimizers() -> dict[str, torch.optim.Optimizer]:
+    phases = checkpoint.make_method(RunConfig.read(Path("in/run/config.json"))).phases()
+    return {phase.name: torch.optim.Adam(phase.parameters) for phase in phases}
 
 
 def _resumed(file: Path) -> None:
@@ -130,20 +147,21 @@ def _resumed(file: Path) -> None:
 
 TRAIN = ("train", "--device", "cpu", "--data", "in/store")
 DRAW = ("--model", "in/run", "--steps", 1, "--device", "cpu")
-SCORE = ("score", "out/synthetic", "--data", "in/store")
+SCORE = ("score", "out/synthetic", "--device", "cpu", "--data", "in/store")
+SEGMENTED = (*SCORE[:-1], "out/store", "--metrics", "dice", "--segmenter", "in/segmenter")
 PREPROCESS = ("preprocess", "in/amos", "out/store", "--size", SIZE, "--workers", 1)
 RUN_FILES = ("config.json", "metrics.jsonl", "latest", f"{STEP}/*")
 
 TARGETS: dict[str, Target] = {
     "volume": Target(share=250, files=("in/masks/*",), read=Volume.load),
     "mask": Target(share=150, files=("in/masks/[ns]*",), read=_mask),
-    "body from a CT": Target(share=60, files=("in/masks/ct.nii",), read=_body_from),
+    "body from a CT": Target(share=60, files=("in/bodies/ct.nii",), read=_body_from),
     "image and label": Target(share=150, files=("in/amos/*Tr/amos_0001.nii.gz",), read=_pair),
     "synthetic volume": Target(share=60, files=("in/synthetic/*.nii.gz",), read=_synthetic),
     "manifest": Target(share=150, files=("in/store/manifest.json",), read=_store),
     "store arrays": Target(share=150, files=("in/store/*/*/*.npy",), read=_store),
-    "label set": Target(share=80, files=("in/labels.json",), read=lambda file: label_files.label_set(str(file))),
-    "dataset.json": Target(share=60, files=("in/amos/dataset.json",), read=label_files.dataset_label_set),
+    "label set": Target(share=80, files=("in/labels.json",), read=_label_set),
+    "dataset.json": Target(share=60, files=("in/dataset.json", "in/amos/dataset.json"), read=_dataset),
     "split file": Target(share=40, files=("in/split.json",), read=_split),
     "run config": Target(share=80, files=("in/run/config.json",), read=RunConfig.read),
     "TOML": Target(share=100, files=("in/train.toml",), read=_toml),
@@ -158,7 +176,8 @@ TARGETS: dict[str, Target] = {
     "scores.json": Target(share=120, files=("in/synthetic/scores.json",), read=_scores),
     "measured": Target(share=60, files=("in/synthetic/measured/*/*.npz",), read=_measured),
     "weights": Target(share=10, files=("in/weights/*",), read=weights.import_file),
-    "preprocess": Target(share=25, files=("in/amos/*/*",), words=PREPROCESS),
+    "other weights": Target(share=20, files=("in/weights/*.pt",), read=weights.read),
+    "preprocess": Target(share=25, files=("in/amos/*/*", "in/amos/*/*", "in/amos/*.json"), words=PREPROCESS),
     "preprocess by names": Target(
         share=10, files=("in/amos/dataset.json",), words=(*PREPROCESS, "--label-set", "dataset")
     ),
@@ -166,6 +185,27 @@ TARGETS: dict[str, Target] = {
         share=10,
         files=("in/labels.json", "in/split.json"),
         words=(*PREPROCESS, "--label-set", "in/labels.json", "--split", "in/split.json"),
+    ),
+    "preprocess, names": Target(
+        share=10,
+        files=("out/amos/imagesTr/amos_0001.nii.gz", "out/amos/labelsTr/amos_0001.nii.gz"),
+        words=("preprocess", "out/amos", "out/store", "--size", SIZE, "--workers", 1),
+        copies=("amos",),
+        renamed=True,
+    ),
+    "sample, names": Target(
+        share=5,
+        files=("out/masks/seg.nii.gz",),
+        words=("sample", "--mask", "out/masks", *DRAW),
+        copies=("masks",),
+        renamed=True,
+    ),
+    "score, names": Target(
+        share=5,
+        files=("out/synthetic/amos_0101.nii.gz",),
+        words=(*SCORE, "--metrics", "psnr"),
+        copies=("synthetic",),
+        renamed=True,
     ),
     "preprocess again": Target(
         share=15, files=("out/store/manifest.json", "out/store/*/*/*"), words=PREPROCESS, copies=("store",)
@@ -175,7 +215,7 @@ TARGETS: dict[str, Target] = {
     ),
     "sample, body from": Target(
         share=5,
-        files=("in/masks/ct.nii",),
+        files=("in/bodies/ct.nii",),
         words=("sample", "--mask", "in/masks/seg.nii", "--body-from", "{file}", "--out", "out", *DRAW),
     ),
     "sample a store": Target(
@@ -210,19 +250,14 @@ TARGETS: dict[str, Target] = {
     "score with a segmenter": Target(
         share=8,
         files=(f"in/segmenter/{STEP}/*", "in/segmenter/*.json", "in/segmenter/latest"),
+        words=SEGMENTED,
         copies=("synthetic", "store"),
-        words=(
-            "score",
-            "out/synthetic",
-            "--data",
-            "out/store",
-            "--metrics",
-            "dice",
-            "--segmenter",
-            "in/segmenter",
-            "--device",
-            "cpu",
-        ),
+    ),
+    "score with kept masks": Target(
+        share=4,
+        files=("out/synthetic/segmentations/*", "out/store/segmentations/*"),
+        copies=("synthetic", "store"),
+        words=SEGMENTED,
     ),
     "report": Target(
         share=6,

@@ -31,6 +31,13 @@ STRINGS = (
     "\\input{x}", "a|b", "a,b;c",
 )  # fmt: skip
 
+NAMES = (
+    *(name for name in STRINGS if 0 < len(name) < 250 and not set(name) & set("/\0\ud800")),
+    "\udcff",
+    "x\udc80y",
+)
+"""Names for files; the last two are no UTF-8, and some are too long for a file system."""
+
 OTHERS: tuple[Any, ...] = (None, True, False, [], {}, [[]], [None], {"": None}, {"a": {"b": []}}, DEEP, LONG)
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
@@ -138,6 +139,9 @@ class World:
         draw = ("sample", "--model", "in/run", "--steps", 1)
         self._command(*draw, "--data", "in/store", "--out", "in/synthetic")
         self._command(
+            "score", "in/synthetic", "--data", "in/store", "--metrics", "dice", "--segmenter", "in/segmenter"
+        )
+        self._command(
             "score",
             "in/synthetic",
             "--data",
@@ -165,7 +169,7 @@ class World:
             _write(self.inputs / "amos" / f"images{split}" / name, hu)
             _write(self.inputs / "amos" / f"labels{split}" / name, labels)
         masks, found = self.inputs / "masks", self.inputs / "found"
-        _write(masks / "ct.nii", hu)
+        _write(self.inputs / "bodies" / "ct.nii", hu)
         _write(masks / "seg.nii", labels)
         _write(masks / "seg.nii.gz", labels)
         _write(masks / "named.nii.gz", labels, XML)
@@ -183,6 +187,7 @@ class World:
         (self.inputs / "train.toml").write_text(TOML.replace("= 40", "= 2"))
         (self.inputs / "weights").mkdir()
         (self.inputs / "weights" / "vgg19-dcbb9e9d.pth").write_bytes(b"PK\3\4" + bytes(100))
+        torch.save({"a.weight": torch.zeros(2, 3), "a.bias": torch.zeros(2)}, self.inputs / "weights" / "other.pt")
 
     def _command(self, *words: object) -> None:
         done = CliRunner().invoke(app, [str(word) for word in words])

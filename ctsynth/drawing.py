@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.errors import DataError
 from ctsynth.randomness import Draws
 from ctsynth.training.checkpoint import Trained
 
@@ -86,6 +87,9 @@ def draw_all(
         volumes: What to draw; taken as they are needed.
         drawing: How.
         advance: Called after each batch with the volume of its last slice, and how many of that are drawn.
+
+    Raises:
+        DataError: The model draws NaN or infinity.
     """
     batch: list[tuple[Volume, int]] = []
     for volume in volumes:
@@ -125,6 +129,11 @@ def _finished(
         image = trained.method.generate(labels.to(drawing.device), rng=rng, sampler=drawing.sampler)
     window = Window(trained.config.level, trained.config.width)
     hu = np.rint(window.denormalize((image[:, 0].float().cpu().numpy() + 1) / 2))
+    if not np.isfinite(hu).all():
+        raise DataError(
+            f"{trained.path}: what it draws for {batch[0][0].name} is not finite",
+            hint="use another checkpoint; with --precision bf16 try fp32",
+        )
     for (volume, place), drawn in zip(batch, hu, strict=False):
         volume.hu[place] = drawn
     advance(batch[-1][0], batch[-1][1] + 1)

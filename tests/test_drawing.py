@@ -10,6 +10,7 @@ from ctsynth.cases import cases_of_masks
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.drawing import Drawing, Slices, draw, draw_all
+from ctsynth.errors import DataError
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import MaskEncoder
 from ctsynth.networks.unet import UNet
@@ -62,6 +63,14 @@ def test_company_does_not_change_a_bit_of_a_volume(load, method):
         alone = draw(trained, volume.masks, 5.0, volume.name, how)
         assert len(np.unique(alone)) > 1
         np.testing.assert_array_equal(volume.hu, alone)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_draw_no_volume(load, value):
+    trained = load("ddpm-concat")
+    next(iter(trained.method.parameters())).data[0] = value
+    with pytest.raises(DataError, match="step_000000001: what it draws for v0 is not finite"):
+        draw(trained, volumes(2)[0].masks, 5.0, "v0", drawing(trained))
 
 
 def test_batches_are_full_and_reach_over_volumes(load, monkeypatch):

@@ -278,7 +278,7 @@ def load_weights(model: nn.Module, file: Path) -> None:
     """Loads a safetensors file into a model of exactly those weights.
 
     Raises:
-        DataError: The file is missing or damaged, or of another network.
+        DataError: The file is missing or damaged, of another network, or not of finite numbers.
     """
     try:
         weights = safetensors.torch.load_file(file)
@@ -291,6 +291,9 @@ def load_weights(model: nn.Module, file: Path) -> None:
             f"{file}: weights of another network: {len(odd)} of {len(own)} tensors do not fit, such as {min(odd)}",
             hint="its config.json must be the one it was saved with",
         )
+    for name, values in weights.items():
+        if not values.isfinite().all():
+            raise DataError(f"{file}: {name} holds NaN or infinity", hint=ANOTHER)
     model.load_state_dict(weights)
 
 

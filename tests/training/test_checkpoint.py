@@ -8,10 +8,12 @@ import time
 from dataclasses import replace
 
 import pytest
+import safetensors.torch
 import torch
 from trained import CPU, both_splits, ctsynth, fit, settings, weights
 
 from ctsynth.cases import cases_of_store
+from ctsynth.config import RunConfig
 from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
@@ -315,6 +317,17 @@ def test_weights_under_another_methods_config_are_refused(run, raw):
     )
     with pytest.raises(DataError, match=r"safetensors: weights of another network: \d+ of \d+ tensors do not fit"):
         checkpoint.load(path, CPU, raw=raw)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_refused(run, value):
+    file = checkpoint.find(run) / "ema.safetensors"
+    weights = safetensors.torch.load_file(file)
+    name = max(weights)
+    weights[name].view(-1)[-1] = value
+    safetensors.torch.save_file(weights, file)
+    with pytest.raises(DataError, match=f"ema.safetensors: {name} holds NaN or infinity"):
+        checkpoint.load_weights(checkpoint.make_method(RunConfig.read(run / "config.json")), file)
 
 
 def test_a_later_schema_is_refused(run):

@@ -18,13 +18,12 @@ import resource
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ctsynth.data.arrays import open_array
+from ctsynth.data.arrays import open_array, save_array
 from ctsynth.data.folders import ARRAYS, refuse_strangers
 from ctsynth.data.manifest import SCHEMA, SPLITS, SubjectRecord, read_manifest, read_subject
 from ctsynth.data.twins import refuse_twins
@@ -243,8 +242,8 @@ def write_subject(
     voxels = {str(number): int(counts[number]) for number in np.flatnonzero(counts)}
     with atomic(folder) as partial:
         partial.mkdir()
-        _save(partial / "ct.npy", np.ascontiguousarray(ct, np.int16))
-        _save(partial / "mask.npy", np.ascontiguousarray(mask, np.uint8))
+        save_array(partial / "ct.npy", np.ascontiguousarray(ct, np.int16))
+        save_array(partial / "mask.npy", np.ascontiguousarray(mask, np.uint8))
         hashes = {f"{name}_sha256": sha256(partial / f"{name}.npy") for name in ARRAYS}
         record = record | {"slices": len(ct), "voxels": voxels} | hashes
         content = json.dumps(
@@ -252,12 +251,6 @@ def write_subject(
         )
         (partial / "subject.json").write_text(content + "\n", encoding="utf-8")
     return record
-
-
-def _save(path: Path, array: NDArray[Any]) -> None:
-    """As ``np.save``, but that writes by C's fwrite, whose errors do not say that the disk is full."""
-    with path.open("wb") as file:
-        np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)
 
 
 def write_manifest(

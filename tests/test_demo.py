@@ -31,6 +31,17 @@ def test_the_demo_goes_all_the_way(tmp_path):
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}
     run_demo(tmp_path / "demo", "--iterations", "10", "--device", "cpu")
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}
+    refused = CliRunner().invoke(app, ["demo", str(tmp_path / "demo"), "--iterations", "11"])
+    assert refused.exit_code == 2
+    assert "demo: the demo there was made with iterations 10, not 11" in refused.stderr
+
+
+@pytest.mark.slow
+def test_a_demo_is_begun_again_with_other_settings(tmp_path):
+    for more in (["10"], ["11", "--seed", "1", "--overwrite"]):
+        run_demo(tmp_path / "demo", "--device", "cpu", "--iterations", *more)
+    training = json.loads((tmp_path / "demo" / "runs" / "ddpm-mask" / "config.json").read_text())["training"]
+    assert (training["iterations"], training["seed"]) == (11, 1)
 
 
 @pytest.mark.slow

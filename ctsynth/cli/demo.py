@@ -11,6 +11,9 @@ import typer
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
 
+RECORD = "demo.json"
+"""Says with which settings the demo in a folder was made."""
+
 SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
 
@@ -22,6 +25,9 @@ def command(
     ] = 1000,
     seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same demo.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Begin the demo in OUT again, also with other settings.")
+    ] = False,
 ) -> None:
     """Show the whole way on phantoms: five minutes on two CPU cores.
 
@@ -43,39 +49,66 @@ def command(
     from ctsynth.device import find_device
     from ctsynth.diffusion.samplers import SamplerConfig
     from ctsynth.drawing import Drawing
+    from ctsynth.files import write_json
     from ctsynth.report.page import build_report
     from ctsynth.report.tables import remarks, render
     from ctsynth.scoring import score
     from ctsynth.stop import Stop
     from ctsynth.training import checkpoint
     from ctsynth.training.run import configure, train
+    from ctsynth.training.run_folder import make_way
 
+    made_with = {"cond": cond, "iterations": iterations, "seed": seed}
+    _refuse_other(out / RECORD, made_with, overwrite=overwrite)
     where = find_device(device)
     total = SUBJECTS + TEST_SUBJECTS
     with console.progress("phantom", total) as progress:
         make_phantom(
             out / "phantom", subjects=SUBJECTS, test_subjects=TEST_SUBJECTS, size=PHANTOM_SIZE, slices=SLICES,
-            seed=seed, progress=progress,
+            seed=seed, overwrite=overwrite, progress=progress,
         )  # fmt: skip
     with console.progress("preprocess", total) as progress:
-        preprocess(out / "phantom", out / "store", settings=Settings(size=SIZE), workers=1, progress=progress)
+        settings = Settings(size=SIZE)
+        preprocess(
+            out / "phantom", out / "store", settings=settings, workers=1, overwrite=overwrite, progress=progress
+        )
     store = Store.open(out / "store")
     method = f"ddpm-{cond}"
     run = out / "runs" / method
     training = {"iterations": iterations, "seed": seed}
     config = configure(store, method, preset="tiny", options={}, training=training, device=where)
+    make_way(run, resume=True, overwrite=overwrite)
+    write_json(out / RECORD, made_with)
     with Stop() as stop, console.progress("train", iterations) as progress:
         train(store, run, config, device=where, stop=stop, progress=progress)
     trained = checkpoint.load(checkpoint.find(run), where)
     drawing = Drawing(sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision)
     cases = cases_of_store(store, "test", trained, out / "synthetic")
     with Stop() as stop, console.progress("sample", len(cases)) as progress:
-        list(sampling.sample(trained, cases, drawing, stop=stop, progress=progress))
-    scores = score(out / "synthetic", store, "test")
-    scores.save(out / "synthetic" / "scores.json")
-    page = build_report([run, out / "synthetic" / "scores.json"], out / "report")
+        list(sampling.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress))
+    scores = score(out / "synthetic", store, "test", overwrite=overwrite)
+    scores.save(out / "synthetic" / "scores.json", overwrite=overwrite)
+    page = build_report([run, out / "synthetic" / "scores.json"], out / "report", overwrite=overwrite)
     console.echo(render({scores.name: scores}, "table"))
     for words in remarks(scores):
         console.log.info("%s", words)
     console.log.info("done in %.0f s; open the page:", time.monotonic() - started)
     console.echo(str(page))
+
+
+def _refuse_other(record: Path, settings: dict[str, object], *, overwrite: bool) -> None:
+    """Refuses a demo over one that was made with other settings, before minutes are spent."""
+    from ctsynth.errors import UsageError
+    from ctsynth.files import read_json
+
+    if not record.exists():
+        return
+    before = read_json(record)
+    if not isinstance(before, dict) or before.keys() != settings.keys():
+        raise UsageError(f"{record}: not that of a demo", hint="name another folder")
+    for key, value in settings.items():
+        if before[key] != value and not overwrite:
+            raise UsageError(
+                f"{record.parent}: the demo there was made with {key} {before[key]}, not {value}",
+                hint="name another folder, or begin again with --overwrite",
+            )

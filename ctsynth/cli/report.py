@@ -20,12 +20,16 @@ def command(
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the page, the tables and the figures.")] = Path("report"),
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a report on other inputs, or one changed by hand.")
+    ] = False,
 ) -> None:
     """Show scores beside the paper's, pictures and loss curves on one page.
 
     Writes OUT/index.html, which needs neither network nor any other file, and
     beside it scores, table-1 and table-2 as .csv, .md and .tex and the figures as
-    PNG; prints where the page is:
+    PNG; prints where the page is. Files there that are not an earlier report's
+    are never written over:
 
         ctsynth report samples/scores.json --out report
 
@@ -36,4 +40,4 @@ def command(
     """
     from ctsynth.report.page import build_report
 
-    console.echo(str(build_report(inputs, out)))
+    console.echo(str(build_report(inputs, out, overwrite=overwrite)))

@@ -15,6 +15,7 @@ from ctsynth.report import paper
 from ctsynth.report.content import Content
 from ctsynth.report.escape import one_line
 from ctsynth.report.figures import slice_sheet
+from ctsynth.report.folder import replaced
 from ctsynth.report.inputs import caveat, find
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.sections import SECTIONS
@@ -24,29 +25,30 @@ from ctsynth.report.tables import render
 SCORE_FILES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 
 
-def build_report(inputs: Sequence[Path], out: Path) -> Path:
+def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False) -> Path:
     """Writes the page, the tables and the figures.
 
     Args:
         inputs: scores.json files, folders that hold some, training runs.
         out: Folder for index.html, the tables as CSV, Markdown and LaTeX, and PNG files.
+        overwrite: Also in the place of a report on other inputs, or one that was changed by hand.
 
     Returns:
         The page.
 
     Raises:
-        UsageError: There are no inputs.
+        UsageError: There are no inputs, or a file that is not an earlier report's would be written over.
         DataError: One of them is neither scores nor a run.
         RunError: A file cannot be written.
     """
     if not inputs:
         raise UsageError("nothing to report on", hint="name scores.json files, sample folders or runs")
     content = Content(find(inputs), paper.load())
-    _write_tables(content, out)
-    _write_figures(content, out)
-    page = out / "index.html"
-    write_text(page, _page(content))
-    return page
+    with replaced(out, inputs, overwrite=overwrite) as folder:
+        _write_tables(content, folder)
+        _write_figures(content, folder)
+        write_text(folder / "index.html", _page(content))
+    return out / "index.html"
 
 
 def _write_tables(content: Content, out: Path) -> None:

@@ -122,6 +122,7 @@ def test_tables_and_figures_lie_beside_the_page(folder):
     assert names == {
         "index.html", "scores.csv", "scores.md", "scores.tex", "slices-ddpm-mask.png", "loss-ddpm-mask.png",
         "table-1.csv", "table-1.md", "table-1.tex", "table-2.csv", "table-2.md", "table-2.tex", "figure-4.png",
+        "report.json",
     }  # fmt: skip
     with Image.open(folder / "report" / "slices-ddpm-mask.png") as sheet:
         assert sheet.width >= 4 * 128

@@ -8,6 +8,7 @@ import signal
 from pathlib import Path
 from typing import NamedTuple
 
+import hypothesis
 import nibabel as nib
 import numpy as np
 import pytest
@@ -17,6 +18,12 @@ from ctsynth.stop import SIGNALS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Before torch is imported: small networks are slower on two threads, and their number changes rounding."""
+
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("busy")
+"""Examples may take any time: the machine may have more to do."""
 
 SPACING = 12.0  # mm, of the small cases: a body of 300 x 220 mm on 32 x 24 voxels
 

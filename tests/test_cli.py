@@ -134,6 +134,7 @@ def cpu_seconds(*words):
     return usage.ru_utime + usage.ru_stime
 
 
+@pytest.mark.slow
 def test_help_takes_less_than_15_percent_of_importing_torch():
     pairs = [(cpu_seconds("-m", "ctsynth", "--help"), cpu_seconds("-c", "import torch")) for _ in range(4)]
     shown, torch = (min(times) for times in zip(*pairs, strict=True))  # other work on the machine only ever adds

@@ -1,6 +1,7 @@
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -169,26 +170,32 @@ def test_a_folder_that_cannot_be_written_ends_with_1(folder):
     assert "Traceback" not in done.stderr
 
 
+KILLED = """
+import os, signal, sys
+from ctsynth.cli.app import main
+
+def replace(source, target, replace=os.replace):
+    if str(target).endswith("b_synthetic.nii.gz"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    replace(source, target)
+
+os.replace = replace
+sys.argv[0] = "ctsynth"
+main()
+"""
+"""Is killed when its second volume is about to appear."""
+
+
 def test_killed_and_run_again_is_unbroken(folder):
     (folder / "segs").mkdir()
     for name in "abc":
         shutil.copy("seg.nii.gz", folder / "segs" / f"{name}.nii.gz")
-    words = ["sample", "--mask", "segs", "--sampler", "ddpm", "--steps", "100", "--device", "cpu"]
+    words = ["sample", "--mask", "segs", "--steps", "3", "--device", "cpu"]
     assert ctsynth(*words, "--out", "whole").exit_code == 0
-    command = [sys.executable, "-m", "ctsynth", *words, "--out", "broken"]
-    process = subprocess.Popen(
-        command,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    while not (folder / "broken" / "a_synthetic.nii.gz").exists():
-        assert process.poll() is None, process.communicate()[1]
-        time.sleep(0.005)
-    process.kill()
-    process.communicate()
-    assert not (folder / "broken" / "c_synthetic.nii.gz").exists()
+    killed = subprocess.run([sys.executable, "-c", KILLED, *words, "--out", "broken"], capture_output=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert sorted(path.name for path in (folder / "broken").glob("[abc]*.nii.gz")) == ["a_synthetic.nii.gz"]
+    assert list((folder / "broken").glob(".partial-*"))
     assert ctsynth(*words, "--out", "broken").exit_code == 0
     for name in "abc":
         file = f"{name}_synthetic.nii.gz"

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from ctsynth.cli import demo
 from ctsynth.cli.app import app
 from ctsynth.data.slices import to_slices
 from ctsynth.data.store import Store
@@ -20,7 +21,10 @@ def run_demo(folder, *options):
     return page, result
 
 
-def test_the_demo_goes_all_the_way(tmp_path):
+def test_the_demo_goes_all_the_way(tmp_path, monkeypatch):
+    small = {"SUBJECTS": 2, "TEST_SUBJECTS": 1, "PHANTOM_SIZE": 48, "SLICES": 8, "SIZE": 32}
+    for name, number in small.items():
+        monkeypatch.setattr(demo, name, number)
     page, result = run_demo(tmp_path / "demo", "--iterations", "10", "--device", "cpu")
     assert "PSNR" in result.stdout
     caveat = "Scored on phantoms, not on CT of patients: these numbers compare to nothing published"

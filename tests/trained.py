@@ -92,10 +92,10 @@ def ctsynth(*words: object):
 
 
 def settings(method: str = "ddpm-concat", **training: object) -> list[str]:
-    """The small network and its training as words of ``ctsynth train``."""
+    """The small network and its training as words of ``ctsynth train``; a method of one's own has no options."""
     training = {"iterations": 6, "batch-size": 4, "save-every": 2, "sample-every": 1000, "lr": 1e-3} | training
     words = ["--method", method, "--preset", "paper", "--device", "cpu"]
-    for key, value in OPTIONS.items():
+    for key, value in SMALL.get(method, OPTIONS if method.startswith("ddpm") else {}).items():
         words += ["--set", f"{key}={value}"]
     for key, value in training.items():
         words += [f"--{key}", str(value)]

@@ -38,7 +38,7 @@ def files(folder):
 @pytest.mark.parametrize("method", base.names())
 def test_every_method_is_forecast_with_the_parameters_of_info(store, method):
     run = config(store, method, preset="tiny", options={}, batch_size=2)
-    with mock.patch.object(dryrun, "MOST_STEPS", 2):
+    with mock.patch.multiple(dryrun, MOST_STEPS=2, PATIENCE=1e9):
         found = forecast(store, run, CPU)
     told = cost(method, preset="tiny", num_classes=AMOS22.num_classes, size=64)
     assert found.parameters == told.parameters

@@ -159,7 +159,12 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
         drawn += values
         axes.plot(steps, values, color=color, alpha=0.3, linewidth=1)
         axes.plot(
-            steps, smooth(values), color=color, linewidth=1.8, label=name, marker="o" if len(values) == 1 else ""
+            steps,
+            smooth(values),
+            color=color,
+            linewidth=1.8,
+            label=plain(name),
+            marker="o" if len(values) == 1 else "",
         )
     if drawn and min(drawn) > 0 and max(drawn) > 10 * min(drawn):
         axes.set_yscale("log")
@@ -174,8 +179,13 @@ def loss_figure(rows: Sequence[Mapping[str, float]]) -> Figure:
 
 def loss_terms(rows: Sequence[Mapping[str, float]]) -> list[str]:
     """The columns that are losses, ``loss`` first, at most five."""
-    found = {name for row in rows for name in row if not name.endswith(_NO_LOSS)}
+    found = {name for row in rows for name in row if not (name.endswith(_NO_LOSS) or name.startswith("_"))}
     return sorted(found, key=lambda name: (name != "loss", name))[:_MOST_LINES]
+
+
+def plain(text: str) -> str:
+    """A text that matplotlib takes for no formula."""
+    return text.replace("$", r"\$")
 
 
 def smooth(values: Sequence[float]) -> NDArray[np.float64]:

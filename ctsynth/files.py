@@ -145,7 +145,7 @@ def _sync(path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with atomic(path) as partial:
-        partial.write_text(text, encoding="utf-8")
+        partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files need not be UTF-8
 
 
 def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  whatever json can hold
@@ -180,6 +180,8 @@ def parse_json(text: bytes, source: str) -> Any:  # noqa: ANN401
         if len(text) > _MOST_JSON:
             raise DataError(f"{source}: more than {_MOST_JSON >> 20} MiB are no JSON file of ctsynth's")
         content = json.loads(text.decode("utf-8-sig"), parse_constant=_finite, parse_float=_finite)
+        if b"\\u" in text:
+            json.dumps(content, ensure_ascii=False).encode(errors="surrogateescape")  # refuses half of a pair
         if _depth(content) > _DEEPEST_JSON:
             raise RecursionError
     except ValueError as error:

@@ -53,9 +53,10 @@ class Range:
         )
 
     def __str__(self) -> str:
+        low, high = (f"{end:,}" if isinstance(end, int) else f"{end:g}" for end in (self.low, self.high))
         if self.high == math.inf:
-            return f"above {self.low:,}" if self.above else f"of at least {self.low:,}"
-        return f"within {'(' if self.above else '['}{self.low:,}, {self.high:,}{')' if self.below else ']'}"
+            return f"above {low}" if self.above else f"of at least {low}"
+        return f"within {'(' if self.above else '['}{low}, {high}{')' if self.below else ']'}"
 
 
 Share = Annotated[float, Range(0, 1, below=True)]
@@ -175,6 +176,9 @@ def _parse(form: Any, value: Any, place: _Place) -> Any:  # noqa: ANN401  any fo
     elif form is float and isinstance(value, int | float) and not isinstance(value, bool):
         if abs(value) <= sys.float_info.max:  # false for NaN
             return float(value)
+    elif form is str and isinstance(value, str):
+        if "\0" not in value:  # which no file system takes
+            return value
     elif origin is None and isinstance(value, form) and (form is bool or not isinstance(value, bool)):
         return value
     return place.refuse(value, form)

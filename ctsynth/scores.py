@@ -6,15 +6,20 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, NotRequired, TypedDict
 
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json, write_json
 from ctsynth.labels import LabelSet
 from ctsynth.outputs import refuse_foreign
+from ctsynth.schema import Range, parse, read
 
 SCHEMA = 1
 """Of scores.json."""
+
+
+Number = Annotated[float, Range(-1e12, 1e12)]
+"""No score is larger."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -30,12 +35,12 @@ class Value:
         parts: What the value is made of, in the same unit: the means of real and synthetic, of a difference.
     """
 
-    value: float | None
-    low: float | None = None
-    high: float | None = None
-    n: int = 0
+    value: Number | None
+    low: Number | None = None
+    high: Number | None = None
+    n: Annotated[int, Range(0)] = 0
     unit: str = ""
-    parts: Mapping[str, float] = field(default_factory=dict)
+    parts: Mapping[str, Number] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,11 +64,11 @@ class Result:
 
     title: str
     total: Value
-    digits: int = 3
+    digits: Annotated[int, Range(0, 12)] = 3
     higher_is_better: bool | None = None
     counted: str = "slices"
-    per_subject: Mapping[str, float | None] = field(default_factory=dict)
-    per_slice: Mapping[str, list[float | None]] = field(default_factory=dict)
+    per_subject: Mapping[str, Number | None] = field(default_factory=dict)
+    per_slice: Mapping[str, list[Number | None]] = field(default_factory=dict)
     per_organ: Mapping[str, Value] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -189,43 +194,70 @@ class Scores:
         Raises:
             DataError: It is missing, of another schema, or no scores.json.
         """
-        content = read_json(path)
-        if not isinstance(content, dict) or content.get("schema") != SCHEMA:
-            found = content.get("schema") if isinstance(content, dict) else type(content).__name__
-            raise DataError(
-                f"{path}: schema {found!r}, this version reads {SCHEMA}",
-                hint="score again: ctsynth score SYNTHETIC",
-            )
-        try:
-            return cls._from_json(content, path)
-        except KeyError as error:
-            raise DataError(f"{path}: not a scores.json: {error.args[0]!r} is missing") from error
-        except (TypeError, ValueError, AttributeError) as error:
-            raise DataError(f"{path}: not a scores.json: {error}") from error
-
-    @classmethod
-    def _from_json(cls, content: dict[str, Any], path: Path) -> Scores:
-        sources = content["sources"]
+        content = read(path, _File, schema=SCHEMA, hint="score again: ctsynth score SYNTHETIC")
+        metrics = {name: parse(Result, one, f"{path}: metrics.{name}") for name, one in content["metrics"].items()}
         return cls(
-            name=_typed(content, "name", str),
-            split=_typed(content, "split", str),
-            subjects=_typed(content, "subjects", int),
-            slices=_typed(content, "slices", int),
-            phantom=_typed({"phantom": False} | content, "phantom", bool),  # files of 0.1 do not have it
-            missing=tuple(_typed(content, "missing", list)),
+            name=content["name"],
+            split=content["split"],
+            subjects=content["subjects"],
+            slices=content["slices"],
+            phantom=content.get("phantom", False),  # files of 0.1 do not have it
+            missing=tuple(content["missing"]),
             labels=LabelSet.from_json(content["labels"], str(path)),
-            metrics={name: _result(entry) for name, entry in _typed(content, "metrics", dict).items()},
-            left_out=_typed(content, "left_out", dict),
-            floor=_reference(content["floor"]),
-            ceiling=_reference(content["ceiling"]),
-            provenance=_typed(content, "provenance", dict),
-            settings=_typed(content, "settings", dict),
-            versions=_typed(content, "versions", dict),
+            metrics=metrics,
+            left_out=content["left_out"],
+            floor=parse(Reference, content["floor"], f"{path}: floor"),
+            ceiling=parse(Reference, content["ceiling"], f"{path}: ceiling"),
+            provenance=dict(content["provenance"]),
+            settings=dict(content["settings"]),
+            versions=content["versions"],
             sources=Sources(
-                store=path.parent / sources["store"],
-                synthetic={name: path.parent / place for name, place in sources["synthetic"].items()},
+                store=path.parent / content["sources"]["store"],
+                synthetic={name: path.parent / place for name, place in content["sources"]["synthetic"].items()},
             ),
         )
+
+
+class _Sampler(TypedDict):
+    name: str
+    steps: int
+    guidance: NotRequired[float]
+
+
+class Provenance(TypedDict):
+    """What is read from the JSON beside a volume, of all that stands in it; volumes of others may lack it."""
+
+    method: NotRequired[str]
+    model: NotRequired[str]
+    iterations: NotRequired[Annotated[int, Range(0)] | None]
+    sampler: NotRequired[_Sampler | None]
+
+
+class _Settings(TypedDict):
+    size: int
+
+
+class _Sources(TypedDict):
+    store: str
+    synthetic: dict[str, str]
+
+
+class _File(TypedDict):
+    name: str
+    split: str
+    subjects: Annotated[int, Range(0)]
+    slices: Annotated[int, Range(0)]
+    phantom: NotRequired[bool]
+    missing: list[str]
+    labels: dict[str, Any]
+    metrics: dict[str, dict[str, Any]]
+    left_out: dict[str, str]
+    floor: dict[str, Any]
+    ceiling: dict[str, Any]
+    provenance: Provenance
+    settings: _Settings
+    versions: dict[str, str]
+    sources: _Sources
 
 
 def is_scores(path: Path) -> bool:
@@ -258,34 +290,7 @@ def _lost(before: dict[str, Any], now: dict[str, Any]) -> str:
     return ""
 
 
-def _typed(content: Mapping[str, Any], key: str, kind: type) -> Any:  # noqa: ANN401  of that type
-    value = content[key]
-    if not isinstance(value, kind):
-        raise TypeError(f"{key} is {value!r}, wanted {kind.__name__}")
-    return value
-
-
 def _result_json(result: Result) -> dict[str, Any]:
     content = asdict(result)
     del content["variants"]
     return content | {"notes": list(result.notes)}
-
-
-def _result(content: dict[str, Any]) -> Result:
-    organs = {name: _value(entry) for name, entry in content["per_organ"].items()}
-    return Result(
-        **content | {"total": _value(content["total"]), "per_organ": organs, "notes": tuple(content["notes"])}
-    )
-
-
-def _value(content: dict[str, Any]) -> Value:
-    for key in ("value", "low", "high"):
-        if not isinstance(content[key], int | float | None):
-            raise TypeError(f"{key} is {content[key]!r}, wanted a number or null")
-    return Value(**content)
-
-
-def _reference(content: dict[str, Any]) -> Reference:
-    values = content["values"]
-    known = None if values is None else {name: _value(entry) for name, entry in values.items()}
-    return Reference(values=known, reason=_typed(content, "reason", str))

@@ -142,6 +142,7 @@ with sole(Path({str(lock)!r})):
         (b'{"a": -Infinity}', "-Infinity is no finite number"),
         (b'{"a": 1e999}', "1e999 is no finite number"),
         (b"9" * 5000, "not a JSON file"),
+        (rb'["half of a pair: \ud83d"]', "not a JSON file"),
         (b"\xff\xfe\x00", "not a JSON file"),
         (b"", "not a JSON file"),
     ],
@@ -196,3 +197,11 @@ def test_a_longer_name_is_an_error_that_says_so(length, tmp_path):
 def test_a_path_without_a_name_is_an_error(path):
     with pytest.raises(RunError, match="cannot write it: it is a folder"):
         write_text(Path(path), "")
+
+
+def test_a_name_that_is_not_utf_8_goes_through_json_and_text(tmp_path):
+    name = os.fsdecode(b"caf\xe9")
+    write_json(tmp_path / "x.json", [name, "\U0001f642"])
+    assert read_json(tmp_path / "x.json") == [name, "\U0001f642"]
+    write_text(tmp_path / "x.txt", name)
+    assert (tmp_path / "x.txt").read_bytes() == b"caf\xe9"

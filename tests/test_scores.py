@@ -99,14 +99,32 @@ def test_a_folder_that_moves_as_a_whole_keeps_its_pictures(saved, tmp_path):
     ("key", "value", "message"),
     [
         ("schema", 2, "schema 2, this version reads 1"),
-        ("metrics", None, "'metrics' is missing"),
+        ("metrics", None, "metrics is missing"),
         ("metrics", [], "metrics is"),
-        ("metrics", {"psnr": {"title": "PSNR"}}, "'per_organ' is missing"),
+        ("metrics", {"psnr": {"title": "PSNR"}}, "metrics.psnr: total is missing"),
         ("subjects", "three", "subjects is 'three'"),
         ("phantom", "yes", "phantom is 'yes'"),
         ("labels", {"name": "x"}, "classes is missing"),
-        ("sources", {"store": "out"}, "'synthetic' is missing"),
-        ("floor", {"values": {"fid": {"value": "low"}}, "reason": ""}, "not a scores.json"),
+        ("sources", {"store": "out"}, "sources.synthetic is missing"),
+        ("floor", {"values": {"fid": {"value": "low"}}, "reason": ""}, "floor: values.fid.value is 'low'"),
+        (
+            "floor",
+            {"values": {"fid": {"value": 1e300}}, "reason": ""},
+            "values.fid.value is 1e.300, wanted",
+        ),
+        ("provenance", {"method": ["a"]}, r"provenance.method is \['a'\], wanted a string"),
+        ("provenance", {"iterations": "many"}, "provenance.iterations is 'many', wanted a whole number"),
+        ("provenance", {"iterations": -1}, "provenance.iterations is -1, wanted a whole number"),
+        ("provenance", {"sampler": "dpm"}, "provenance.sampler is 'dpm', wanted an object"),
+        ("provenance", {"sampler": {"name": "ddim"}}, "provenance.sampler.steps is missing"),
+        ("provenance", {"sampler": {"name": "ddim", "steps": 3, "guidance": "1"}}, "sampler.guidance is '1'"),
+        ("settings", {}, "settings.size is missing"),
+        ("settings", {"size": "big"}, "settings.size is 'big'"),
+        ("missing", [1], r"missing\[0\] is 1, wanted a string"),
+        ("left_out", {"fid": 1}, "left_out.fid is 1, wanted a string"),
+        ("versions", {"numpy": None}, "versions.numpy is None, wanted a string"),
+        ("sources", {"store": "out\0", "synthetic": {}}, "sources.store is 'out"),
+        ("sources", {"store": "out", "synthetic": {"a": "\ud800"}}, "not a JSON file"),
     ],
 )
 def test_a_file_of_another_form_is_refused_with_its_name(saved, key, value, message):
@@ -119,8 +137,31 @@ def test_a_file_of_another_form_is_refused_with_its_name(saved, key, value, mess
     assert str(saved) in error.value.message
 
 
+RESULT_EDITS = [
+    ("digits", 99, "digits is 99, wanted a whole number within"),
+    ("digits", 2.0, "digits is 2.0"),
+    ("per_slice", {"subject_0": 1}, "per_slice.subject_0 is 1, wanted a list"),
+    ("per_slice", {"subject_0": [True]}, r"per_slice.subject_0\[0\] is True"),
+    ("per_subject", {"subject_0": "high"}, "per_subject.subject_0 is 'high'"),
+    ("per_organ", {"liver": None}, "per_organ.liver is None, wanted an object"),
+    ("notes", "none", "notes is 'none', wanted a list"),
+    ("total", {"value": 1, "n": -1}, "total.n is -1"),
+    ("title", 3, "title is 3, wanted a string"),
+    ("weight", 3, "unknown key 'weight'"),
+]
+
+
+@pytest.mark.parametrize(("key", "value", "message"), RESULT_EDITS)
+def test_a_result_of_another_form_is_refused_with_its_metric(saved, key, value, message):
+    content = json.loads(saved.read_text())
+    content["metrics"]["psnr"][key] = value
+    saved.write_text(json.dumps(content))
+    with pytest.raises(DataError, match=f"scores.json: metrics.psnr: {message}"):
+        Scores.load(saved)
+
+
 def test_other_files_are_refused(tmp_path):
-    for text in ("[]", "{", '{"schema": 1}'):
+    for text in ("[]", "{", '{"schema": 1}', "null", "[" * 100_000, '{"schema": 1, "name": NaN}'):
         (tmp_path / "scores.json").write_text(text)
         with pytest.raises(DataError, match=r"scores\.json"):
             Scores.load(tmp_path / "scores.json")

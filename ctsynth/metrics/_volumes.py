@@ -11,7 +11,9 @@ from ctsynth.data.formats import composed, is_volume, record_beside, stem, volum
 from ctsynth.data.record import DIGEST
 from ctsynth.data.store import Subject
 from ctsynth.errors import DataError
-from ctsynth.files import read_json, sha256
+from ctsynth.files import sha256
+from ctsynth.schema import read
+from ctsynth.scores import Provenance
 
 log = logging.getLogger(__name__)
 
@@ -119,9 +121,12 @@ def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> 
 
 
 def _read(path: Path) -> Mapping[str, Any]:
-    """The content of the JSON beside a volume; empty where there is none."""
-    content = read_json(path) if path.is_file() else None
-    return content if isinstance(content, dict) else {}
+    """The content of the JSON beside a volume; empty where there is none.
+
+    Raises:
+        DataError: It is of another form.
+    """
+    return dict(read(path, Provenance)) if path.is_file() else {}
 
 
 def provenance(files: Iterable[Path]) -> dict[str, Any]:

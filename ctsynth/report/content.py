@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from ctsynth.errors import CTSynthError
+from ctsynth.errors import CTSynthError, explain
 from ctsynth.report import comparison, grids, plots
 from ctsynth.report.escape import file_stems
 from ctsynth.report.figures import Row, slice_rows
@@ -94,5 +94,5 @@ class Content:
 def _pictures(scores: Scores) -> list[Row] | CTSynthError:
     try:
         return slice_rows(scores)
-    except CTSynthError as error:
-        return error
+    except (CTSynthError, OSError, MemoryError) as error:
+        return explain(error, "the volumes")

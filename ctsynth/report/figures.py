@@ -78,6 +78,8 @@ def slice_rows(scores: Scores) -> list[Row]:
     chosen = sorted({round(place) for place in np.linspace(0, len(names) - 1, min(SUBJECTS, len(names)))})
     rows = []
     for name in (names[place] for place in chosen):
+        if name not in store.subjects_by_name:
+            raise DataError(f"{store.root}: there is no subject {name!r}, which was scored")
         subject = store.subjects_by_name[name]
         pair = read_pair(subject, scores.sources.synthetic[name], store)
         rows += [_row(pair, index) for index in _varied(pair.mask)]

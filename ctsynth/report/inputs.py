@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -34,8 +34,7 @@ class Entry:
     @property
     def method(self) -> str:
         """Its method's name; its own if the volumes do not say what drew them."""
-        method = self.scores.provenance.get("method") if self.scores else None
-        return method if isinstance(method, str) else self.name
+        return (self.scores.provenance.get("method") if self.scores else None) or self.name
 
     @property
     def is_phantom(self) -> bool:
@@ -45,19 +44,16 @@ class Entry:
     @property
     def iterations(self) -> int | None:
         """Of the checkpoint that drew the volumes."""
-        iterations = self.scores.provenance.get("iterations") if self.scores else None
-        return iterations if isinstance(iterations, int) else None
+        return self.scores.provenance.get("iterations") if self.scores else None
 
     @property
     def sampler(self) -> str:
         """What drew the volumes: ``dpm++ 20``; a dash for a method that draws in one pass."""
         sampler = self.scores.provenance.get("sampler") if self.scores else None
-        if not isinstance(sampler, Mapping):
+        if sampler is None:
             return NOTHING
         guidance = sampler.get("guidance", 1)
-        return f"{sampler.get('name')} {sampler.get('steps')}" + (
-            f", guidance {guidance:g}" if guidance != 1 else ""
-        )
+        return f"{sampler['name']} {sampler['steps']}" + (f", guidance {guidance:g}" if guidance != 1 else "")
 
 
 def latest(entries: Sequence[Entry]) -> list[Entry]:
@@ -116,7 +112,7 @@ def _is_run(path: Path) -> bool:
 def _run_of(scores: Scores) -> Path | None:
     """RUN of the checkpoint RUN/checkpoints/step_N that the volumes were drawn with, if it is still there."""
     model = scores.provenance.get("model")
-    run = Path(model).parent.parent if isinstance(model, str) else None
+    run = Path(model).parent.parent if model is not None else None
     return run if run and _is_run(run) else None
 
 
@@ -124,8 +120,8 @@ def _told_apart(entries: list[Entry]) -> list[Entry]:
     """Adds iterations, then numbers, to names that occur more than once."""
     counts = Counter(entry.name for entry in entries)
     named = [
-        replace(entry, name=f"{entry.name}, {entry.scores.provenance['iterations']:,} iterations")
-        if counts[entry.name] > 1 and entry.scores and entry.scores.provenance.get("iterations")
+        replace(entry, name=f"{entry.name}, {entry.iterations:,} iterations")
+        if counts[entry.name] > 1 and entry.iterations
         else entry
         for entry in entries
     ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from ctsynth.figures import plain
 from ctsynth.report.comparison import of_reference
 from ctsynth.report.figures import INK
 from ctsynth.report.inputs import Entry, latest
@@ -87,7 +88,7 @@ def organ_bars(bars: Bars) -> Figure:
         places = [top + _BAR * (number + 0.5) for top in tops]
         color = COLORS[number % len(COLORS)]
         values = [result.per_organ.get(organ, Value(value=None)) for organ in bars.organs]
-        axes.barh(places, [value.value or 0 for value in values], 0.86 * _BAR, label=system, color=color)
+        axes.barh(places, [value.value or 0 for value in values], 0.86 * _BAR, label=plain(system), color=color)
         _mark(axes, values, places)
         printed = [
             (bars.printed.get(system, {}).get(organ), y) for organ, y in zip(bars.organs, places, strict=True)
@@ -100,8 +101,8 @@ def organ_bars(bars: Bars) -> Figure:
         if ceiling is not None:
             axes.plot([ceiling] * 2, [top, top + group - _BETWEEN], color=INK, linewidth=1.6)
     middles = [top + (group - _BETWEEN) / 2 for top in tops]
-    axes.set_yticks(middles, [organ.replace("_", " ") for organ in bars.organs])
-    axes.set_xlabel(f"{next(iter(bars.results.values())).title} (%)")
+    axes.set_yticks(middles, [plain(organ.replace("_", " ")) for organ in bars.organs])
+    axes.set_xlabel(f"{plain(next(iter(bars.results.values())).title)} (%)")
     axes.tick_params(axis="y", length=0)
     axes.grid(axis="x", alpha=0.25)
     axes.set_axisbelow(True)

@@ -252,3 +252,46 @@ def test_text_from_outside_is_escaped(folder):
 def test_a_report_on_nothing_is_refused(tmp_path):
     with pytest.raises(UsageError, match="nothing to report on"):
         build_report([], tmp_path)
+
+
+def edited_scores(folder, change):
+    file = folder / "samples" / "scores.json"
+    content = json.loads(file.read_text())
+    change(content)
+    file.write_text(json.dumps(content))
+    return read(build_report([folder / "samples"], folder / "report"))
+
+
+def test_scores_of_a_subject_that_the_store_has_not_are_shown_without_pictures(folder):
+    page = edited_scores(folder, lambda content: content["sources"].update(synthetic={"stranger": "x.nii.gz"}))
+    assert "No pictures: " in " ".join(page.text)
+    assert "there is no subject 'stranger', which was scored" in " ".join(page.text)
+
+
+@pytest.mark.parametrize("error", [OSError(5, "Input/output error"), MemoryError()], ids=repr)
+def test_scores_whose_volumes_cannot_be_read_are_shown_without_pictures(error, folder, monkeypatch):
+    def broken(*_):
+        raise error
+
+    monkeypatch.setattr("ctsynth.report.figures.read_pair", broken)
+    page = read(build_report([folder / "samples"], folder / "report"))
+    assert re.search(r"No pictures: the volumes: (Input/output error|not enough memory)", " ".join(page.text))
+    assert "PSNR in body" in " ".join(page.text)
+
+
+def test_names_are_no_formulas(folder):
+    odd = r"$\frac{ 5$ & <b>"
+
+    def change(content):
+        psnr = content["metrics"]["psnr"]
+        psnr["total"]["unit"] = "%"
+        psnr["title"] = odd
+        psnr["per_organ"] = {odd: psnr["total"] | {"value": 50.0}}
+        content["labels"]["classes"][0]["name"] = odd
+        content["provenance"]["method"] = content["name"] = odd
+
+    rows = [{"step": n, "loss": 0.5, odd: 0.25} for n in range(1, 9)]
+    run = folder / "runs" / "mask"
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    text = " ".join(edited_scores(folder, change).text)
+    assert text.count("frac{ 5$ & <b>") >= 5

@@ -94,6 +94,14 @@ def test_hd95_of_two_planes_is_their_distance_in_mm():
     assert np.isnan(hd95(one, np.zeros(SHAPE, bool), (2, 2, 5)))
 
 
+def test_a_box_holds_an_organ_in_both_volumes():
+    one, other = np.zeros((2, *SHAPE), np.uint8)
+    one[2:4, 3:5, 1:3], other[1:3, 4:7, 2:4], one[5, 5, 3] = 6, 6, 1
+    assert boxes(one, other) == boxes(other, one)
+    assert boxes(one, other)[6] == (slice(1, 4), slice(3, 7), slice(1, 4))
+    assert boxes(one, other)[1] == (slice(5, 6), slice(5, 6), slice(3, 4))
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_hd95_is_that_of_all_pairs_of_surface_voxels(seed):
     spacing = (0.9, 1.4, 5.0)

@@ -6,9 +6,9 @@ from scored import Scored
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
-from ctsynth.metrics.base import Pair
+from ctsynth.metrics.base import RESAMPLES, Pair
 from ctsynth.metrics.gradient import GradientRatio
-from ctsynth.metrics.hu import OrganHU
+from ctsynth.metrics.hu import OrganHU, _mean_of_draws
 
 RNG = np.random.default_rng(0)
 REAL = gaussian_filter(RNG.random((4, 24, 24)), (0, 1, 1))
@@ -34,6 +34,26 @@ def test_blur_lowers_the_gradient_ratio_and_speckle_raises_it():
     assert result(GradientRatio, REAL + RNG.normal(0, 0.05, REAL.shape)).total.value > 1.1
 
 
+def test_the_ratio_of_the_set_a_subject_and_a_slice_is_that_of_the_sums():
+    """Slices with one edge each: steps of 0.2 and 0.4 for real ones of 0.1, then 0.3 for 0.6."""
+
+    def edges(*heights):
+        slices = np.zeros((len(heights), 4, 6))
+        slices[:, :, 3:] = np.array(heights)[:, None, None]
+        return slices
+
+    geometry = Geometry((6, 4, 2), np.eye(4))
+    pairs = [
+        Pair("a", edges(0.1, 0.1), edges(0.2, 0.4), MASK, AMOS22, Window(), geometry),
+        Pair("b", edges(0.6), edges(0.3), MASK, AMOS22, Window(), geometry),
+        Pair("flat", edges(0.0), edges(0.3), MASK, AMOS22, Window(), geometry),
+    ]
+    found = Scored(GradientRatio(), *pairs).result()
+    assert found.total.value == pytest.approx((0.6 + 0.3 + 0.3) / (0.2 + 0.6))
+    assert found.per_subject == {"a": pytest.approx(3), "b": pytest.approx(0.5), "flat": None}
+    assert found.per_slice == {"a": pytest.approx([2, 4]), "b": pytest.approx([0.5]), "flat": [None]}
+
+
 def test_a_flat_real_slice_has_no_gradient_ratio():
     real = REAL.copy()
     real[0] = 0
@@ -51,6 +71,41 @@ def test_an_organ_that_is_10_hu_too_dense_is_found():
     assert found.per_organ["body"].value == pytest.approx(0)
     assert found.total.value == pytest.approx(5)  # two organs; body is not one
     assert found.total.n == 2
+
+
+def test_differences_are_absolute_on_average_and_equal_subjects_have_an_interval_of_no_width():
+    """Liver 20 HU too dense, spleen 10 too dark: 15 on average; body, 40 off, does not count."""
+    off = np.zeros(AMOS22.num_classes)
+    off[[6, 1, AMOS22.body_id]] = 20, -10, 40
+    found = result(OrganHU, REAL + off[MASK] / 400, subjects=3)
+    for value, expected in (
+        (found.total, 15), (found.per_organ["liver"], 20), (found.per_organ["spleen"], -10),
+        (found.per_organ["body"], 40),
+    ):  # fmt: skip
+        assert (value.value, value.low, value.high) == pytest.approx((expected,) * 3)
+    assert found.per_subject == {f"subject_{n}": pytest.approx(15) for n in range(3)}
+
+
+def test_the_intervals_are_over_the_subjects_and_organs_that_a_resample_has():
+    """Two of four subjects have a spleen, 40 HU off where the liver is 20: of 16 resamples one has none."""
+    geometry = Geometry(REAL.shape[::-1], np.eye(4))
+    without = np.where(MASK == 1, AMOS22.body_id, MASK).astype(np.uint8)
+    masks = {f"subject_{n}": mask for n, mask in enumerate((MASK, without) * 2)}
+    synthetic = REAL + 20 / 400 * (MASK == 6) + 40 / 400 * (MASK == 1)
+    pairs = [Pair(n, REAL, synthetic, mask, AMOS22, Window(), geometry) for n, mask in masks.items()]
+    found = Scored(OrganHU(), *pairs).result()
+    spleen, total = found.per_organ["spleen"], found.total
+    assert (spleen.value, spleen.low, spleen.high, spleen.n) == (*[pytest.approx(40)] * 3, 2)
+    assert (total.value, total.low, total.high) == pytest.approx((30, 20, 30))
+    np.testing.assert_allclose(_mean_of_draws(np.array([[7.0, np.nan]])), [[7.0, np.nan]] * RESAMPLES)
+
+
+def test_an_organ_of_one_voxel_is_an_organ():
+    mask = np.full_like(MASK, AMOS22.body_id)
+    mask[1, 3, 5] = 10
+    found = result(OrganHU, REAL + 0.05, mask)
+    assert found.total.value == pytest.approx(20)
+    assert found.total.n == 1
 
 
 def test_the_parts_are_mean_hu():

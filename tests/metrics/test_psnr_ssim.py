@@ -9,6 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from ctsynth.data.slices import to_slices
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
+from ctsynth.errors import DataError
 from ctsynth.labels import AMOS22
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.psnr import PSNR
@@ -100,6 +101,17 @@ def test_slices_without_a_body_are_left_out_of_the_bodys_mean_and_counted(metric
     body = found.variants["body"]
     assert body.total.n == 1
     assert body.notes == ("2 of 3 slices show no body: left out of the mean",)
+
+
+@pytest.mark.parametrize(("shape", "fits"), [((3, 11, 11), True), ((20, 10, 12), False), ((20, 12, 10), False)])
+def test_ssim_needs_slices_of_a_window_at_least(shape, fits):
+    real = np.random.default_rng(0).random(shape)
+    if fits:
+        assert result(SSIM, pair(real, real)).total.n == 3
+        assert result(SSIM, pair(real, real)).variants["body"].notes == ()
+    else:
+        with pytest.raises(DataError, match="SSIM's window is 11 x 11"):
+            result(SSIM, pair(real, real))
 
 
 def test_ssim_in_the_body_does_not_see_what_happens_far_outside():

@@ -24,6 +24,10 @@ DROPPED = {
 """Calls that are replaced by what they are called on or, of a function, by its first argument."""
 
 
+GUARDS = ("strict", "copy", "non_blocking")
+"""Keywords of calls that change no number."""
+
+
 @dataclass(frozen=True)
 class Change:
     """A mutant.
@@ -82,6 +86,8 @@ def _nodes(root: ast.AST) -> Iterator[tuple[ast.AST, str, int | None, ast.AST]]:
             continue
         for index, node in enumerate(value) if isinstance(value, list) else [(None, value)]:
             if not isinstance(node, ast.AST) or isinstance(node, ast.Raise | ast.Assert | ast.JoinedStr):
+                continue
+            if isinstance(node, ast.keyword) and node.arg in GUARDS:
                 continue
             yield root, field, index, node
             yield from _nodes(node)

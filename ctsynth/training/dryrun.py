@@ -11,7 +11,6 @@ from pathlib import Path
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.utils.flop_counter import FlopCounterMode
 
 from ctsynth.batch import Batch
 from ctsynth.config import RunConfig
@@ -23,6 +22,7 @@ from ctsynth.randomness import Draws
 from ctsynth.stop import Stop
 from ctsynth.training.activations import Kept
 from ctsynth.training.checkpoint import make_learner
+from ctsynth.training.cost import flop_counter
 from ctsynth.training.distributed import freeze_others
 from ctsynth.training.loop import Trainer
 from ctsynth.training.regions import recompute_blocks
@@ -166,7 +166,7 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
         rng = Draws.at([("dry run", number) for number in range(slices)], where)
         phases = list(model.phases())
         kept = Kept([*model.parameters(), *model.buffers()])
-        with FlopCounterMode(display=False) as counter:
+        with flop_counter() as counter:
             for phase in phases:
                 freeze_others(model, phase)
                 with autocast(where, config.training.precision), kept.counting():

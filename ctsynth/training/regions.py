@@ -29,7 +29,7 @@ def compile_blocks(model: Learner) -> None:
 def recompute_blocks(model: Learner) -> None:
     """Has the backward pass compute the model's blocks again; of each its inputs alone are kept.
 
-    At 256 x 256 the paper's ddpm-mask keeps 0.30 of its activations, sdm 0.17, at 1.19 and 1.27 times the FLOPs.
+    At 256 x 256 the paper's ddpm-mask keeps 0.30 of its activations, sdm 0.15, at 1.19 and 1.27 times the FLOPs.
     """
     for block in blocks(model):
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)

@@ -12,9 +12,10 @@ from trained import CPU, OPTIONS, SMALL, TRAINING, both_splits, ctsynth, fit, se
 
 from ctsynth.labels import AMOS22
 from ctsynth.methods import base
+from ctsynth.networks.blocks import AttentionBlock
 from ctsynth.training import checkpoint, dryrun
 from ctsynth.training.activations import Kept
-from ctsynth.training.cost import cost
+from ctsynth.training.cost import cost, flop_counter
 from ctsynth.training.dryrun import count, forecast
 from ctsynth.training.run import configure
 
@@ -46,6 +47,15 @@ def test_every_method_is_forecast_with_the_parameters_of_info(store, method):
     assert found.seconds == pytest.approx(run.training.iterations * 2 / found.images_per_s)
     if base.find(method).samplers:  # a backward pass is two forward passes, less where no gradient is wanted
         assert 2.5 * 2 * told.flops < found.flops <= 3 * 2 * told.flops
+
+
+def test_flops_of_attention_are_those_of_its_products():
+    channels, places = 64, 16 * 16
+    block, x = AttentionBlock(channels, 4), torch.zeros(1, channels, 16, 16)
+    with flop_counter() as counter:
+        block(x)
+    projections = 2 * places * channels * (3 * channels + channels)
+    assert counter.get_total_flops() == projections + 2 * 2 * places**2 * channels
 
 
 def test_a_forecast_of_two_ranks_is_that_of_the_share_of_one(store):

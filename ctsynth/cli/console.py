@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -49,6 +50,11 @@ def echo(text: str = "") -> None:
     """
     with _result():
         typer.echo(text)
+
+
+def width() -> int | None:
+    """Columns of the terminal that stdout is; None where it is a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def echo_table(table: Table) -> None:

@@ -202,7 +202,7 @@ def command(
         several = {name: scores.as_json() for name, scores in found.items()}
         console.echo(dumps(several if checkpoint else next(iter(several.values())), indent=2))
     else:
-        console.echo(render(found, form))
+        console.echo(render(found, form, console.width()))
 
 
 def _target(synthetic: Path) -> Path:

@@ -24,6 +24,8 @@ th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap; font-weig
 th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--faint); font-size: .8125rem; border-bottom: 1px solid var(--line); }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
+.wide th, .wide td { padding: .3rem .4rem; font-size: .8125rem; }
+.wide thead th { white-space: normal; vertical-align: bottom; }
 td small { display: block; color: var(--faint); font-weight: 400; }
 .best { font-weight: 700; }
 .name { text-align: left; } .quoted > * { color: var(--faint); }

@@ -14,6 +14,9 @@ from ctsynth.report.escape import csv_cell, latex_cell, markdown_cell, one_line
 NOTHING = "—"
 """Stands where there is no number."""
 
+WIDE = 12
+"""A table of more columns is set smaller on a page."""
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
@@ -33,17 +36,34 @@ class Table:
     names: int = 1
     quoted: frozenset[int] = frozenset()
 
-    def as_text(self) -> str:
-        """Aligned columns, two blanks apart."""
+    def as_text(self, width: int | None = None) -> str:
+        """Aligned columns, two blanks apart.
+
+        Args:
+            width: Columns that do not fit into so many characters come in blocks below, each with the names.
+        """
         lines = [tuple(map(one_line, cells)) for cells in (self.headers, *self.rows)]
         widths = [max(len(line[column]) for line in lines) for column in range(len(self.headers))]
 
-        def line(cells: Sequence[str]) -> str:
-            padded = [cell.ljust(width) for cell, width in zip(cells, widths[: self.names], strict=False)]
-            padded += [c.rjust(w) for c, w in zip(cells[self.names :], widths[self.names :], strict=True)]
+        def aligned(cells: Sequence[str], columns: Sequence[int]) -> str:
+            padded = [cells[c].ljust(widths[c]) if c < self.names else cells[c].rjust(widths[c]) for c in columns]
             return "  ".join(padded).rstrip()
 
-        return "\n".join([line(lines[0]), "  ".join("-" * width for width in widths), *map(line, lines[1:])])
+        def block(columns: Sequence[int]) -> str:
+            header, *rows = (aligned(cells, columns) for cells in lines)
+            return "\n".join([header, "  ".join("-" * widths[column] for column in columns), *rows])
+
+        return "\n\n".join(map(block, self._blocks(widths, width)))
+
+    def _blocks(self, widths: Sequence[int], width: int | None) -> list[list[int]]:
+        """The columns of each block of text; a column that is too wide by itself has one of its own."""
+        names = list(range(self.names))
+        blocks = [names.copy()]
+        for column in range(self.names, len(widths)):
+            wanted = [*blocks[-1], column]
+            is_full = width is not None and sum(widths[c] + 2 for c in wanted) - 2 > width
+            blocks = [*blocks, [*names, column]] if is_full and blocks[-1] != names else [*blocks[:-1], wanted]
+        return blocks
 
     def as_csv(self) -> str:
         """A line a row; what is no number is empty."""
@@ -101,7 +121,8 @@ class Table:
             for column, header in enumerate(self.headers)
         )
         body = "\n".join(row(number, cells) for number, cells in enumerate(self.rows))
-        table = f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+        wide = ' class="wide"' if len(self.headers) > WIDE else ""
+        table = f"<table{wide}><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
         return f'<div class="scroll" tabindex="0">{table}</div>'
 
     def _cells(self, number: int, cells: Sequence[str]) -> str:

@@ -224,20 +224,25 @@ def as_csv(scores: Mapping[str, Scores]) -> str:
     return text.getvalue().rstrip("\n")
 
 
-FORMATS: dict[str, Callable[[Mapping[str, Scores]], str]] = {
-    "table": lambda scores: score_table(scores).as_text(),
-    "csv": as_csv,
-    "markdown": lambda scores: score_table(scores).as_markdown(),
-    "latex": lambda scores: score_table(scores).as_latex(),
+FORMATS: dict[str, Callable[[Mapping[str, Scores], int | None], str]] = {
+    "table": lambda scores, width: score_table(scores).as_text(width),
+    "csv": lambda scores, _: as_csv(scores),
+    "markdown": lambda scores, _: score_table(scores).as_markdown(),
+    "latex": lambda scores, _: score_table(scores).as_latex(),
 }
 
 
-def render(scores: Mapping[str, Scores], form: str) -> str:
+def render(scores: Mapping[str, Scores], form: str, width: int | None = None) -> str:
     """The score table as ``table``, ``csv``, ``markdown`` or ``latex``, without a line end.
+
+    Args:
+        scores: By the name of the system.
+        form: Which of them.
+        width: Characters of a line of text, at most; None for any number.
 
     Raises:
         UsageError: There is no such format.
     """
     if form not in FORMATS:
         raise UsageError(f"no format is called {form!r}", hint=f"there are: {', '.join(FORMATS)}")
-    return FORMATS[form](scores)
+    return FORMATS[form](scores, width)

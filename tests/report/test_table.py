@@ -40,6 +40,23 @@ def test_text_columns_are_as_wide_as_their_widest_cell():
     assert rows[1] == "SDM     ctsynth  1,234.5       80.0"
 
 
+def test_a_table_wider_than_the_terminal_comes_in_blocks_that_each_name_the_rows():
+    narrow = TABLE.as_text(26)
+    assert narrow.splitlines() == [
+        "method  source     FID ↓",
+        "------  -------  -------",
+        "SDM     paper          —",
+        "SDM     ctsynth  1,234.5",
+        "",
+        "method  source   DSC (%) ↑",
+        "------  -------  ---------",
+        "SDM     paper            —",
+        "SDM     ctsynth       80.0",
+    ]
+    assert TABLE.as_text(5) == TABLE.as_text(25) == narrow  # a column is never broken
+    assert TABLE.as_text(35) == TABLE.as_text()
+
+
 def test_a_quoted_row_is_set_apart_and_the_best_in_bold():
     page = TABLE.as_html()
     assert '<tr class="quoted"><th scope="row">SDM</th><td class="name">paper</td>' in page

@@ -96,6 +96,18 @@ class TrainingConfig:
         if self.batch_size % self.accumulate:
             raise UsageError(f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size})")
 
+    def check_ranks(self, ranks: int) -> None:
+        """Refuses a number of ranks that cannot share the batches.
+
+        Raises:
+            UsageError: There is a part of a batch that they cannot.
+        """
+        if self.batch_size % (self.accumulate * ranks):
+            raise UsageError(
+                f"batch_size ({self.batch_size}) must divide by accumulate ({self.accumulate}) times the ranks"
+                f" ({ranks})"
+            )
+
 
 MAY_CHANGE = frozenset(
     {

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError
 from ctsynth.randomness import Draws
+from ctsynth.schema import Range, check
 from ctsynth.training.checkpoint import Trained
 
 CORRELATION_LENGTH = 12.0
@@ -43,11 +44,14 @@ class Drawing:
     sampler: SamplerConfig | None
     seed: int = 0
     noise: Literal["volume", "slice"] = "volume"
-    batch_size: int = 16
+    batch_size: Annotated[int, Range(1, 65_536)] = 16
     device: torch.device = CPU
     precision: Precision = "fp32"
     compile: bool = False
     choices: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check(self)
 
 
 class Slices:

@@ -36,7 +36,7 @@ def load(package: str, name: str) -> ModuleType:
     """Imports one plugin.
 
     Raises:
-        UsageError: There is no plugin of that name.
+        UsageError: There is no plugin of that name, or its file cannot be imported.
     """
     files = _files(package)
     kind = package.rsplit(".", 1)[-1].removesuffix("s")
@@ -51,7 +51,11 @@ def load(package: str, name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # whatever someone's own file may do
+        del sys.modules[module_name]
+        raise UsageError(f"{file}: cannot be imported: {type(error).__name__}: {error}") from error
     return module
 
 

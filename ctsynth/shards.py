@@ -23,7 +23,7 @@ def parse(shard: str, env: Mapping[str, str] = os.environ) -> tuple[int, int]:
     """
     if shard == SLURM:
         return _of_array(env)
-    found = re.fullmatch(r"(\d+)/(\d+)", shard)
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)
     index, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= index <= count:
         raise UsageError(f"--shard {shard}: wanted I/N with I from 1 to N, such as 1/8, or slurm")
@@ -36,14 +36,24 @@ def _of_array(env: Mapping[str, str]) -> tuple[int, int]:
         raise UsageError(
             f"--shard slurm: there is no {names[0]} here", hint="sbatch --array=1-8, or say --shard 1/8"
         )
-    task, first, last, count, step = (
-        int(env.get(name) or default) for name, default in zip(names, "11111", strict=True)
-    )
+    task, first, last, count, step = (number(env, name, 1) for name in names)
     if (last - first) // step + 1 != count or (task - first) % step:
         raise UsageError(
             f"--shard slurm: the array {first}-{last}:{step} has gaps ({count} tasks)", hint="sbatch --array=1-8"
         )
     return (task - first) // step + 1, count
+
+
+def number(env: Mapping[str, str], name: str, default: int) -> int:
+    """A whole number of a scheduler's from the environment.
+
+    Raises:
+        UsageError: It is something else.
+    """
+    text = env.get(name) or str(default)
+    if not re.fullmatch(r"\d{1,18}", text, re.ASCII):
+        raise UsageError(f"the environment has {name}={text!r}, wanted a whole number", hint=f"unset {name}")
+    return int(text)
 
 
 def take(items: Sequence[T], shard: str) -> list[T]:

@@ -1,6 +1,7 @@
 """What holds for every command: help, its place in the docs, exit codes, what goes to stderr."""
 
 import importlib.util
+import json
 import logging
 import os
 import re
@@ -231,15 +232,25 @@ def test_the_systems_own_errors_say_what_was_being_done(error, words, monkeypatc
     assert done.stderr.splitlines()[0] == f"error: {words}"
 
 
-def test_a_result_that_cannot_be_written_is_an_error_and_a_closed_stderr_is_none():
-    code = "import sys; from ctsynth.cli.app import main; sys.argv[0] = 'ctsynth'; main()"
-    command = f'"{sys.executable}" -c "{code}" slurm'
-    full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True)
-    assert full.returncode == 1
-    assert full.stderr == "error: stdout: cannot write the result: No space left on device\n"
-    closed = subprocess.run(f"{command} 2>&-", shell=True, stdout=subprocess.PIPE, text=True)
-    assert closed.returncode == 0
-    assert closed.stdout == ctsynth("slurm").stdout
+def test_a_result_that_cannot_be_written_is_an_error(tmp_path, small_amos):
+    preprocess = (
+        f'"{sys.executable}" -m ctsynth -q preprocess "{small_amos(1, 1)}" "{tmp_path / "out"}" --workers 1'
+    )
+    for command in (preprocess, f'"{sys.executable}" -m ctsynth slurm'):
+        full = subprocess.run(f"{command} >/dev/full", shell=True, capture_output=True, text=True)
+        assert full.returncode == 1
+        assert full.stderr == "error: stdout: cannot write the result: No space left on device\n"
+    assert (tmp_path / "out" / "manifest.json").is_file()  # it is the message that was lost, not the work
+
+
+@pytest.mark.parametrize("closed", ["0<&- 2>&-", "2>/dev/full", "2>&1 >&- | true"])
+def test_the_work_is_done_where_nobody_reads_of_it(closed, tmp_path, small_amos):
+    command = f'"{sys.executable}" -m ctsynth preprocess "{small_amos(1, 1)}" "{tmp_path / "out"}" --workers 1'
+    done = subprocess.run(f"{command} {closed}", shell=True, stdout=subprocess.PIPE, text=True)
+    assert done.returncode == 0
+    assert closed.endswith("true") or "2 made, 0 kept, 0 broken" in done.stdout
+    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())  # and not lines of progress
+    assert len(manifest["subjects"]) == 2
 
 
 def test_brackets_in_a_message_are_not_markup(capsys):

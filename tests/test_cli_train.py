@@ -147,6 +147,8 @@ REFUSED = [
     (["--seed", "-1"], "seed is -1, wanted a whole number within [0, "),
     (["--lr", "0"], "lr is 0.0, wanted a finite number above 0"),
     (["--ema", "1"], "ema is 1.0, wanted a finite number within [0, 1)"),
+    (["--ranks", "100000"], "batch_size (4) must divide by accumulate (1) times the ranks (100000)"),
+    (["--batch-size", str(10**12)], "batch_size is 1000000000000, wanted a whole number within [1, 65,536]"),
     (["--lr", "nan"], "lr is nan, wanted a finite number above 0"),
     (["--label-dropout", "nan"], "label_dropout is nan, wanted a finite number within [0, 1)"),
     (["--set", f"channels={'[' * 100_000}"], "channels is '[["),

@@ -65,3 +65,19 @@ def test_a_file_without_a_class_of_its_own_is_named(folder):
     with pytest.raises(UsageError, match=r"empty\.py: defines no method") as refused:
         plugins.find(METHODS, "empty", Method)
     assert "ctsynth.methods.base.Method" in refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("def (", "SyntaxError"),
+        ("import no_such_module", "ModuleNotFoundError: No module named 'no_such_module'"),
+        ("1 / 0", "ZeroDivisionError: division by zero"),
+        ("\0", "SyntaxError|ValueError"),
+    ],
+)
+def test_a_file_that_cannot_be_imported_is_named_with_its_error(folder, text, said):
+    (folder / "broken.py").write_text(text)
+    for _ in range(2):
+        with pytest.raises(UsageError, match=rf"broken\.py: cannot be imported: ({said})"):
+            plugins.load(METHODS, "broken")

@@ -18,7 +18,9 @@ def test_the_one_shard_of_one_is_all():
     assert parse("2/8") == (2, 8)
 
 
-@pytest.mark.parametrize("shard", ["0/2", "3/2", "2", "1/0", "-1/2", "1/2/3", "a/b", "", "1/2 "])
+@pytest.mark.parametrize(
+    "shard", ["0/2", "3/2", "2", "1/0", "-1/2", "1/2/3", "a/b", "", "1/2 ", f"1/{'9' * 5000}"]
+)
 def test_anything_else_is_refused(shard):
     with pytest.raises(UsageError, match="wanted I/N"):
         parse(shard)
@@ -47,3 +49,9 @@ def test_a_task_of_a_job_array_is_a_shard(task, first, last, count, step, shard)
 def test_outside_an_array_there_is_no_shard_to_take():
     with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID"):
         parse("slurm", {})
+
+
+@pytest.mark.parametrize("value", ["many", "-1", "1.0", "²", "9" * 5000])
+def test_a_number_of_the_schedulers_that_is_none_is_named(value):
+    with pytest.raises(UsageError, match=r"^the environment has SLURM_ARRAY_TASK_ID='.*, wanted a whole number"):
+        parse("slurm", {"SLURM_ARRAY_TASK_ID": value})

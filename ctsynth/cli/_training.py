@@ -137,6 +137,7 @@ def fit(
     if place.ranks > 1 and world.size == 1:
         from ctsynth.training.launch import launch
 
+        config.training.check_ranks(place.ranks)
         console.log.info("%d ranks on this machine", place.ranks)
         raise typer.Exit(launch(sys.argv[1:], place.ranks, stop))
     if not world.is_first:

@@ -26,7 +26,7 @@ PACKAGES = (
 
 def command(
     size: Annotated[
-        int, typer.Option(min=1, help="Side of a slice, pixels, at which the methods are counted.")
+        int, typer.Option(min=1, max=4096, help="Side of a slice, pixels, at which the methods are counted.")
     ] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:

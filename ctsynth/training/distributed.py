@@ -24,6 +24,7 @@ from ctsynth.batch import Batch
 from ctsynth.errors import RunError
 from ctsynth.learner import Learner, Phase
 from ctsynth.randomness import Draws
+from ctsynth.shards import number
 
 T = TypeVar("T")
 
@@ -103,9 +104,9 @@ def find_world(env: Mapping[str, str] = os.environ) -> World:
     the job, and who trusts them waits for a rank 1 that never comes.
     """
     if "RANK" in env and "WORLD_SIZE" in env:
-        return World(int(env["RANK"]), int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", "0")))
-    if "SLURM_STEP_ID" in env and int(env.get("SLURM_NTASKS", "1")) > 1:
-        return World(int(env["SLURM_PROCID"]), int(env["SLURM_NTASKS"]), int(env.get("SLURM_LOCALID", "0")))
+        return World(number(env, "RANK", 0), number(env, "WORLD_SIZE", 1), number(env, "LOCAL_RANK", 0))
+    if "SLURM_STEP_ID" in env and (tasks := number(env, "SLURM_NTASKS", 1)) > 1:
+        return World(number(env, "SLURM_PROCID", 0), tasks, number(env, "SLURM_LOCALID", 0))
     return ALONE
 
 
@@ -149,7 +150,7 @@ def _first_node(env: Mapping[str, str]) -> str:
 
 
 def _port(env: Mapping[str, str]) -> str:
-    return str(20_000 + int(env.get("SLURM_JOB_ID", "0")) % 10_000 + int(env.get("SLURM_STEP_ID", "0")) % 100)
+    return str(20_000 + number(env, "SLURM_JOB_ID", 0) % 10_000 + number(env, "SLURM_STEP_ID", 0) % 100)
 
 
 _groups: dict[str, dist.ProcessGroup] = {}

@@ -74,11 +74,7 @@ class Trainer:
     ) -> None:
         self.run, self.settings, self.dataset, self.sheet = run, config.training, dataset, sheet
         self.device, self.precision, self.world = device, precision, world
-        if self.settings.batch_size % (self.settings.accumulate * world.size):
-            raise UsageError(
-                f"batch_size ({self.settings.batch_size}) must divide by accumulate ({self.settings.accumulate})"
-                f" times the ranks ({world.size})"
-            )
+        self.settings.check_ranks(world.size)
         if len(dataset) == 0:
             raise UsageError(
                 "the store has no training slices", hint="see its manifest.json; is there an imagesTr?"

@@ -23,6 +23,7 @@ LAYERS = (
     {"methods", "segmenters"},
     {"training"},
     {"metrics", "drawing", "cases"},
+    {"provenance"},
     {"sampling", "scoring"},
     {"report"},
     {"cli"},

@@ -23,7 +23,8 @@ from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.label_files import label_set
-from ctsynth.sampling import is_whole, provenance, sample
+from ctsynth.provenance import is_whole, provenance
+from ctsynth.sampling import sample
 from ctsynth.shards import take
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint

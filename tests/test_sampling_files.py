@@ -13,6 +13,7 @@ from trained import CPU, both_splits, ctsynth, fit, labels_like
 
 from ctsynth.cases import cases_of_masks, cases_of_store
 from ctsynth.data.record import DIGEST
+from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.drawing import Drawing
 from ctsynth.errors import RunError, UsageError
@@ -275,6 +276,30 @@ def test_a_full_disk_leaves_no_record_without_a_volume(trained, mask, monkeypatc
             drawn(trained, mask)
     assert contents(mask.parent) == before
     drawn(trained, mask)
+
+
+def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(trained, tmp_path, mask, monkeypatch):
+    folder, whole = tmp_path / "masks", tmp_path / "whole"
+    folder.mkdir()
+    for name in "abc":
+        shutil.copy(mask, folder / f"{name}.nii.gz")
+    drawn(trained, folder, tmp_path / "drawn")
+    drawn(trained, folder, whole, seed=1)
+    real, left = Volume.save, 1
+
+    def killed(self, *words):
+        nonlocal left
+        if not left:
+            raise KeyboardInterrupt
+        left -= 1
+        real(self, *words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("ctsynth.data.volume.Volume.save", killed)
+        with pytest.raises(KeyboardInterrupt):
+            drawn(trained, folder, tmp_path / "drawn", seed=1, overwrite=True)
+    for path in drawn(trained, folder, tmp_path / "drawn", seed=1):
+        assert path.read_bytes() == (whole / path.name).read_bytes()
 
 
 def test_the_command_ends_with_2_and_says_what_to_do(trained, mask, tmp_path):

@@ -1,5 +1,6 @@
 """Scoring keeps what it has measured: stopped, resumed, repeated or shared, it ends with the same bytes."""
 
+import logging
 import os
 import signal
 import subprocess
@@ -15,7 +16,7 @@ from ctsynth.cli.app import app
 from ctsynth.data.slices import stack, stacked_geometry
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
-from ctsynth.errors import DataError, RunError
+from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import sole
 from ctsynth.metrics._choice import Segmenting
 from ctsynth.metrics._records import Records
@@ -196,6 +197,21 @@ def test_a_damaged_record_is_made_again(store, samples, seen):
     seen.clear()
     assert score(samples, store, "test") == first
     assert seen == ["subject_1", "subject_2", "subject_3"]
+
+
+def test_damage_is_told_and_arrays_of_the_users_are_not_written_over(tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+    records, path = Records(tmp_path, ["a"]), tmp_path / "a.npz"
+    assert not records.has("a", "k")
+    assert not caplog.text
+    path.write_bytes(b"half")
+    assert not records.has("a", "k")
+    assert "a.npz is damaged: measured again" in caplog.text
+    records.keep("a", "k", {"x": np.zeros(3)})
+    np.savez(path, x=np.ones(3))
+    with pytest.raises(UsageError, match=r"a\.npz: not written over"):
+        records.keep("a", "k", {"x": np.zeros(3)})
+    assert np.load(path)["x"].tolist() == [1, 1, 1]
 
 
 def test_a_record_that_would_unpack_to_more_than_its_file_is_not_read(tmp_path):

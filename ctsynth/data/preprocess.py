@@ -142,8 +142,12 @@ def preprocess(
     folders = {case.label.parent for case in cases}
     datasets = given_by_datasets(folders, source, settings.labels, known_only=settings.unmatched is None)
     known = _check_out(source, out, settings.as_json(), overwrite)
+    everyone = [(case.split, case.name) for case in layout.cases]
+    has_manifest = (out / "manifest.json").exists()
+    if overwrite:  # broken off, the same command without --overwrite goes on
+        write_manifest(out, known, everyone, str(source.resolve()), phantom=layout.phantom)
     kept, broken = 0, {}
-    task = _Task(source, out, settings, known, datasets, overwrite)
+    task = _Task(source, out, settings, known, datasets, overwrite, has_manifest)
     with closing(outcomes(task, cases, workers)) as finished:
         for done, (case, outcome) in enumerate(finished, 1):
             if isinstance(outcome, CTSynthError):
@@ -152,7 +156,7 @@ def preprocess(
             if outcome == "mended":
                 log.warning("%s was damaged: made again", out / case.split / case.name)
             progress(done, case.name)
-    everyone = [(case.split, case.name) for case in layout.cases if case.name not in broken]
+    everyone = [(split, name) for split, name in everyone if name not in broken]
     records = write_manifest(out, known, everyone, str(source.resolve()), phantom=layout.phantom)
     broken = {case.name: broken[case.name] for case in cases if case.name in broken}
     summary = Summary(layout, settings.labels, records, len(cases) - kept - len(broken), kept, broken)
@@ -211,6 +215,7 @@ class _Task:
     known: dict[str, Any]
     datasets: Mapping[Path, Given]
     overwrite: bool
+    has_manifest: bool
 
     def __call__(self, case: Case) -> Literal["made", "kept", "mended"] | CTSynthError:
         """Makes a subject, unless it is whole and up to date; the error, of whatever kind, if it cannot be made.
@@ -250,13 +255,16 @@ class _Task:
         """The record of the subject that is there; empty where there is none, or it is to be made anew.
 
         Raises:
-            DataError: It was made with other settings.
+            DataError: It was made with other settings, and no manifest says that the store has these.
         """
         found = None if self.overwrite else read_subject(self.out, case.split, case.name)
         if found is None:
             return {}
         settings, record = found
-        if changed := _changed(settings, self.known):
+        changed = _changed(settings, self.known)
+        if changed and self.has_manifest:
+            return {}
+        if changed:
             raise DataError(f"{self.out / case.split / case.name}: made with {changed}", hint=_ANEW)
         return record
 

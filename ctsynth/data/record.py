@@ -90,6 +90,15 @@ def _compare(path: Path, record: Mapping[str, Any], kind: Kind) -> Standing:
     return Standing.CHANGED if DIGEST in record else Standing.WHOLE
 
 
+def claim(path: Path, record: Mapping[str, Any]) -> None:
+    """Says of a volume that it is about to be made with these settings: until then what is there is not whole.
+
+    Raises:
+        RunError: The record cannot be written.
+    """
+    write_json(record_beside(path), {**record, DIGEST: None})
+
+
 def save(volume: Volume, path: Path, description: str, record: Mapping[str, Any]) -> None:
     """Writes a volume and its record: first that the name is taken, last the hash of what was written.
 
@@ -101,7 +110,7 @@ def save(volume: Volume, path: Path, description: str, record: Mapping[str, Any]
     beside = record_beside(path)
     for file in (path, beside):
         remove_leftovers(file)
-    write_json(beside, {**record, DIGEST: None})
+    claim(path, record)
     try:
         volume.save(path, description)
     except RunError:

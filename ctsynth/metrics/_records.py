@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,9 @@ from numpy.lib.npyio import NpzFile
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import atomic, remove_leftovers
 from ctsynth.metrics.base import Arrays, Metric, Pair
+from ctsynth.outputs import refuse_foreign
+
+log = logging.getLogger(__name__)
 
 _ENTRY = "record/"
 
@@ -34,15 +38,20 @@ class Records(Mapping[str, Arrays]):
         try:
             with _opened(self._path(subject)) as file:
                 return str(file["key"]) == _signed(key, _arrays(file))
+        except FileNotFoundError:
+            return False
         except Exception:  # numpy and zipfile raise a dozen kinds for damaged bytes
+            log.warning("%s is damaged: measured again", self._path(subject))
             return False
 
     def keep(self, subject: str, key: str, record: Arrays) -> None:
         """Writes the subject's record, whole or not at all.
 
         Raises:
+            UsageError: There is a file of the user's.
             RunError: It cannot be written.
         """
+        refuse_foreign(self._path(subject), _is_own, "a record of what was measured")
         entries: dict[str, Any] = {f"{_ENTRY}{name}": values for name, values in record.items()}
         remove_leftovers(self._path(subject))
         with atomic(self._path(subject)) as partial:
@@ -66,6 +75,15 @@ class Records(Mapping[str, Arrays]):
 
     def _path(self, subject: str) -> Path:
         return self._folder / f"{subject}.npz"
+
+
+def _is_own(path: Path) -> bool:
+    """Whether a file is a record, or damaged beyond telling."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return "key" in file.files
+    except Exception:
+        return True
 
 
 @contextmanager

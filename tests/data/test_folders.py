@@ -115,6 +115,24 @@ def test_a_subject_made_with_other_settings_is_not_written_over(small_amos, tmp_
     assert Store.open(out).size == 20
 
 
+def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(small_amos, tmp_path):
+    source, out = small_amos(2, 1), tmp_path / "out"
+    made(source, out)
+
+    def killed(done, note=""):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        made(source, out, Settings(size=20), overwrite=True, progress=killed)
+    assert (Store.open(out).size, list(Store.open(out).subjects_by_name)) == (20, [])
+    summary = made(source, out, Settings(size=20))
+    assert (summary.made, summary.kept) == (2, 1)
+    made(source, tmp_path / "whole", Settings(size=20))
+    assert [contents(out)[out / name] for name in ("manifest.json", "test/amos_0101/ct.npy")] == [
+        (tmp_path / "whole" / name).read_bytes() for name in ("manifest.json", "test/amos_0101/ct.npy")
+    ]
+
+
 def test_the_store_of_another_source_is_not_written_over(small_amos, tmp_path):
     source, out = small_amos(2, 1), tmp_path / "out"
     made(source, out)

@@ -319,6 +319,20 @@ def test_phantoms_of_other_settings_are_kept_unless_they_are_to_be_overwritten(s
     assert len(discover(tmp_path / "amos").cases) == 1 + other.get("subjects", 2)
 
 
+def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(small, tmp_path):
+    small()
+
+    def killed(done, note=""):
+        if done == 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        small(seed=1, overwrite=True, progress=killed)
+    assert small(seed=1).skipped == 1
+    make_phantom(tmp_path / "whole", subjects=2, test_subjects=1, size=32, slices=4, seed=1)
+    assert contents(tmp_path / "amos") == contents(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("damage", [slice(-9), slice(0), slice(90)], ids=str)
 @pytest.mark.parametrize("has_hashes", [True, False])
 def test_a_damaged_phantom_is_told_and_made_again(small, tmp_path, caplog, monkeypatch, damage, has_hashes):

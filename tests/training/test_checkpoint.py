@@ -18,7 +18,7 @@ from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import LabelSet
-from ctsynth.sampling import provenance
+from ctsynth.provenance import provenance
 from ctsynth.training import checkpoint
 
 

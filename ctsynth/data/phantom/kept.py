@@ -35,7 +35,7 @@ def missing(out: Path, cases: list[PhantomCase], *, overwrite: bool) -> list[Pha
     Args:
         out: The data set's folder.
         cases: All that it shall hold.
-        overwrite: Make all again; phantoms that are none of the cases are removed.
+        overwrite: Make all again; phantoms of other settings are removed, and those that are none of the cases.
 
     Raises:
         UsageError: There are phantoms of other settings, or changed ones, or more than these.
@@ -49,10 +49,11 @@ def missing(out: Path, cases: list[PhantomCase], *, overwrite: bool) -> list[Pha
     for path in there:
         if path.relative_to(out).as_posix() not in hashes and not nifti.description(path).startswith(NAME):
             raise DataError(f"{path}: there is data here that is no phantom", hint="choose an empty folder")
-    if overwrite:
+    if overwrite:  # broken off, the same command without --overwrite goes on
         for path in there:
-            if path not in wanted:
+            if path not in wanted or nifti.description(path) != wanted[path].description:
                 path.unlink()
+        index.unlink(missing_ok=True)
         return cases
     for path in there:
         _refuse_other(path, wanted.get(path))

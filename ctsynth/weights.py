@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import os
 import shutil
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -132,7 +133,8 @@ def read(path: Path) -> dict[str, Tensor]:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a pickle protocol that is not its own
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds: EOFError, KeyError, UnpicklingError, RuntimeError, ValueError
         raise DataError(f"{path}: cannot read weights from it: {error}", hint="fetch the file again") from error
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):

@@ -8,9 +8,11 @@ from random import Random
 
 import numpy as np
 import pytest
+from fuzz.__main__ import summary
 from fuzz.attempts import DONE, REFUSED, judge
 from fuzz.mutations import mutate
-from fuzz.targets import Target
+from fuzz.targets import TARGETS, Target
+from fuzz.worker import attempts
 
 from ctsynth.errors import DataError
 
@@ -95,3 +97,10 @@ for act in inside + outside:
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["False"] * 6 + ["True"] * 7 + ["False"] + ["True"] * 4
+
+
+def test_files_as_they_are_are_read_and_two_thousand_mutated_ones_read_or_refused():
+    made = list(attempts(seed=0, indices=range(-len(TARGETS), 2000)))
+    wrong = [one for one in made if not one.is_good]
+    assert not wrong, summary(wrong)
+    assert {one.target for one in made if one.index < 0 and one.outcome == DONE} == set(TARGETS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
@@ -67,7 +68,8 @@ def load(file: Path, step: int, optimizers: Mapping[str, Optimizer]) -> Content:
         DataError: It is missing, damaged, or of another step or other optimizers.
     """
     try:
-        found = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings(action="ignore"):  # of a pickle protocol that is not its own
+            found = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds: EOFError, KeyError, UnpicklingError, RuntimeError, ValueError
         raise DataError(f"{file}: cannot read it: {error}") from error
     content = parse(Content, found, str(file))

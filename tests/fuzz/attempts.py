@@ -12,7 +12,7 @@ import signal
 import time
 import traceback
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from io import StringIO
@@ -74,13 +74,17 @@ class _Hung(BaseException):
 
 
 def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
-    """Makes the attempt of this seed and index; nothing of it is left in the world."""
+    """Makes the attempt of this seed and index; nothing of it is left in the world.
+
+    Below zero, the index is that of a target in the list of all, and its file is left as it is.
+    """
     rng = Random(f"{seed}/{index}")
-    name = target_of(rng)
-    target = TARGETS[name]
+    name = target_of(rng) if index >= 0 else [*TARGETS][index]
+    target, change = TARGETS[name], mutate if index >= 0 else _as_it_is
     for folder in target.copies:
         shutil.copytree(world.inputs / folder, world.out / folder)
-    with _renamed(target, rng) if target.renamed else _changed(target, world, rng) as file:
+    is_renamed = target.renamed and index >= 0
+    with _renamed(target, rng) if is_renamed else _changed(target, world, rng, change) as file:
         before = _listing(world.inputs)
         _forget_peak()
         start = time.process_time()
@@ -102,6 +106,10 @@ def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
     return Attempt(index, name, file.as_posix(), outcome, detail, seconds, peak)
 
 
+def _as_it_is(rng: Random, name: str, content: bytes) -> bytes:
+    return content
+
+
 def target_of(rng: Random) -> str:
     """The name of the target that a fresh generator of an attempt draws."""
     return rng.choices([*TARGETS], [target.share for target in TARGETS.values()])[0]
@@ -119,12 +127,14 @@ def _renamed(target: Target, rng: Random) -> Iterator[Path]:
 
 
 @contextmanager
-def _changed(target: Target, world: World, rng: Random) -> Iterator[Path]:
+def _changed(
+    target: Target, world: World, rng: Random, change: Callable[[Random, str, bytes], bytes]
+) -> Iterator[Path]:
     """A file mutated; half of the time the hashes that others keep of it are made to fit."""
     pattern = rng.choice(target.files)
     file = Path(rng.choice(sorted(path.as_posix() for path in Path().glob(pattern) if path.is_file())))
     old = file.read_bytes()
-    new = mutate(rng, file.name, old)
+    new = change(rng, file.name, old)
     kept = {file: old}
     if rng.random() < 0.5:
         new = _unsealed(new)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -147,7 +148,7 @@ def _resumed(file: Path) -> None:
 
 TRAIN = ("train", "--device", "cpu", "--data", "in/store")
 DRAW = ("--model", "in/run", "--steps", 1, "--device", "cpu")
-SCORE = ("score", "out/synthetic", "--device", "cpu", "--data", "in/store")
+SCORE = ("score", "out/synthetic", "--out", "out/scores.json", "--device", "cpu", "--data", "in/store")
 SEGMENTED = (*SCORE[:-1], "out/store", "--metrics", "dice", "--segmenter", "in/segmenter")
 PREPROCESS = ("preprocess", "in/amos", "out/store", "--size", SIZE, "--workers", 1)
 RUN_FILES = ("config.json", "metrics.jsonl", "latest", f"{STEP}/*")
@@ -165,17 +166,15 @@ TARGETS: dict[str, Target] = {
     "split file": Target(share=40, files=("in/split.json",), read=_split),
     "run config": Target(share=80, files=("in/run/config.json",), read=RunConfig.read),
     "TOML": Target(share=100, files=("in/train.toml",), read=_toml),
-    "checkpoint": Target(
-        share=100, files=(f"in/run/{STEP}/[em]*", f"in/run/{STEP}/config.json"), read=_checkpoint
-    ),
-    "trainer.pt": Target(share=100, files=(f"in/run/{STEP}/trainer.pt",), read=_trainer),
+    "checkpoint": Target(share=80, files=(f"in/run/{STEP}/[em]*", f"in/run/{STEP}/config.json"), read=_checkpoint),
+    "trainer.pt": Target(share=60, files=(f"in/run/{STEP}/trainer.pt",), read=_trainer),
     "resumed run": Target(
-        share=30, files=tuple(f"out/run/{file}" for file in RUN_FILES), read=_resumed, copies=("run",)
+        share=15, files=tuple(f"out/run/{file}" for file in RUN_FILES), read=_resumed, copies=("run",)
     ),
     "metrics.jsonl": Target(share=60, files=("in/run/metrics.jsonl",), read=_rows),
     "scores.json": Target(share=120, files=("in/synthetic/scores.json",), read=_scores),
     "measured": Target(share=60, files=("in/synthetic/measured/*/*.npz",), read=_measured),
-    "weights": Target(share=10, files=("in/weights/*",), read=weights.import_file),
+    "weights": Target(share=10, files=("in/weights/*.pth",), read=weights.import_file),
     "other weights": Target(share=20, files=("in/weights/*.pt",), read=weights.read),
     "preprocess": Target(share=25, files=("in/amos/*/*", "in/amos/*/*", "in/amos/*.json"), words=PREPROCESS),
     "preprocess by names": Target(
@@ -183,8 +182,8 @@ TARGETS: dict[str, Target] = {
     ),
     "preprocess, files of the user's": Target(
         share=10,
-        files=("in/labels.json", "in/split.json"),
-        words=(*PREPROCESS, "--label-set", "in/labels.json", "--split", "in/split.json"),
+        files=("in/classes.json", "in/split.json"),
+        words=(*PREPROCESS, "--label-set", "in/classes.json", "--split", "in/split.json"),
     ),
     "preprocess, names": Target(
         share=10,
@@ -195,9 +194,9 @@ TARGETS: dict[str, Target] = {
     ),
     "sample, names": Target(
         share=5,
-        files=("out/masks/seg.nii.gz",),
-        words=("sample", "--mask", "out/masks", *DRAW),
-        copies=("masks",),
+        files=("out/found/amos_0101.nii.gz",),
+        words=("sample", "--mask", "out/found", *DRAW),
+        copies=("found",),
         renamed=True,
     ),
     "score, names": Target(
@@ -260,7 +259,7 @@ TARGETS: dict[str, Target] = {
         words=SEGMENTED,
     ),
     "report": Target(
-        share=6,
+        share=3,
         files=(
             "in/synthetic/scores.json",
             "in/synthetic/scores.json",
@@ -274,7 +273,7 @@ TARGETS: dict[str, Target] = {
         words=("report", "in/synthetic", "in/run", "--out", "out/report"),
     ),
     "train, resumed": Target(
-        share=6,
+        share=2,
         files=tuple(f"out/run/{file}" for file in RUN_FILES),
         copies=("run",),
         words=(*TRAIN, "--out", "out/run", "--config", "in/run.toml", "--iterations", STEPS + 1),
@@ -285,12 +284,20 @@ TARGETS: dict[str, Target] = {
         words=(*TRAIN, "--out", "out/run", "--config", "in/train.toml"),
     ),
     "train-segmenter, resumed": Target(
-        share=3,
+        share=1,
         files=(*(f"out/segmenter/{file}" for file in RUN_FILES), "in/store/train/*/*"),
         copies=("segmenter",),
-        words=("train-segmenter", "in/store", "--out", "out/segmenter", *SEGMENTER, "--iterations", STEPS + 1),
+        words=(
+            "train-segmenter",
+            "in/store",
+            "--out",
+            "out/segmenter",
+            *shlex.split(SEGMENTER),
+            "--iterations",
+            STEPS + 1,
+        ),
     ),
-    "weights import": Target(share=3, files=("in/weights/*",), words=("weights", "import", "{file}")),
-    "weights verify": Target(share=3, files=("in/weights/*",), words=("weights", "verify")),
+    "weights import": Target(share=3, files=("in/weights/*.pth",), words=("weights", "import", "{file}")),
+    "weights verify": Target(share=3, files=("in/weights/*.pth",), words=("weights", "verify")),
 }
 """By name."""

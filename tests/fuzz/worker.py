@@ -46,7 +46,8 @@ def attempts(seed: int, indices: Iterable[int]) -> Iterator[Attempt]:
 
 
 def _work(connection: Connection, seed: int, indices: list[int]) -> None:
-    with tempfile.TemporaryDirectory(prefix="ctsynth-fuzz-") as folder:
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+    with tempfile.TemporaryDirectory(prefix="ctsynth-fuzz-", dir=in_memory) as folder:
         root = Path(folder) / "a" / "b" / "c"
         _shut_off(root)
         world = World(root)

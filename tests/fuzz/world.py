@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -16,16 +18,19 @@ import numpy as np
 import torch
 from typer.testing import CliRunner
 
+from ctsynth import weights
 from ctsynth.cli.app import app
+from ctsynth.files import sha256
+from ctsynth.labels import AMOS22
 
 SHAPE = (16, 12, 4)
 SIZE = 16
 STEPS = 40
 """Of the runs: enough for slices that have air in them."""
 SEGMENTER = (
-    "--preset", "tiny", "--device", "cpu", "--set", "channels=8", "--set", "multipliers=[1, 2]", "--batch-size",
-    2, "--lr", 0.01, "--ema", 0.5,
-)  # fmt: skip
+    "--preset tiny --device cpu --set channels=8 --set 'multipliers=[1, 2]' --batch-size 2 --lr 0.01 --ema 0.5"
+)
+"""How it is trained, but for how long."""
 
 TOML = """method = "ddpm-concat"
 preset = "tiny"
@@ -121,40 +126,16 @@ class World:
             folder.mkdir(parents=True)
         os.chdir(root)
         self._data()
-        self._command("preprocess", "in/amos", "in/store", "--size", SIZE, "--workers", 1)
+        self._command(f"preprocess in/amos in/store --size {SIZE} --workers 1")
+        self._command("train --config in/run.toml --data in/store --out in/run --device cpu")
         self._command(
-            "train", "--config", "in/run.toml", "--data", "in/store", "--out", "in/run", "--device", "cpu"
+            f"train-segmenter in/store --out in/segmenter --iterations {STEPS} --save-every 20 {SEGMENTER}"
         )
-        self._command(
-            "train-segmenter",
-            "in/store",
-            "--out",
-            "in/segmenter",
-            *SEGMENTER,
-            "--iterations",
-            STEPS,
-            "--save-every",
-            20,
-        )
-        draw = ("sample", "--model", "in/run", "--steps", 1)
-        self._command(*draw, "--data", "in/store", "--out", "in/synthetic")
-        self._command(
-            "score", "in/synthetic", "--data", "in/store", "--metrics", "dice", "--segmenter", "in/segmenter"
-        )
-        self._command(
-            "score",
-            "in/synthetic",
-            "--data",
-            "in/store",
-            "--metrics",
-            "psnr,ssim,dice,hu",
-            "--segmenter",
-            "in/found",
-            "--native",
-        )
-        self._command(
-            "report", "in/synthetic", "in/run", "--out", "out/report"
-        )  # matplotlib makes its cache of fonts
+        self._command("sample --data in/store --model in/run --steps 1 --out in/synthetic")
+        score = "score in/synthetic --data in/store"
+        self._command(f"{score} --metrics dice --segmenter in/segmenter --out out/scores.json")
+        self._command(f"{score} --metrics psnr,ssim,dice,hu --segmenter in/found --native")
+        self._command("report in/synthetic in/run --out out/report")  # matplotlib makes its cache of fonts
         self.clear()
 
     def clear(self) -> None:
@@ -177,6 +158,7 @@ class World:
         _write(self.inputs / "organs" / "amos_0101" / "liver.nii.gz", (labels == 6).astype(np.int16))
         texts = {
             "labels.json": LABELS,
+            "classes.json": AMOS22.as_json() | {"name": "mine"},
             "dataset.json": DATASET,
             "amos/dataset.json": DATASET | {"labels": {"background": 0} | {name: n for n, name in AMOS.items()}},
             "split.json": {"train": ["amos_0001", "amos_0002"], "test": ["amos_0101"]},
@@ -186,9 +168,11 @@ class World:
         (self.inputs / "run.toml").write_text(TOML)
         (self.inputs / "train.toml").write_text(TOML.replace("= 40", "= 2"))
         (self.inputs / "weights").mkdir()
-        (self.inputs / "weights" / "vgg19-dcbb9e9d.pth").write_bytes(b"PK\3\4" + bytes(100))
+        vgg = self.inputs / "weights" / weights.TABLE["vgg19"].file
+        vgg.write_bytes(b"PK\3\4" + bytes(100))
+        weights.TABLE["vgg19"] = replace(weights.TABLE["vgg19"], sha256=sha256(vgg))
         torch.save({"a.weight": torch.zeros(2, 3), "a.bias": torch.zeros(2)}, self.inputs / "weights" / "other.pt")
 
-    def _command(self, *words: object) -> None:
-        done = CliRunner().invoke(app, [str(word) for word in words])
+    def _command(self, line: str) -> None:
+        done = CliRunner().invoke(app, shlex.split(line))
         assert done.exit_code == 0, done.output

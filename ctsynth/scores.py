@@ -13,6 +13,7 @@ from ctsynth.files import read_json, write_json
 from ctsynth.labels import LabelSet
 from ctsynth.outputs import refuse_foreign
 from ctsynth.schema import Range, parse, read
+from ctsynth.tissues import SUFFIX
 
 SCHEMA = 1
 """Of scores.json."""
@@ -138,6 +139,11 @@ class Scores:
     versions: Mapping[str, str]
     sources: Sources
     phantom: bool = False
+
+    @property
+    def told_tissues(self) -> bool:
+        """Whether the volumes were drawn from tissues, which the paper's masks do not tell."""
+        return has_tissues(self.provenance) and self.provenance.get("tissues") != "none"
 
     def as_json(self, folder: Path | None = None) -> dict[str, Any]:
         """The content of scores.json; paths are relative to ``folder`` if given, else absolute."""
@@ -294,3 +300,8 @@ def _result_json(result: Result) -> dict[str, Any]:
     content = asdict(result)
     del content["variants"]
     return content | {"notes": list(result.notes)}
+
+
+def has_tissues(provenance: Mapping[str, Any]) -> bool:
+    """Whether volumes are of a model that draws from tissues and from the body as one class."""
+    return str(provenance.get("label_set")).endswith(SUFFIX)

@@ -26,7 +26,7 @@ from ctsynth.metrics._pairs import read_pair
 from ctsynth.metrics._records import Records, measured
 from ctsynth.metrics._volumes import base_name, match, provenance, refuse_strangers
 from ctsynth.metrics.base import Metric
-from ctsynth.scores import Reference, Result, Scores, Sources, Value
+from ctsynth.scores import Reference, Result, Scores, Sources, Value, has_tissues
 from ctsynth.shards import lock_name, take
 
 log = logging.getLogger(__name__)
@@ -219,7 +219,7 @@ class Scoring:
         origin = provenance(self.files.values())
         store = self.store
         return Scores(
-            name=str(origin.get("method") or base_name(self.synthetic)),
+            name=_name(origin, self.synthetic),
             split=self.split,
             subjects=len(self.subjects),
             slices=sum(subject.slices for subject in self.subjects),
@@ -272,6 +272,14 @@ def _several(broken: Sequence[CTSynthError], total: int) -> CTSynthError:
         f"{len(broken)} of {total} volumes cannot be scored:{listed}",
         hint=f"{own}then run the same command again: what was measured is kept",
     )
+
+
+def _name(origin: Mapping[str, Any], synthetic: Path) -> str:
+    """What to call the volumes: their method, and for a model of tissues what they were drawn from."""
+    method = str(origin.get("method") or base_name(synthetic))
+    if not has_tissues(origin):
+        return method
+    return f"{method} from {'body' if origin.get('tissues') == 'none' else 'tissues'}"
 
 
 def _named(name: str, result: Result) -> dict[str, Result]:

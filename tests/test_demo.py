@@ -30,8 +30,13 @@ def test_the_demo_goes_all_the_way(tmp_path, monkeypatch):
     caveat = "Scored on phantoms, not on CT of patients: these numbers compare to nothing published"
     assert caveat in page.read_text(encoding="utf-8")
     assert caveat in " ".join(result.stderr.split())
-    assert "metric (phantoms)" in result.stdout
-    assert json.loads((tmp_path / "demo" / "synthetic" / "scores.json").read_text())["phantom"] is True
+    assert "ddpm-mask from tissues" in result.stdout
+    for kind in ("tissues", "body"):
+        scores = json.loads((tmp_path / "demo" / "synthetic" / f"from_{kind}" / "scores.json").read_text())
+        assert scores["phantom"] is True
+        assert scores["name"] == f"ddpm-mask from {kind}"
+    assert html_of(page).index("from body, it is told where the patient is") < html_of(page).index("<img")
+    assert html_of(page).index("<img") < html_of(page).index("<h2>Scores")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}
     run_demo(tmp_path / "demo", "--iterations", "10", "--device", "cpu")
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}
@@ -51,10 +56,16 @@ def test_a_demo_is_begun_again_with_other_settings(tmp_path):
 @pytest.mark.slow
 def test_the_demo_in_full_is_as_good_as_it_says(tmp_path):
     run_demo(tmp_path / "demo", "--device", "cpu")
-    metrics = json.loads((tmp_path / "demo" / "synthetic" / "scores.json").read_text(encoding="utf-8"))["metrics"]
-    assert metrics["psnr"]["total"]["value"] >= 18.0
-    assert metrics["ssim"]["total"]["value"] >= 0.48
-    assert 0.8 <= metrics["gradient"]["total"]["value"] <= 1.25
+    drawn = {}
+    for kind in ("tissues", "body"):
+        file = tmp_path / "demo" / "synthetic" / f"from_{kind}" / "scores.json"
+        drawn[kind] = metrics = json.loads(file.read_text(encoding="utf-8"))["metrics"]
+        assert metrics["psnr"]["total"]["value"] >= {"tissues": 23.5, "body": 17.8}[kind]
+        assert metrics["ssim"]["total"]["value"] >= {"tissues": 0.72, "body": 0.48}[kind]
+        assert 0.8 <= metrics["gradient"]["total"]["value"] <= 1.25
+    told, not_told = (drawn[kind]["psnr_body"]["total"]["value"] for kind in ("tissues", "body"))
+    assert told >= not_told + 4
+    metrics = drawn["tissues"]
     organs = metrics["hu"]["per_organ"]
     for organ in ("liver", "spleen", "kidney_right", "kidney_left", "aorta", "urinary_bladder"):
         assert abs(organs[organ]["value"]) <= 25, organ
@@ -62,11 +73,15 @@ def test_the_demo_in_full_is_as_good_as_it_says(tmp_path):
     assert 0.6 <= synthetic / real <= 1.3
 
 
+def html_of(page):
+    return page.read_text(encoding="utf-8")
+
+
 def neighbor_difference(demo):
     """Mean absolute difference of neighboring slices of the test subjects: real and synthetic."""
     store, differences = Store.open(demo / "store"), []
     for subject in store.subjects("test"):
-        volume = Volume.load(demo / "synthetic" / f"{subject.name}.nii.gz")
+        volume = Volume.load(demo / "synthetic" / "from_tissues" / f"{subject.name}.nii.gz")
         pair = (subject.ct(), to_slices(volume.voxels, store.size, "ct"))
         differences.append([np.abs(np.diff(slices.astype(float), axis=0)).mean() for slices in pair])
     return np.mean(differences, axis=0)

@@ -12,9 +12,14 @@ from ctsynth.report.figures import HEADERS, Row, data_uri, figure_svg, legend, p
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.runs import how, training
 from ctsynth.report.tables import count, organ_table, remarks, score_table, subject_table
-from ctsynth.scores import Scores
+from ctsynth.scores import Scores, has_tissues
 
 escape = html.escape
+
+TISSUES_AND_BODY = (
+    "One model, the same masks: from tissues, it is told where gas, fat, soft and dense tissue lie; from body, "
+    "it is told where the patient is, and invents the rest."
+)
 
 NAMED = 3
 """More systems than these are counted, not listed."""
@@ -93,7 +98,8 @@ def _figures(content: Content) -> str:
         "Figure 3": "Mask, slices drawn after more and more iterations, real",
         "Figure 4": "Mask, the slice of each method, real",
     }
-    parts = []
+    told = {one.told_tissues for one in content.scores.values() if has_tissues(one.provenance)}
+    parts = [f"<p>{TISSUES_AND_BODY}</p>"] if len(told) == 2 else []
     for name, grid in content.grids.items():
         rows = [(row, cells, row) for row, cells in zip(grid.names, grid.cells, strict=True)]
         labels = next(one.labels for one in content.scores.values())
@@ -187,10 +193,10 @@ def listed(items: Sequence[str]) -> str:
 
 
 SECTIONS: tuple[tuple[str, Callable[[Content], str]], ...] = (
+    ("By iterations and method", _figures),
     ("Scores", _scores),
     ("Left out", _left_out),
     ("Beside the paper", _paper),
-    ("By iterations and method", _figures),
     ("Slices", _slices),
     ("Organs", _organs),
     ("Training", training),

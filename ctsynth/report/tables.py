@@ -34,6 +34,12 @@ PASSED = {
 """Why a score may be better all the same."""
 
 
+TOLD_TISSUES = (
+    "Drawn from tissues: the masks say where gas, fat, soft and dense tissue are, which the paper's do not, "
+    "so PSNR and SSIM do not compare with the paper's"
+)
+
+
 def number(value: float | None, digits: int) -> str:
     """A number with so many decimal places; a dash for None."""
     return NOTHING if value is None else f"{value:.{digits}f}"
@@ -95,8 +101,9 @@ def phantom_caveat(systems: Sequence[str] = ()) -> str:
 
 
 def _rivals(scores: Sequence[Scores]) -> set[int]:
-    """The rows that may be called best: those of patients; all where there are none."""
-    return {row for row, one in enumerate(scores) if not one.phantom} or set(range(len(scores)))
+    """The rows that may be called best: of patients, and from masks without tissues, as far as there are any."""
+    patients = {row for row, one in enumerate(scores) if not one.phantom}
+    return {row for row in patients if not scores[row].told_tissues} or patients or set(range(len(scores)))
 
 
 def _of_one(scores: Scores) -> Table:
@@ -122,6 +129,7 @@ def _of_one(scores: Scores) -> Table:
 def remarks(scores: Scores) -> list[str]:
     """What a reader of all the scores must know: whether they are of phantoms, what floor and ceiling are."""
     said = [phantom_caveat()] if scores.phantom else []
+    said += [TOLD_TISSUES] if scores.told_tissues else []
     for kind, words in MEANING.items():
         reference: Reference = getattr(scores, kind)
         if reference.values:

@@ -8,6 +8,7 @@ from ctsynth.report.comparison import NAMES, iteration_table, method_table, note
 from ctsynth.report.inputs import Entry
 from ctsynth.report.plots import bars_of, organ_bars
 from ctsynth.report.table import NOTHING
+from ctsynth.report.tables import TOLD_TISSUES, remarks, score_table
 from ctsynth.scores import Reference, Result, Scores, Sources, Value
 
 PAPER = papers.load()
@@ -30,12 +31,13 @@ def dice(spleen, **settings):
 
 def entry(
     method, iterations, *, sampler=None, size=256, floor=NO_REFERENCE, ceiling=NO_REFERENCE, left=None,
-    phantom=False, **metrics,
+    phantom=False, tissues=None, **metrics,
 ):  # fmt: skip
     scores = Scores(
         name=method, split="test", subjects=50, slices=6559, missing=(), labels=AMOS22, metrics=metrics,
         left_out=left or {}, floor=floor, ceiling=ceiling,
-        provenance={"method": method, "iterations": iterations, "sampler": sampler},
+        provenance={"method": method, "iterations": iterations, "sampler": sampler}
+        | ({"label_set": "amos22+tissues", "tissues": tissues} if tissues else {}),
         settings={"size": size}, versions={}, sources=Sources(store=Path(), synthetic={}), phantom=phantom,
     )  # fmt: skip
     return Entry(f"{method}, {iterations:,} iterations", scores, None)
@@ -230,3 +232,18 @@ def test_bars_are_as_long_as_the_dice_and_in_the_papers_order():
 @pytest.mark.parametrize("table", [iteration_table, method_table])
 def test_a_table_of_nothing_of_ours_still_has_the_papers_rows(table):
     assert {row[2] for row in table([], PAPER).rows} == {"paper"}
+
+
+@pytest.mark.parametrize("origin", ["label", "ct", ["mixed"]])
+def test_what_was_drawn_from_tissues_is_marked_and_never_the_best(origin):
+    given = [
+        entry("ddpm-mask", 150_000, tissues=origin, psnr=result("PSNR", 40.0, "dB"), dice=dice(99.0)),
+        entry("ddpm-concat", 150_000, tissues="none", psnr=result("PSNR", 15.0, "dB"), dice=dice(60.0)),
+        entry("ddpm-edge", 150_000, psnr=result("PSNR", 14.0, "dB"), dice=dice(50.0)),
+    ]
+    made = method_table(given, PAPER)
+    assert {row[2] for row in made.rows} == {"paper", "ctsynth", "ctsynth, told tissues"}
+    assert not [name for name in bold(made) if name[2] == "ctsynth, told tissues"]
+    assert [name for name in bold(made) if name[2] == "ctsynth"]
+    assert score_table({one.name: one.scores for one in given}).best == {(1, 1), (1, 2)}
+    assert [TOLD_TISSUES in remarks(one.scores) for one in given] == [True, False, False]

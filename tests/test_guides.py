@@ -52,7 +52,7 @@ def folder(tmp_path, monkeypatch):
 def test_every_command_of_the_page_is_run():
     sections = re.findall(r"^## (.*)$", PAGE, re.MULTILINE)
     assert [section for section in sections if blocks(section, "sh")] == [
-        "nnU-Net", "A label set in a file", "TotalSegmentator"
+        "nnU-Net", "A label set in a file", "TotalSegmentator", "Tissues"
     ]  # fmt: skip
 
 
@@ -106,7 +106,18 @@ def test_totalsegmentator(folder, small_case, write_nifti, monkeypatch):
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("MADE", str(folder / "made"))
     printed = run("TotalSegmentator")
-    for name, bones in (("out", {6, 1, 16}), ("all", {total[n] for n in ("liver", "spleen", "vertebrae_L1")})):
+    named = {total[n] for n in ("liver", "spleen", "vertebrae_L1")}
+    soft_tissue = label_set("totalsegmentator").body_id + 3
+    for name, bones in (("out", {6, 1, 16}), ("all", named), ("dense", named | {soft_tissue})):
         (subject,) = Store.open(folder / name).subjects("test")
         assert bones <= set(subject.voxels)
     assert "mine/seg/case_001_synthetic.nii.gz\n" in printed.values()
+
+
+def test_tissues(folder, small_amos):
+    small_amos()
+    run("Tissues")
+    store = Store.open(folder / "out")
+    assert store.labels == label_set("amos22+tissues")
+    for place, origin in (("told", "ct"), ("not_told", "none")):
+        assert json.loads((folder / place / "amos_0101_synthetic.json").read_text())["tissues"] == origin

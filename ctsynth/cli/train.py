@@ -59,6 +59,16 @@ def command(
             rich_help_panel=NET,
         ),
     ] = None,
+    tissue_dropout: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="Share of slices whose tissues are one body again, in a store with tissues.",
+            show_default="the preset's",
+            rich_help_panel=NET,
+        ),
+    ] = None,
     ttur: Annotated[
         bool | None,
         typer.Option(
@@ -187,6 +197,8 @@ def command(
             raise UsageError(
                 f"--size {size}: the slices of {data} are {store.size}", hint=f"ctsynth preprocess --size {size}"
             )
+        if tissue_dropout is not None and not store.labels.tissues:
+            raise UsageError(f"--tissue-dropout: the labels of {data}, {store.labels.name}, have no tissues")
         said = {
             "mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule,
             "label_dropout": label_dropout, "ttur": ttur, "vgg": vgg,
@@ -197,6 +209,7 @@ def command(
             "iterations": iterations, "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate,
             "lr": lr, "ema": ema, "seed": seed, "save_every": save_every, "sample_every": sample_every,
             "precision": precision, "compile": compile_, "checkpointing": checkpointing,
+            "tissue_dropout": tissue_dropout,
         }  # fmt: skip
         resolved = configure(
             store,

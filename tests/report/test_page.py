@@ -79,7 +79,7 @@ def read(path):
 def test_the_page_shows_every_section(folder):
     page = read(build_report([folder / "samples"], folder / "report"))
     assert page.headings == [
-        "Scores", "Left out", "Beside the paper", "By iterations and method", "Slices", "Organs", "Training",
+        "By iterations and method", "Scores", "Left out", "Beside the paper", "Slices", "Organs", "Training",
         "Subjects", "Settings and versions",
     ]  # fmt: skip
     text = " ".join(page.text)

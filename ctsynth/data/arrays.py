@@ -25,8 +25,8 @@ def open_array(
         path: The file.
         dtype: That its numbers must have.
         shape: (Z, size, size), rows one after the other.
-        digest: SHA-256 of the file. A process takes it once of a file, for as long as that does not change: 1.3 GB
-            a second on one core, so 4 s for the paper's 26,069 slices, spread over the first epoch.
+        digest: SHA-256 of the file. A process takes it once of a file, for as long as that does not change: 1.1 GB
+            a second on one core, so 5 s for the paper's 26,069 slices, spread over the first epoch.
         highest: The highest label that a mask may hold.
 
     Raises:

@@ -31,6 +31,16 @@ def test_the_order_is_a_function_of_seed_and_position(length, seed, start, first
     assert shuffled(length, seed, start + first, second) == whole[first:]
 
 
+class Numbers(list):
+    """A data set whose batches are the numbers of its slices."""
+
+    def __init__(self, length):
+        super().__init__(range(length))
+
+    def batch(self, indices, device):
+        return indices
+
+
 @given(
     st.integers(1, 40),
     st.integers(0, 2**31),
@@ -47,13 +57,14 @@ def test_ranks_share_the_order_without_overlap_or_loss(length, seed, ranks, accu
     random.shuffle(visits)  # none needs what another has done
     seen = {}
     for step, rank in visits:
-        trainer = SimpleNamespace(settings=settings, world=World(rank, ranks), step=step, dataset=range(length))
+        about = {"settings": settings, "world": World(rank, ranks), "labels": AMOS22, "device": CPU}
+        trainer = SimpleNamespace(step=step, dataset=Numbers(length), **about)
         for part in Trainer._parts(trainer):
             positions = list(part)
             assert len(positions) == share
             assert {position // size for position in positions} == {step}  # the batch is one rank's alone
             assert seen.keys().isdisjoint(positions)
-            seen |= zip(positions, Trainer._slices(trainer, part), strict=True)
+            seen |= zip(positions, Trainer._batch(trainer, part), strict=True)
     order = [seen[position] for position in range(len(seen))]
     assert order == shuffled(length, seed, 0, len(order))
     for start in (0, length):

@@ -77,9 +77,10 @@ def is_whole(case: Case, wanted: dict[str, Any], *, overwrite: bool = False) -> 
     standing, found = look(case.out, KIND)
     if standing is Standing.FOREIGN:
         beside = record_beside(case.out)
-        is_ours = "does not say that ctsynth sample drew it" if beside.exists() else "is not there"
+        missing = "is not there" if case.out.exists() and not beside.exists() else "is not of a volume drawn here"
+        theirs = case.out if case.out.exists() else beside
         raise UsageError(
-            f"{case.out}: not written over: its record {beside.name} {is_ours}",
+            f"{theirs}: not written over: the record {beside.name} {missing}",
             hint="move it elsewhere, or name another --out",
         )
     if standing is Standing.FREE or overwrite:
@@ -116,6 +117,8 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
     for key, value in record.items():
         if key in ("sampler", "window") and isinstance(value, Mapping):
             settings |= {(key if inner == "name" else inner): part for inner, part in value.items()}
+        elif key == "device":
+            settings[key] = str(value).partition(":")[0]  # early records have cuda:0
         elif key not in (*PLACES, *_INPUTS):
             settings[key] = value
     return settings

@@ -227,6 +227,10 @@ def test_a_volume_of_another_kind_of_device_is_another_draw(trained, mask):
     record = case.out.with_name("seg_synthetic.json")
     record.write_text(record.read_text().replace('"device": "cpu"', '"device": "cuda"'))
     assert whole_for("cuda:1")
+    record.write_text(
+        record.read_text().replace('"device": "cuda"', '"device": "cuda:0"')
+    )  # as early ones have it
+    assert whole_for("cuda")
 
 
 @pytest.mark.slow

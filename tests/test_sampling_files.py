@@ -123,7 +123,7 @@ def test_a_volume_of_the_users_is_not_written_over(trained, mask, theirs, beside
     if beside is not None:  # BIDS has such files
         theirs.with_name("theirs.json").write_text(beside if beside == "{" else json.dumps(beside))
     before = contents(mask.parent)
-    with pytest.raises(UsageError, match=r"theirs\.nii\.gz: not written over: its record theirs\.json"):
+    with pytest.raises(UsageError, match=r"theirs\.nii\.gz: not written over: the record theirs\.json"):
         drawn(trained, mask, theirs, overwrite=overwrite)
     assert contents(mask.parent) == before
 
@@ -131,7 +131,7 @@ def test_a_volume_of_the_users_is_not_written_over(trained, mask, theirs, beside
 def test_a_json_file_of_the_users_is_not_written_over(trained, mask):
     mask.with_name("seg_synthetic.json").write_text('{"synthetic": false}')
     before = contents(mask.parent)
-    with pytest.raises(UsageError, match=r"seg_synthetic\.nii\.gz: not written over"):
+    with pytest.raises(UsageError, match=r"seg_synthetic\.json: not written over"):
         drawn(trained, mask, overwrite=True)
     assert contents(mask.parent) == before
 

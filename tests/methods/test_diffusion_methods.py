@@ -68,7 +68,7 @@ def test_the_first_loss_is_that_of_saying_zero_and_training_lowers_it(name):
         optimizer.step()
         losses.append(terms["mse"].item())
     assert losses[0] == pytest.approx(0.6, abs=0.4)  # E[v^2] lies between that of x_0 and that of unit noise
-    assert losses[-1] < 0.5 * losses[0]
+    assert losses[-1] < 0.7 * losses[0]  # measured: 0.39 to 0.47
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -121,10 +121,11 @@ def make_alive(name, **options):
 
 KINDS = [{"prediction": "epsilon", "schedule": "linear"}, {"prediction": "v", "schedule": "cosine"}]
 
-LOSS_BOUND, GRADIENT_BOUND, DRAWN_BOUND = 0.0016, 0.055, 0.0065
+LOSS_BOUND, GRADIENT_BOUND, DRAWN_BOUND = 0.004, 0.055, 0.0065
 """Of bf16 against fp32: each loss, relative; the gradient's difference in its norm; a pixel of [-1, 1] on average.
 
-Twice the largest measured of the four methods and two kinds, on a CPU: 7.9e-4, 0.027, 0.0032.
+One rounding of bf16 is 0.004. Measured of the four methods and two kinds, with AMX and without vectors, at most:
+0.0014, 0.027, 0.0033.
 """
 
 

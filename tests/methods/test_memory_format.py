@@ -44,4 +44,4 @@ def test_channels_last_is_channels_first_but_for_rounding(name):
     assert len(found) == 5  # losses and gradient of two phases, and slices
     for plain, last in found:
         assert plain.norm() > 0
-        assert (last - plain).norm() < 1e-5 * plain.norm()
+        assert (last - plain).norm() < 1e-3 * plain.norm()  # rounding may move values over a ReLU's kink

@@ -429,15 +429,15 @@ def test_the_discriminator_names_the_classes_of_real_slices_within_some_dozen_st
 
     model.discriminator.register_forward_hook(look)
     optimizers = {p.name: torch.optim.Adam(p.parameters, lr=p.lr, betas=p.betas) for p in model.phases()}
-    for step in range(40):
+    for step in range(30):
         for phase in model.phases():
             freeze_others(model, phase)
             optimizers[phase.name].zero_grad()
             model.loss(phase.name, batch, draws(4, f"{phase.name} {step}"))["loss"].backward()
             optimizers[phase.name].step()
-    assert len(accuracy) == 40
-    assert accuracy[0] < 0.4
-    assert np.mean(accuracy[-20:]) > 0.5  # a third by chance, and "fake" is wrong as well
+    assert len(accuracy) == 30
+    assert accuracy[0] < 1 / 3  # by chance, and "fake" is wrong as well
+    assert np.mean(accuracy[-20:]) > 0.45  # measured with three seeds: 0.64 to 0.69
 
 
 def test_the_same_draws_give_the_same_loss_and_others_another():

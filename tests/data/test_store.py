@@ -126,7 +126,7 @@ def test_a_folder_without_a_store_is_an_error_with_the_command_that_makes_one(tm
     assert "ctsynth preprocess" in error.value.hint
 
 
-DELETE = object()
+DELETE = "(delete it)"
 
 
 def edited(content, path, value):

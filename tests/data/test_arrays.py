@@ -93,12 +93,13 @@ DAMAGES = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("damage", DAMAGES, ids=lambda damage: damage.__name__)
-@pytest.mark.parametrize("name", ["ct", "mask"])
+BOTH = [(name, damage) for name in ("ct", "mask") for damage in DAMAGES]
+BOTH.remove(("mask", big_endian))  # a byte has no order
+
+
+@pytest.mark.parametrize(("name", "damage"), BOTH, ids=lambda one: getattr(one, "__name__", one))
 def test_an_array_that_is_not_what_was_written_is_refused(store, name, damage):
     (subject,) = store.subjects("test")
-    if damage is big_endian and name == "mask":
-        pytest.skip("a byte has no order")
     damage(subject.folder / f"{name}.npy")
     with pytest.raises(DataError, match=rf"test/subject_t/{name}\.npy: "):
         getattr(subject, name)()
@@ -214,7 +215,7 @@ def test_a_subject_whose_name_leads_elsewhere_is_refused(store, name):
     content = json.loads(manifest.read_text())
     content["subjects"][0]["name"] = name
     manifest.write_text(json.dumps(content))
-    with pytest.raises(DataError, match=r"manifest\.json: .* is no name of a file"):
+    with pytest.raises(DataError, match=r"manifest\.json: .*(is no name of a file|wanted a string)"):
         Store.open(store.root)
 
 

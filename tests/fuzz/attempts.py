@@ -38,7 +38,7 @@ BYTES = 2 << 30
 """Memory that the process may have resident."""
 
 DONE, REFUSED = "done", "refused"
-"""The two good ends: the file was borne, or an error said what is wrong with it."""
+"""The two good ends: the file was used, or an error said what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +65,12 @@ class Attempt:
 
     @property
     def is_good(self) -> bool:
-        """Whether the file was borne or refused as it should be."""
+        """Whether the file was used or refused."""
         return self.outcome in (DONE, REFUSED)
 
 
-class _Hung(BaseException):
-    """The reader has had its time."""
+class _Slow(BaseException):
+    """Raised in a reader that has had its time."""
 
 
 def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
@@ -93,8 +93,7 @@ def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
         seconds, peak = time.process_time() - start, _peak()
         if _listing(world.inputs) != before:
             touched.append("in")
-        if os.path.lexists(OUTSIDE):
-            touched.append(OUTSIDE)
+        touched += [OUTSIDE] * os.path.lexists(OUTSIDE) + [str(path) for path in world.scratch.iterdir()]
     world.clear()
     shutil.rmtree(OUTSIDE, ignore_errors=True)
     if touched:
@@ -177,20 +176,16 @@ def judge(target: Target, file: Path, seconds: float) -> tuple[str, str]:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             outcome, said = _command(target, file) if target.read is None else _read(target, file)
-        warned = [
-            one for one in warned if not issubclass(one.category, ResourceWarning)
-        ]  # nor does Python show it
-        if warned and outcome in (DONE, REFUSED):
-            return "warning", "\n".join(str(one) for one in warned)
-        return outcome, said
-    except _Hung:
+        shown = [str(one) for one in warned if one.category is not ResourceWarning]  # which Python does not show
+        return ("warning", "\n".join(shown)) if shown and outcome in (DONE, REFUSED) else (outcome, said)
+    except _Slow:
         return "slow", traceback.format_exc()
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def _ring(number: int, frame: object) -> None:
-    raise _Hung
+    raise _Slow
 
 
 def _read(target: Target, file: Path) -> tuple[str, str]:

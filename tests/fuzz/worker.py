@@ -20,6 +20,10 @@ WAIT = 300.0
 """Seconds after which a process that does not come back, even from C, is ended."""
 
 
+EACH = 10_000
+"""Attempts of one process, so that what little each leaves in its memory does not add up."""
+
+
 def attempts(seed: int, indices: Iterable[int]) -> Iterator[Attempt]:
     """Makes these attempts one after the other, in as many processes as it takes.
 
@@ -28,37 +32,36 @@ def attempts(seed: int, indices: Iterable[int]) -> Iterator[Attempt]:
         indices: Which of them.
     """
     left = list(indices)
+    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
     context = multiprocessing.get_context("spawn")
     while left:
-        ours, theirs = context.Pipe(duplex=False)
-        process = context.Process(target=_work, args=(theirs, seed, left), daemon=True)
-        process.start()
-        theirs.close()
-        ours.recv()  # it is ready; an end before this is no file's fault
-        try:
-            while left:
-                yield ours.recv()
-                left.pop(0)
-        except EOFError:
+        with tempfile.TemporaryDirectory(prefix="ctsynth-fuzz-", dir=in_memory) as folder:
+            ours, theirs = context.Pipe(duplex=False)
+            process = context.Process(target=_work, args=(theirs, Path(folder), seed, left[:EACH]), daemon=True)
+            process.start()
+            theirs.close()
+            ours.recv()  # it is ready; an end before this is no file's fault
+            try:
+                for _ in left[:EACH]:
+                    yield ours.recv()
+                    left.pop(0)
+            except EOFError:
+                process.join()
+                yield Attempt(left.pop(0), "", "", f"died with {process.exitcode}", "", 0.0, 0)
             process.join()
-            yield Attempt(left.pop(0), "", "", f"died with {process.exitcode}", "", 0.0, 0)
-        process.join()
 
 
-def _work(connection: Connection, seed: int, indices: list[int]) -> None:
-    in_memory = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
-    with tempfile.TemporaryDirectory(prefix="ctsynth-fuzz-", dir=in_memory) as folder:
-        root = Path(folder) / "a" / "b" / "c"
-        _shut_off(root)
-        world = World(root)
-        watch = Watch(world.out)
-        _limit_memory()
-        connection.send("ready")
-        for index in indices:
-            faulthandler.dump_traceback_later(WAIT, exit=True)
-            connection.send(attempt(world, watch, seed, index))
-        faulthandler.cancel_dump_traceback_later()
-        os.chdir("/")
+def _work(connection: Connection, folder: Path, seed: int, indices: list[int]) -> None:
+    root = folder / "a" / "b" / "c"  # from which ../../x still leads into the folder
+    _shut_off(root)
+    world = World(root)
+    watch = Watch(world.out, world.scratch)
+    _limit_memory()
+    connection.send("ready")
+    for index in indices:
+        faulthandler.dump_traceback_later(WAIT, exit=True)
+        connection.send(attempt(world, watch, seed, index))
+    faulthandler.cancel_dump_traceback_later()
 
 
 def _shut_off(root: Path) -> None:
@@ -66,7 +69,7 @@ def _shut_off(root: Path) -> None:
     os.environ["CTSYNTH_WEIGHTS"] = os.pathsep.join(str(root / name / "weights") for name in ("out", "in"))
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "TORCH_HOME", "TOTALSEG_HOME_DIR", "MPLCONFIGDIR"):
         os.environ[name] = str(root / "home")
-    os.environ["COLUMNS"] = "100"
+    os.environ["COLUMNS"], os.environ["TMPDIR"] = "100", str(root / "scratch")
     logging.lastResort = None
 
 

@@ -1,7 +1,8 @@
 """What the mutations start from: a data set, a store, runs, volumes and scores, all made by ctsynth, all tiny.
 
-ROOT/in     inputs, which nothing may change
-ROOT/out    what a command may write to
+ROOT/in         inputs, which nothing may change
+ROOT/out        what a command may write to
+ROOT/scratch    the system's folder for temporary files, empty again when a command ends
 """
 
 from __future__ import annotations
@@ -121,8 +122,8 @@ class World:
     """
 
     def __init__(self, root: Path) -> None:
-        self.root, self.inputs, self.out = root, root / "in", root / "out"
-        for folder in (self.inputs, self.out, root / "home"):
+        self.root, self.inputs, self.out, self.scratch = root, root / "in", root / "out", root / "scratch"
+        for folder in (self.inputs, self.out, self.scratch, root / "home"):
             folder.mkdir(parents=True)
         os.chdir(root)
         self._data()

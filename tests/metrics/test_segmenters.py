@@ -9,6 +9,7 @@ import torch
 
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError
+from ctsynth.files import sha256
 from ctsynth.label_files import label_set
 from ctsynth.labels import AMOS22
 from ctsynth.metrics.segmenters.base import Segmentation, find
@@ -162,6 +163,17 @@ def record_of_strange_classes(folder):
     (folder / "a.json").write_text(json.dumps(record | {"classes": [1, "liver"]}))
 
 
+def record_of_nested_classes(folder):
+    record = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps(record | {"classes": [{}]}))
+
+
+def mask_of_another_shape_and_its_hash(folder):
+    mask_of_another_shape(folder)
+    record = json.loads((folder / "a.json").read_text())
+    (folder / "a.json").write_text(json.dumps(record | {"volume_sha256": sha256(folder / "a.nii.gz")}))
+
+
 def mask_that_is_cut_off(folder):
     (folder / "a.nii.gz").write_bytes((folder / "a.nii.gz").read_bytes()[:-9])
 
@@ -171,7 +183,16 @@ def what_was_broken_off(folder):
     (folder / "a.json").write_text(json.dumps(record | {"volume_sha256": None}))
 
 
-@pytest.mark.parametrize("damage", [record_of_strange_classes, mask_that_is_cut_off, what_was_broken_off])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        record_of_strange_classes,
+        record_of_nested_classes,
+        mask_of_another_shape_and_its_hash,
+        mask_that_is_cut_off,
+        what_was_broken_off,
+    ],
+)
 def test_a_kept_mask_that_is_damaged_is_made_again(tmp_path, damage, caplog):
     segmenter = Counting()
     Kept(segmenter, tmp_path).segment(VOLUME, AMOS22, "a")

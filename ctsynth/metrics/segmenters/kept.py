@@ -70,7 +70,7 @@ class Kept:
                 hint=f"move it elsewhere; --segmenter {self._folder} scores masks of one's own",
             )
         if standing is Standing.WHOLE and record["key"] == key and not self._overwrite:
-            if kept := _read(path, record["classes"], labels):
+            if kept := _read(path, record["classes"], volume, labels):
                 return kept
             standing = Standing.DAMAGED
         if standing is Standing.DAMAGED:
@@ -90,8 +90,11 @@ class Kept:
         return digest.hexdigest()
 
 
-def _read(path: Path, classes: object, labels: LabelSet) -> Segmentation | None:
-    """The kept mask; None where its record names classes that cannot be."""
-    if not isinstance(classes, list) or not all(number in labels.names for number in classes):
+def _read(path: Path, classes: object, volume: Volume, labels: LabelSet) -> Segmentation | None:
+    """The kept mask; None where it cannot be of the volume, or its record names classes that cannot be."""
+    if not isinstance(classes, list) or not all(isinstance(n, int) and n in labels.names for n in classes):
         return None
-    return Segmentation(Volume.load(path).voxels.astype(np.uint8), frozenset(classes))
+    kept = Volume.load(path)
+    if not kept.geometry.same_as(volume.geometry):
+        return None
+    return Segmentation(kept.voxels.astype(np.uint8), frozenset(classes))

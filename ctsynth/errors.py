@@ -114,11 +114,12 @@ def explain(error: Exception, doing: str) -> CTSynthError:
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an allocation failed; torch raises RuntimeErrors of its own for that."""
+    """Whether an allocation failed; torch and the loader of libraries have words of their own for that."""
+    known = ("can't allocate memory", "cannot allocate memory", "failed to map segment")
     return (
         isinstance(error, MemoryError)
         or type(error).__name__ == "OutOfMemoryError"
-        or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+        or (isinstance(error, RuntimeError | ImportError) and any(words in str(error).lower() for words in known))
     )
 
 

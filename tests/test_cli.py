@@ -223,6 +223,7 @@ def test_our_own_bug_keeps_its_traceback_if_verbose(monkeypatch):
         (OSError(5, "Input/output error"), "info: Input/output error"),
         (MemoryError(), "info: not enough memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried 9 bytes"), "info: not enough memory"),
+        (ImportError("libscipy.so: failed to map segment from shared object"), "info: not enough memory"),
     ],
     ids=repr,
 )
@@ -230,6 +231,15 @@ def test_the_systems_own_errors_say_what_was_being_done(error, words, monkeypatc
     done = ending_in(error, monkeypatch)
     assert done.exit_code == 1
     assert done.stderr.splitlines()[0] == f"error: {words}"
+
+
+def test_an_error_is_said_where_memory_is_too_little_for_colors(monkeypatch, capsys):
+    def none_left():
+        raise MemoryError
+
+    monkeypatch.setattr(console, "stderr", none_left)
+    console.show(DataError("x.nii: not enough memory"))
+    assert capsys.readouterr().err == "error: x.nii: not enough memory\n"
 
 
 def test_a_result_that_cannot_be_written_is_an_error(tmp_path, small_amos):

@@ -79,13 +79,15 @@ def say(text: str) -> None:
 
 def show(error: CTSynthError) -> None:
     """Prints an error and its hint to stderr, a line each."""
-    console = stderr()
     try:
+        console = stderr()
         console.print("[bold red]error:[/]", error.message.replace("[", r"\["))
         if error.hint:
             console.print("[cyan] hint:[/]", error.hint.replace("[", r"\["))
     except OSError:
         _discard(sys.stderr)
+    except (MemoryError, ImportError):  # too little memory for rich itself
+        say(f"error: {error.message}")
 
 
 def mend_streams() -> None:

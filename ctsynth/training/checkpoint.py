@@ -216,7 +216,7 @@ def _within_memory(method: str) -> Iterator[None]:
         if not is_out_of_memory(error):
             raise
         raise UsageError(
-            f"{method}: its parameters alone take more than the {limit / 2**30:.0f} GiB of memory here",
+            f"{method}: its parameters alone do not fit into memory ({limit / 2**30:.0f} GiB here)",
             hint="choose fewer channels, multipliers or levels",
         ) from error
     finally:

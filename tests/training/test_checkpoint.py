@@ -278,7 +278,7 @@ def edit(file, change):
         ({"size": 18}, "the side must divide by 4"),
         ({"options": {"channels": 6}}, "channels must divide by 4"),
         ({"options": []}, "options is [], wanted an object"),
-        ({"options": {"channels": 8192, "multipliers": [256, 256]}}, "GiB of memory here"),
+        ({"options": {"channels": 8192, "multipliers": [256, 256]}}, "do not fit into memory"),
         ({"labels": {"name": "x", "classes": [{"id": "1"}]}}, "classes[0].id is '1'"),
         ({"labels": None}, "labels is None"),
         ({"level": 32_700.0}, "window level 32700"),
@@ -304,7 +304,9 @@ def test_a_network_beyond_this_machines_memory_is_refused_before_it_is_filled(ru
     monkeypatch.setattr(checkpoint, "memory", lambda: needed)
     assert checkpoint.load(path, CPU)
     monkeypatch.setattr(checkpoint, "memory", lambda: needed - 1)
-    with pytest.raises(UsageError, match="ddpm-concat: its parameters alone take more than the 0 GiB"):
+    with pytest.raises(
+        UsageError, match=r"ddpm-concat: its parameters alone do not fit into memory \(0 GiB here\)"
+    ):
         checkpoint.load(path, CPU)
 
 

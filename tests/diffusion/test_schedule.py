@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 import torch
 
-from ctsynth.diffusion.process import GaussianDiffusion
+from ctsynth.diffusion.process import GaussianDiffusion, Posterior, _discretized_log_likelihood
 from ctsynth.diffusion.schedule import NoiseSchedule, cosine_schedule, linear_schedule
 
 
@@ -62,6 +64,14 @@ def test_the_bound_weighs_a_thousandth_whatever_the_number_of_timesteps(count):
 def test_respacing_to_all_timesteps_changes_nothing():
     schedule = linear_schedule(1000)
     np.testing.assert_allclose(schedule.respaced(np.arange(1000)).betas, schedule.betas, rtol=1e-9)
+
+
+def test_no_value_is_less_likely_than_1e_12():
+    """improved-diffusion's floor, in a bin between the ends and in both open ones."""
+    x, mean = torch.tensor([-1.0, 0.0, 1.0]), torch.tensor([1.0, 1.0, -1.0])
+    narrow = torch.full((3,), -20.0)
+    found = _discretized_log_likelihood(x, Posterior(mean, narrow.exp(), narrow))
+    torch.testing.assert_close(found, torch.full((3,), math.log(1e-12)))
 
 
 @pytest.mark.parametrize("betas", [[0.1, 1.0], [0.0, 0.1], [[0.1, 0.2]]])

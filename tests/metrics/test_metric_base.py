@@ -35,6 +35,19 @@ def test_equal_subjects_have_an_interval_of_no_width():
     assert (found.low, found.high) == (pytest.approx(10), pytest.approx(10))
 
 
+def test_what_is_divided_by_may_be_small_or_nothing():
+    """Steps of nearly flat slices; a subject without any, which some resamples consist of."""
+    small = ratio(np.array([0.2, 0.2]), np.array([0.1, 0.1]), n=2, unit="")
+    assert (small.value, small.low, small.high) == pytest.approx((2, 2, 2))
+    lone = ratio(np.array([0.0, 0.6]), np.array([0.0, 0.3]), n=1, unit="")
+    assert (lone.value, lone.low, lone.high) == pytest.approx((2, 2, 2))
+    assert ratio(np.zeros(2), np.zeros(2), n=0, unit="").value is None
+
+
+def test_the_interval_holds_95_percent():
+    assert interval(np.arange(1001.0), 2) == (25, 975)
+
+
 def test_every_call_draws_the_same_subjects():
     sums = np.random.default_rng(3).random((7, 2))
     draws = resample(sums)

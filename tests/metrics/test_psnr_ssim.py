@@ -60,6 +60,7 @@ def test_psnr_of_a_constant_offset(offset):
     found = result(PSNR, pair(real, real + offset))
     assert found.total.value == pytest.approx(-20 * math.log10(offset))
     assert found.variants["body"].total.value == pytest.approx(-20 * math.log10(offset))
+    assert (found.title, found.variants["body"].title) == ("PSNR", "PSNR in body")
 
 
 def test_air_around_the_patient_raises_psnr_but_not_psnr_in_the_body():

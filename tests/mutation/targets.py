@@ -49,7 +49,18 @@ TARGETS = {
 """By module, without ``ctsynth``."""
 
 EQUIVALENT: dict[str, dict[str, str]] = {
+    "diffusion.process": {
+        "GaussianDiffusion.training_losses: 2 -> 3": "two channels are two chunks, however many are asked for",
+        "GaussianDiffusion.p_mean_variance: 2 -> 3": "likewise",
+        "_discretized_log_likelihood: x < -0.999 -> x <= -0.999": "no HU of the window's is there",
+        "_discretized_log_likelihood: x > 0.999 -> x >= 0.999": "nor there",
+    },
     "metrics.gradient": {"GradientRatio.result: 1 -> 2": "reshape takes any negative number for what is left"},
+    "metrics.base": {
+        "constant: 0 -> 1": "the bootstrap's seed is a choice, which scores.json states",
+        "constant: 2000 -> 2001": "as is the number of its resamples",
+        "ratio: 0 -> 1 (2)": "sums and counts have one shape",
+    },
     "metrics.hu": {"_organ: 0 -> 1": "an organ is absent from the real and the synthetic volume alike"},
 }
 """By module the changes after which nothing differs that anyone relies on, and why."""

@@ -9,8 +9,10 @@ import signal
 import sys
 import tempfile
 import time
+import warnings
 from collections import defaultdict
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -51,11 +53,13 @@ class Seen:
         tests: By function, the tests that call it.
         seconds: Of each test.
         failed: Tests that fail by themselves.
+        modules: What they import late: a second of every run, if it were left to them.
     """
 
     tests: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     seconds: dict[str, float] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
+    modules: list[str] = field(default_factory=list)
 
 
 def trial(module: str, share: float, seed: int) -> list[Outcome]:
@@ -93,6 +97,7 @@ class _Trial:
             self.error = f"without any change: {seen.failed if isinstance(seen, Seen) else seen}"
             return True
         self.error = ""
+        _import(seen.modules)
         items = {item.nodeid: item for item in session.items}
         for change in self.changes:
             names = seen.tests[change.function] if change.function else set(items)
@@ -156,6 +161,7 @@ def _passes(item: pytest.Item, following: pytest.Item | None) -> bool:
 def _observe(session: pytest.Session, file: str) -> Seen:
     """Runs every test and notes which functions of the file it calls; what a shared fixture calls, all do."""
     seen, called, shared = Seen(), set[str](), defaultdict(set)
+    imported = set(sys.modules)
 
     def note(frame: Any, event: str, _: Any) -> None:
         if event == "call" and frame.f_code.co_filename == file:
@@ -188,4 +194,12 @@ def _observe(session: pytest.Session, file: str) -> Seen:
     for scope, functions in shared.items():
         for function in functions:
             seen.tests[function] |= {item.nodeid for item in session.items if item.nodeid.startswith(scope)}
+    seen.modules = [name for name in sys.modules if name not in imported]
     return seen
+
+
+def _import(modules: list[str]) -> None:
+    with warnings.catch_warnings(action="ignore"):
+        for name in modules:
+            with suppress(Exception):
+                importlib.import_module(name)

@@ -162,11 +162,10 @@ def cases_of_masks(
             problem = f"{file}: cannot read it: {error.strerror}"
         dataset = None if labels else given_by_dataset(file.parent)
 
-        own = trained.labels
-
         def read() -> Masks:
             if problem:
                 raise DataError(problem)
+            own = trained.labels
             check_length(target, str(file))
             volume = Volume.load(file)
             known, body, ct = complete_labels(
@@ -199,7 +198,7 @@ def cases_of_masks(
             finish,
             tuple(path for path in (file, body_from, Path(labels) if labels else None) if path),
             labels,
-            dataset.as_json() if dataset and not own.numbers_like(dataset.names) else None,
+            dataset.as_json() if dataset and not trained.labels.numbers_like(dataset.names) else None,
             unmatched,
             tissues,
         )

@@ -58,7 +58,7 @@ def label_dependence(drawn, real):
     """How far the drawn slices are from the middle between another real slice and their own, towards their own.
 
     Mean over all pairs of slices; 1 if each drawn slice is its own real one, 0 if all drawn slices are the same,
-    -1 if each is another real one.
+    -1 / (N - 1) if each is another one of N real slices that are equally far from each other.
     """
     to_real = distances(drawn, real)
     others = ~np.eye(len(real), dtype=bool)
@@ -72,7 +72,8 @@ def test_label_dependence_is_1_of_the_real_slices_and_0_where_labels_are_ignored
     assert label_dependence(np.stack([other] * 8), real) == pytest.approx(0, abs=1e-12)
     assert label_dependence((real + other) / 2, real) == pytest.approx(0.5)
     assert abs(label_dependence(rng.random((8, 32, 32)), real)) < 0.05
-    assert label_dependence(np.roll(real, 1, axis=0), real) == pytest.approx(-1 / 7)
+    apart = np.eye(8, 32 * 32).reshape(8, 32, 32)  # all equally far from each other
+    assert label_dependence(np.roll(apart, 1, axis=0), apart) == pytest.approx(-1 / 7)
 
 
 CASES = {

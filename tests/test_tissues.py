@@ -118,6 +118,12 @@ def test_real_tissues_are_the_body_and_their_shares_are_those_of_a_patient(real_
             assert low < share < high
 
 
+def test_a_body_that_is_split_is_not_missing(amos):
+    done = preprocess(amos, amos.parent / "split", settings=Settings(size=32, labels=WITH), workers=1)
+    assert "body" not in done.absent()
+    assert "pancreas" in done.absent()
+
+
 def painted(labels, of, ct):
     """Each class of ``labels`` in the mean that it has in ``of``, as PSNR against ``ct``, in the window, dB."""
     means = np.full(256, -160.0)

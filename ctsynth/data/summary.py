@@ -52,9 +52,11 @@ class Summary:
         return {number: counts[str(number)] for number in self.labels.names}
 
     def absent(self) -> list[str]:
-        """The classes of the label set that no mask shows."""
+        """The classes of the label set that no mask shows; a body that is split into tissues is not missing."""
         train, test = self.voxels("train"), self.voxels("test")
-        return [name for number, name in self.labels.names.items() if not train[number] + test[number]]
+        split = {self.labels.body_id} if self.labels.tissues else set()
+        wanted = ((number, name) for number, name in self.labels.names.items() if number not in split)
+        return [name for number, name in wanted if not train[number] + test[number]]
 
     def unmatched(self) -> dict[str, int]:
         """The voxels, in the label volumes, of each class that the label set does not have, by name."""

@@ -228,7 +228,8 @@ def _source_grid(path: Path, file: nifti.File) -> SourceGrid:
             hint="write it again with a program that knows how the patient lay",
         )
     try:
-        affine = np.asarray(header.get_best_affine(), np.float64)
+        with np.errstate(invalid="ignore"):  # a signaling NaN, which is refused below
+            affine = np.asarray(header.get_best_affine(), np.float64)
     except ValueError as error:  # a quaternion that is none
         raise DataError(f"{path}: its qform cannot be used: {error}") from None
     if problem := _not_axes(affine, int(header["xyzt_units"])):

@@ -98,8 +98,8 @@ def attempt(world: World, watch: Watch, seed: int, index: int) -> Attempt:
     shutil.rmtree(OUTSIDE, ignore_errors=True)
     if touched:
         outcome, detail = "outside", "\n".join([*touched, detail])
-    elif seconds > SECONDS:
-        outcome = "slow"
+    elif outcome == "slow" or seconds > SECONDS:
+        outcome = DONE if target.works else "slow"
     elif peak > BYTES:
         outcome = "memory"
     return Attempt(index, name, file.as_posix(), outcome, detail, seconds, peak)

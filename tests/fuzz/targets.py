@@ -44,6 +44,7 @@ class Target:
         words: The command; ``{file}`` stands for the path.
         copies: Folders of ROOT/in that are copied to ROOT/out first, where the command may write to them.
         renamed: The files get another name, one for all of them, instead of another content.
+        works: It does as much work as the file asks for, so that slow is no failure.
     """
 
     share: int
@@ -52,6 +53,7 @@ class Target:
     words: tuple[object, ...] = ()
     copies: tuple[str, ...] = ()
     renamed: bool = False
+    works: bool = False
 
 
 def _mask(file: Path) -> None:
@@ -282,6 +284,7 @@ TARGETS: dict[str, Target] = {
         share=10,
         files=("in/train.toml", "in/train.toml", "in/store/manifest.json", "in/store/*/*/*.npy"),
         words=(*TRAIN, "--out", "out/run", "--config", "in/train.toml"),
+        works=True,
     ),
     "train-segmenter, resumed": Target(
         share=1,

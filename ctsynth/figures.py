@@ -103,15 +103,18 @@ def sheet(
     lines = [(line, _INK, size) for line in _wrap(title, total, size)]
     below = [(line, _FAINT, size - 1) for line in _wrap(caption, total, size - 1)]
     line_height = size + 6
-    top = len(lines) * line_height + line_height
+    heads = [_wrap(header, width, size - 1) for header in headers]  # long names would run into one another
+    top = (len(lines) + max(1, *map(len, heads))) * line_height
     named = line_height if names else 0
     bottom = top + len(rows) * (named + height + _GAP)
     canvas = Image.new("RGB", (total, bottom + len(below) * line_height + _GAP), _BACKGROUND)
     draw = ImageDraw.Draw(canvas)
     _write(draw, lines, 0, line_height)
-    for column, header in enumerate(headers):
+    for column, head in enumerate(heads):
         middle = _GAP + column * (width + _GAP) + width // 2
-        draw.text((middle, top - line_height // 2), header, _FAINT, ImageFont.load_default(size - 1), anchor="mm")
+        for above, line in enumerate(reversed(head)):
+            y = top - line_height // 2 - above * line_height
+            draw.text((middle, y), line, _FAINT, ImageFont.load_default(size - 1), anchor="mm")
     for number, row in enumerate(rows):
         y = top + number * (named + height + _GAP)
         if names:

@@ -108,3 +108,14 @@ def test_neither_figures_nor_the_report_import_torch():
         "import sys, ctsynth.figures, ctsynth.report.page, ctsynth.metrics.ssim; sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_long_headers_are_wrapped_and_do_not_run_into_one_another():
+    cell = np.zeros((64, 64, 3), np.uint8)
+    short = figures.sheet([(cell, cell)], headers=("mask", "real"), scale=2)
+    long = figures.sheet([(cell, cell)], headers=("mask", "ddpm-mask from tissues (phantoms)"), scale=2)
+    assert long.width == short.width
+    assert long.height > short.height
+    left = np.asarray(long)[: long.height - 128, : 4 + 128 - 8]  # the column of the short header
+    rows = np.flatnonzero((left != left[0, 0]).any(axis=(1, 2)))
+    assert len(rows) < 20  # one line of text: nothing of the other's

@@ -12,8 +12,8 @@ from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
-from ctsynth.metrics._records import measured
 from ctsynth.metrics.base import Metric, Pair
+from ctsynth.scoring.run import measured
 
 DOCS = Path(__file__).parents[1] / "docs"
 

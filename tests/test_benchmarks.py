@@ -10,7 +10,7 @@ from benchmarks import evaluations, volumes
 from benchmarks.__main__ import ROWS, amount, held
 from benchmarks.row import Row, compare, measure
 
-from ctsynth.data.phantom.subject import make_subject
+from ctsynth.phantom.subject import make_subject
 
 NOWHERE = Path("no official checkouts")
 

@@ -178,7 +178,7 @@ def test_verbose_keeps_the_traceback(tmp_path, monkeypatch):
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_what_goes_on_is_the_command_without_overwrite(overwrite, monkeypatch, tmp_path):
     full = OSError(28, "No space left on device")
-    monkeypatch.setattr("ctsynth.data.phantom.dataset._write", lambda case: write_half(case, full))
+    monkeypatch.setattr("ctsynth.phantom.dataset._write", lambda case: write_half(case, full))
     done = ctsynth("phantom", tmp_path, "--subjects", 1, *(["--overwrite"] if overwrite else []))
     hint = " hint: free some space, then run the same command again: what is whole is kept"
     left_out = "; leave out --overwrite, which begins anew"

@@ -74,7 +74,7 @@ def test_the_papers_preset_is_ancestral_in_a_thousand_steps(folder, monkeypatch)
         compiled.append(drawing.compile)
         return iter(())
 
-    monkeypatch.setattr("ctsynth.sampling.sample", listen)
+    monkeypatch.setattr("ctsynth.sampling.volumes.sample", listen)
     ctsynth("sample", "--mask", "seg.nii.gz", "--preset", "paper")
     ctsynth("sample", "--mask", "seg.nii.gz", "--sampler", "ddim", "--steps", 7, "--compile")
     ctsynth("sample", "--mask", "seg.nii.gz")

@@ -9,7 +9,16 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FILES = [
-    *("diffusion", "methods", "metrics", "networks", "segmenters", "test_drawing.py", "test_learning.py"),
+    *(
+        "diffusion",
+        "methods",
+        "metrics",
+        "networks",
+        "segmentation",
+        "segmenters",
+        "sampling/test_batches.py",
+        "test_learning.py",
+    ),
     *(f"training/test_{name}.py" for name in ("distributed", "ema", "loop", "regions")),
 ]
 VARIANTS = {

@@ -15,7 +15,7 @@ from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
 from ctsynth.diffusion.samplers import SamplerConfig
-from ctsynth.drawing import Drawing, draw
+from ctsynth.sampling.batches import Drawing, draw
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 from ctsynth.training.run import configure, train

@@ -89,7 +89,7 @@ COMMANDS = {
     "report scores.json": "ctsynth.report.page.find",
     "score samples": "ctsynth.data.store.Store.open",
     "preprocess amos out": "ctsynth.data.preprocess.find_cases",
-    "phantom amos": "ctsynth.data.phantom.dataset._check",
+    "phantom amos": "ctsynth.phantom.dataset._check",
     "weights verify": "ctsynth.weights.find",
     "slurm": "ctsynth.cli.slurm.console.echo",
     "info": "ctsynth.cli.info._found",

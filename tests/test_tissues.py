@@ -13,7 +13,6 @@ from scipy import ndimage
 from scored import write_synthetic
 from trained import CPU, fit
 
-from ctsynth.cases import cases_of_masks, cases_of_store
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.masks import complete
 from ctsynth.data.preprocess import Settings, preprocess
@@ -23,12 +22,13 @@ from ctsynth.data.split_body import join_body, split_body
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
-from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError
 from ctsynth.label_files import label_set
 from ctsynth.labels import AMOS22, LabelSet
-from ctsynth.sampling import sample
-from ctsynth.scoring import score
+from ctsynth.sampling.batches import Drawing
+from ctsynth.sampling.cases import cases_of_masks, cases_of_store
+from ctsynth.sampling.volumes import sample
+from ctsynth.scoring.run import score
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 from ctsynth.training.loop import Trainer

@@ -42,19 +42,19 @@ def command(
     Prints the scores and where the page is.
     """
     started = time.monotonic()
-    from ctsynth import sampling
-    from ctsynth.cases import cases_of_store
-    from ctsynth.data.phantom import make_phantom
     from ctsynth.data.preprocess import Settings, preprocess
     from ctsynth.data.store import Store
     from ctsynth.device import find_device
     from ctsynth.diffusion.samplers import SamplerConfig
-    from ctsynth.drawing import Drawing
     from ctsynth.files import write_json
     from ctsynth.label_files import label_set
+    from ctsynth.phantom import make_phantom
     from ctsynth.report.page import build_report
     from ctsynth.report.tables import remarks, render
-    from ctsynth.scoring import score
+    from ctsynth.sampling import volumes
+    from ctsynth.sampling.batches import Drawing
+    from ctsynth.sampling.cases import cases_of_store
+    from ctsynth.scoring.run import score
     from ctsynth.stop import Stop
     from ctsynth.training import checkpoint
     from ctsynth.training.run import configure, train
@@ -90,7 +90,7 @@ def command(
         folder = out / "synthetic" / f"from_{kind}"
         cases = cases_of_store(store, "test", trained, folder, tissues=kind == "tissues")
         with Stop() as stop, console.progress(f"sample from {kind}", len(cases)) as progress:
-            list(sampling.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress))
+            list(volumes.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress))
         scores = score(folder, store, "test", overwrite=overwrite)
         scores.save(folder / "scores.json", overwrite=overwrite)
         scored[scores.name] = scores

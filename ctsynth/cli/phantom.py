@@ -47,7 +47,7 @@ def command(
         ctsynth phantom amos/ --subjects 40 --test-subjects 10 --workers 8
         ctsynth phantom small/ --size 96 --slices 24 && ctsynth preprocess small/ out/
     """
-    from ctsynth.data.phantom import make_phantom
+    from ctsynth.phantom import make_phantom
 
     log.info("phantoms are for demos, tests and benchmarks; they are never a patient")
     with console.progress("phantom", subjects + test_subjects) as progress:

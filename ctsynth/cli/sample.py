@@ -194,10 +194,10 @@ def command(
         where = find_device(device)
         trained = checkpoint.load(path, where, raw=raw)
 
-        from ctsynth import sampling
-        from ctsynth.cases import cases_of_masks, cases_of_store
         from ctsynth.data.store import Store
-        from ctsynth.drawing import Drawing
+        from ctsynth.sampling import volumes
+        from ctsynth.sampling.batches import Drawing
+        from ctsynth.sampling.cases import cases_of_masks, cases_of_store
 
         one_pass = not trained.method.samplers
         drawing = Drawing(
@@ -210,7 +210,7 @@ def command(
             compile=compile_,
             choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
         )
-        sampling.check(trained, drawing)
+        volumes.check(trained, drawing)
         if not tissues and not trained.labels.tissues:
             raise UsageError(f"--no-tissues: the model's labels, {trained.labels.name}, have none")
         if mask is not None:
@@ -224,7 +224,7 @@ def command(
         cases = take(cases, shard)
         folder = cases[0].out.parent if cases else Path()
         with sole(folder / lock_name("sample", shard)), console.progress("sample", len(cases)) as progress:
-            for volume in sampling.sample(
+            for volume in volumes.sample(
                 trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress
             ):
                 console.echo(str(volume))

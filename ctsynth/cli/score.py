@@ -13,7 +13,7 @@ from ctsynth.plugins import names
 
 if TYPE_CHECKING:
     from ctsynth.data.store import Store
-    from ctsynth.scores import Scores
+    from ctsynth.scoring.scores import Scores
     from ctsynth.stop import Stop
 
 WHAT, RESULT, RUN = "What to compare", "Result", "Run"
@@ -145,11 +145,11 @@ def command(
     from json import dumps
 
     from ctsynth.data.store import Store
-    from ctsynth.metrics._choice import Segmenting
     from ctsynth.outputs import refuse_foreign
     from ctsynth.report.tables import count, labelled, remarks, render
-    from ctsynth.scores import is_scores
-    from ctsynth.scoring import scoring
+    from ctsynth.scoring.choice import Segmenting
+    from ctsynth.scoring.run import scoring
+    from ctsynth.scoring.scores import is_scores
     from ctsynth.stop import Stop
 
     store = Store.open(data)
@@ -206,7 +206,7 @@ def command(
 
 
 def _target(synthetic: Path) -> Path:
-    from ctsynth.metrics._volumes import base_name
+    from ctsynth.scoring.volumes import base_name
 
     if synthetic.is_file():
         return synthetic.parent / f"{base_name(synthetic)}_scores.json"
@@ -245,12 +245,12 @@ def _draw(
     stop: Stop,
     overwrite: bool,
 ) -> None:
-    from ctsynth import sampling
-    from ctsynth.cases import cases_of_store
     from ctsynth.cli.sample import pick_sampler
     from ctsynth.device import find_device, find_precision
-    from ctsynth.drawing import Drawing
     from ctsynth.files import sole
+    from ctsynth.sampling import volumes
+    from ctsynth.sampling.batches import Drawing
+    from ctsynth.sampling.cases import cases_of_store
     from ctsynth.shards import lock_name, take
     from ctsynth.training import checkpoint
 
@@ -268,5 +268,5 @@ def _draw(
         sole(folder / lock_name("sample", shard)),
         console.progress(f"sample {path.name}", len(cases)) as progress,
     ):
-        for _ in sampling.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress):
+        for _ in volumes.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress):
             pass

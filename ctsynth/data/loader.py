@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ctsynth.batch import Batch
 from ctsynth.data.arrays import AGAIN
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError
+from ctsynth.learner import Batch
 
 
 class SliceDataset:

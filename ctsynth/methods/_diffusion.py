@@ -11,7 +11,6 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ctsynth.batch import Batch
 from ctsynth.diffusion.conditioners import (
     Conditioner,
     Conditioning,
@@ -23,6 +22,7 @@ from ctsynth.diffusion.process import GaussianDiffusion, Prediction
 from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, SamplerConfig
 from ctsynth.diffusion.schedule import SCHEDULES
 from ctsynth.errors import UsageError
+from ctsynth.learner import Batch
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches

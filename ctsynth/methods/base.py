@@ -9,10 +9,9 @@ from typing import ClassVar
 from torch import Tensor
 
 from ctsynth import plugins
-from ctsynth.batch import Batch
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.learner import METHODS as PACKAGE
-from ctsynth.learner import Learner, Phase, Preset
+from ctsynth.learner import Batch, Learner, Phase, Preset
 from ctsynth.randomness import Draws
 
 __all__ = ["PACKAGE", "Method", "Phase", "Preset", "find", "names"]

@@ -12,9 +12,9 @@ import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
 from ctsynth import weights
-from ctsynth.batch import Batch
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import UsageError
+from ctsynth.learner import Batch
 from ctsynth.methods._gan import PAPER_TRAINING, SMALL_TRAINING, TINY_TRAINING, check_side
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.conditioning import one_hot

@@ -9,14 +9,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from ctsynth import plugins
 from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.labels import LabelSet
-from ctsynth.scores import Result, Value
+from ctsynth.scoring.records import Arrays as Arrays
+from ctsynth.scoring.records import Record as Record
+from ctsynth.scoring.scores import Result, Value
 
 PACKAGE = "ctsynth.metrics"
 
@@ -63,13 +65,6 @@ class Pair:
         """(Z, H, W): the patient, organs included."""
         inside: NDArray[np.bool_] = self.mask != 0
         return inside
-
-
-Record = Mapping[str, ArrayLike]
-"""What is measured of one subject, by name: numbers or text, arrays of them."""
-
-Arrays = Mapping[str, NDArray[Any]]
-"""A record as it is read again."""
 
 
 class Metric(ABC):

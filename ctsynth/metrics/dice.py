@@ -15,10 +15,10 @@ from ctsynth.data.slices import from_slices, stack
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError
 from ctsynth.metrics.base import Array, Arrays, Metric, Pair, Record, Unit, interval, ratio, resample
-from ctsynth.metrics.segmenters.base import Segmenter, translate
-from ctsynth.metrics.segmenters.overlap import boxes, hd95, overlaps
-from ctsynth.metrics.segmenters.totalsegmentator import TotalSegmentator
-from ctsynth.scores import Result, Value
+from ctsynth.scoring.scores import Result, Value
+from ctsynth.segmentation.base import VolumeSegmenter, translate
+from ctsynth.segmentation.overlap import boxes, hd95, overlaps
+from ctsynth.segmentation.totalsegmentator import TotalSegmentator
 
 APART = {
     "absent": "neither in the label map nor found, left out (subjects)",
@@ -80,8 +80,8 @@ class Dice(Metric):
 
     def __init__(
         self,
-        segmenter: Segmenter | None = None,
-        ceiling: Segmenter | None = None,
+        segmenter: VolumeSegmenter | None = None,
+        ceiling: VolumeSegmenter | None = None,
         native: Mapping[str, Original] | None = None,
     ) -> None:
         self._segmenter = segmenter or TotalSegmentator()
@@ -136,7 +136,7 @@ class Dice(Metric):
 
 
 def _measured(
-    kind: str, pair: Pair, volume: Volume, reference: NDArray[np.uint8], segmenter: Segmenter
+    kind: str, pair: Pair, volume: Volume, reference: NDArray[np.uint8], segmenter: VolumeSegmenter
 ) -> dict[str, ArrayLike]:
     """A part of a record: organs, whether each is in the mean, what became of it, its Dice (%) and HD95 (mm)."""
     found = segmenter.segment(volume, pair.labels, pair.subject)

@@ -20,12 +20,12 @@ from numpy.typing import NDArray
 from ctsynth import weights
 from ctsynth.data.store import Store, Subject
 from ctsynth.errors import DataError, RunError
+from ctsynth.features.frechet import BLOCKS, Stacked, frechet_distance, kernel_distance
+from ctsynth.features.inception import DIMENSIONS, Inception, absent
 from ctsynth.files import code_digest
-from ctsynth.metrics._frechet import BLOCKS, Stacked, frechet_distance, kernel_distance
-from ctsynth.metrics._inception import DIMENSIONS, Inception, absent
-from ctsynth.metrics._records import Records
 from ctsynth.metrics.base import Arrays, Metric, Pair, Record
-from ctsynth.scores import Result, Value
+from ctsynth.scoring.records import Records
+from ctsynth.scoring.scores import Result, Value
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +162,7 @@ class FID(Metric):
         assert self._store is not None
         window = self._store.window
         known = {"ct": subject.record["ct_sha256"], "window": [window.low, window.high], "weights": self._digest}
-        known["code"] = code_digest("metrics/_inception.py", "data/window.py")
+        known["code"] = code_digest("features/inception.py", "data/window.py")
         key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
         if key in self._unwritten:
             return self._unwritten[key]

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsynth.metrics.base import Arrays, Metric, Pair, Record, Unit, ratio
-from ctsynth.scores import Result
+from ctsynth.scoring.scores import Result
 
 
 class GradientRatio(Metric):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from ctsynth.metrics.base import Array, Arrays, Metric, Pair, Record, interval, resample
-from ctsynth.scores import Result, Value
+from ctsynth.scoring.scores import Result, Value
 
 
 class OrganHU(Metric):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.metrics.base import Arrays, Metric, Pair, Record, slice_mean
-from ctsynth.scores import Result
+from ctsynth.scoring.scores import Result
 
 
 class PSNR(Metric):

@@ -13,7 +13,7 @@ from scipy.ndimage import correlate1d
 
 from ctsynth.errors import DataError
 from ctsynth.metrics.base import Arrays, Metric, Pair, Record, slice_mean
-from ctsynth.scores import Result
+from ctsynth.scoring.scores import Result
 
 SIGMA = 1.5
 RADIUS = 5

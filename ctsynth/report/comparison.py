@@ -11,7 +11,7 @@ from ctsynth.report.inputs import Entry, caveat, latest
 from ctsynth.report.paper import Paper, PaperRow
 from ctsynth.report.table import NOTHING, Table, best_rows
 from ctsynth.report.tables import number
-from ctsynth.scores import Reference, Scores
+from ctsynth.scoring.scores import Reference, Scores
 
 OURS, PHANTOMS, PAPERS = "ctsynth", "ctsynth, phantoms", "paper"
 

@@ -16,7 +16,7 @@ from ctsynth.report.inputs import Entry, latest
 from ctsynth.report.paper import Paper
 from ctsynth.report.plots import Bars
 from ctsynth.report.table import Table
-from ctsynth.scores import Scores
+from ctsynth.scoring.scores import Scores
 
 
 @dataclass(frozen=True)

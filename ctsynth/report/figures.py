@@ -20,9 +20,9 @@ from ctsynth.data.store import Store
 from ctsynth.errors import DataError
 from ctsynth.figures import RGB
 from ctsynth.labels import LabelSet
-from ctsynth.metrics._pairs import read_pair
 from ctsynth.metrics.base import Pair
-from ctsynth.scores import Scores
+from ctsynth.scoring.pairs import read_pair
+from ctsynth.scoring.scores import Scores
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

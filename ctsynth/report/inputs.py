@@ -12,7 +12,7 @@ from ctsynth.errors import DataError
 from ctsynth.files import read_json
 from ctsynth.report.table import NOTHING
 from ctsynth.report.tables import labelled, phantom_caveat
-from ctsynth.scores import Scores
+from ctsynth.scoring.scores import Scores
 
 
 @dataclass(frozen=True, slots=True)

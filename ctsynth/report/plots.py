@@ -11,7 +11,7 @@ from ctsynth.report.comparison import of_reference
 from ctsynth.report.figures import INK
 from ctsynth.report.inputs import Entry, latest
 from ctsynth.report.paper import Paper
-from ctsynth.scores import Result, Value
+from ctsynth.scoring.scores import Result, Value
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

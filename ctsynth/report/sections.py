@@ -12,7 +12,7 @@ from ctsynth.report.figures import HEADERS, Row, data_uri, figure_svg, legend, p
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.runs import how, training
 from ctsynth.report.tables import count, organ_table, remarks, score_table, subject_table
-from ctsynth.scores import Scores, has_tissues
+from ctsynth.scoring.scores import Scores, has_tissues
 
 escape = html.escape
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from ctsynth.errors import UsageError
 from ctsynth.report.escape import csv_cell
 from ctsynth.report.table import NOTHING, Table, best_rows
-from ctsynth.scores import Reference, Result, Scores, Value
+from ctsynth.scoring.scores import Reference, Result, Scores, Value
 
 REAL = {"floor": "real slices (floor)", "ceiling": "the real CT (ceiling)"}
 """What is compared in the rows that are no system's."""

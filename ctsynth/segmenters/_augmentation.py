@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
 
-from ctsynth.batch import Batch
+from ctsynth.learner import Batch
 from ctsynth.randomness import Draws
 
 AIR = -1.0

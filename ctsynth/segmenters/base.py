@@ -6,8 +6,7 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from ctsynth.batch import Batch
-from ctsynth.learner import Learner, Phase, Preset
+from ctsynth.learner import Batch, Learner, Phase, Preset
 from ctsynth.randomness import Draws
 
 __all__ = ["Phase", "Preset", "Segmenter"]

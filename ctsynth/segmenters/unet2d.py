@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
 
-from ctsynth.batch import Batch
 from ctsynth.errors import UsageError
+from ctsynth.learner import Batch
 from ctsynth.networks.dropout import seed_dropout
 from ctsynth.networks.segmentation_unet import SegmentationUNet
 from ctsynth.randomness import Draws

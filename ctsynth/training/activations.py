@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 
-class Kept:
+class SavedActivations:
     """Bytes that autograd keeps for backward passes, each storage once.
 
     Attributes:

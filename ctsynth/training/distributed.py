@@ -20,9 +20,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from ctsynth.batch import Batch
 from ctsynth.errors import RunError
-from ctsynth.learner import Learner, Phase
+from ctsynth.learner import Batch, Learner, Phase
 from ctsynth.randomness import Draws
 from ctsynth.shards import number
 

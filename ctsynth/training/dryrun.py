@@ -12,15 +12,15 @@ import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from ctsynth.batch import Batch
 from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.device import autocast
 from ctsynth.errors import RunError, UsageError
+from ctsynth.learner import Batch
 from ctsynth.randomness import Draws
 from ctsynth.stop import Stop
-from ctsynth.training.activations import Kept
+from ctsynth.training.activations import SavedActivations
 from ctsynth.training.checkpoint import make_learner
 from ctsynth.training.cost import flop_counter
 from ctsynth.training.distributed import freeze_others
@@ -165,7 +165,7 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
             batch = replace(batch, shared={})
         rng = Draws.at([("dry run", number) for number in range(slices)], where)
         phases = list(model.phases())
-        kept = Kept([*model.parameters(), *model.buffers()])
+        kept = SavedActivations([*model.parameters(), *model.buffers()])
         with flop_counter() as counter:
             for phase in phases:
                 freeze_others(model, phase)

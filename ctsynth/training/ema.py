@@ -8,8 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # of any dimension, synchronized or not
 
-from ctsynth.batch import Batch
-from ctsynth.learner import Learner
+from ctsynth.learner import Batch, Learner
 from ctsynth.randomness import Draws
 
 

@@ -17,14 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from ctsynth import figures
-from ctsynth.batch import Batch
 from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.device import Precision, autocast
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import write_json
 from ctsynth.labels import LabelSet
-from ctsynth.learner import Phase
+from ctsynth.learner import Batch, Phase
 from ctsynth.randomness import Draws, seed_of
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training import checkpoint, trainer_file

@@ -9,12 +9,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from ctsynth.data.phantom.subject import make_subject
 from ctsynth.data.slices import to_slices
 from ctsynth.data.store import write_manifest, write_subject
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
+from ctsynth.phantom.subject import make_subject
 
 from .row import Row, Side
 

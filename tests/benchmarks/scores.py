@@ -11,16 +11,16 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ctsynth.data.phantom.subject import make_subject
 from ctsynth.data.slices import stacked_geometry, to_slices
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
+from ctsynth.features.frechet import frechet_distance
+from ctsynth.features.inception import Inception, build, import_torchvision
 from ctsynth.labels import AMOS22
-from ctsynth.metrics._frechet import frechet_distance
-from ctsynth.metrics._inception import Inception, build, import_torchvision
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.psnr import PSNR
 from ctsynth.metrics.ssim import SSIM
+from ctsynth.phantom.subject import make_subject
 
 from .row import Row, Side
 

@@ -14,10 +14,10 @@ import torch.distributed as dist
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
-from ctsynth.batch import Batch
 from ctsynth.config import RunConfig, TrainingConfig
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.labels import AMOS22
+from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import one_hot
 from ctsynth.randomness import Draws

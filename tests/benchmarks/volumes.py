@@ -14,13 +14,13 @@ import torch
 from numpy.typing import NDArray
 
 from ctsynth.data.loader import SliceDataset, shuffled
-from ctsynth.data.phantom.subject import PhantomSubject, make_subject
 from ctsynth.data.slices import to_slices, unstack
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
 from ctsynth.methods import base
+from ctsynth.phantom.subject import PhantomSubject, make_subject
 
 from .row import Row, Side, relative
 from .steps import Repeated, training

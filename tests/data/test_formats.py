@@ -7,15 +7,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ctsynth.cases import cases_of_masks
 from ctsynth.data.formats import SUFFIXES, is_volume, names_a_file, record_beside, stem, volumes
 from ctsynth.data.layouts import discover
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.labels import AMOS22
-from ctsynth.metrics._volumes import base_name, match
-from ctsynth.metrics.segmenters.base import find
-from ctsynth.metrics.segmenters.masks import MaskFolder
+from ctsynth.sampling.cases import cases_of_masks
+from ctsynth.scoring.volumes import base_name, match
+from ctsynth.segmentation.find import find_segmenter
+from ctsynth.segmentation.masks import MaskFolder
 
 SPELLINGS = [
     spelt for suffix in SUFFIXES for spelt in (suffix, suffix.upper(), suffix.title(), ".n" + suffix[2:].upper())
@@ -81,7 +81,7 @@ def test_score_finds_volumes_and_masks(name, suffix, tmp_path):
         VOLUME.save(folder / f"{file}{suffix}")
         subject = SimpleNamespace(name=name)
         assert match(folder, [subject], "test", [subject]) == ({name: folder / f"{file}{suffix}"}, [])
-        assert isinstance(find(str(folder)), MaskFolder)
+        assert isinstance(find_segmenter(str(folder)), MaskFolder)
         found = MaskFolder(folder).segment(VOLUME, AMOS22, name)
         np.testing.assert_array_equal(found.voxels, VOLUME.voxels)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from ctsynth import figures, history, label_files, labels, scores, weights
+from ctsynth import figures, history, label_files, labels, weights
 from ctsynth.config import RunConfig, read_toml
 from ctsynth.data.layouts import Case, SplitRule, discover
 from ctsynth.data.loader import SliceDataset
@@ -19,9 +19,9 @@ from ctsynth.data.masks import complete_labels
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
-from ctsynth.metrics import _pairs
-from ctsynth.metrics._records import Records
 from ctsynth.report.tables import render
+from ctsynth.scoring import pairs, scores
+from ctsynth.scoring.records import Records
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint, trainer_file
 from ctsynth.training.loop import Trainer
@@ -82,7 +82,7 @@ def _store(file: Path) -> None:
 def _synthetic(file: Path) -> None:
     store = Store.open(Path("in/store"))
     for subject in store.subjects("test"):
-        _pairs.read_pair(subject, file, store)
+        pairs.read_pair(subject, file, store)
 
 
 def _toml(file: Path) -> None:

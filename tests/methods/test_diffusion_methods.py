@@ -2,10 +2,10 @@ import pytest
 import torch
 from trained import CPU, OPTIONS
 
-from ctsynth.batch import Batch
 from ctsynth.config import build
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import UsageError
+from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.randomness import Draws
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from trained import CPU, SMALL
 
-from ctsynth.batch import Batch
 from ctsynth.config import build
+from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.randomness import Draws
 from ctsynth.training.distributed import freeze_others

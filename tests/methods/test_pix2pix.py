@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 import torch
 
-from ctsynth.batch import Batch
 from ctsynth.config import build
 from ctsynth.errors import UsageError
+from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import one_hot
 from ctsynth.randomness import Draws

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctsynth.batch import Batch
+from ctsynth.learner import Batch
 from ctsynth.methods import base
 
 LABEL_DROPOUT = 0.2

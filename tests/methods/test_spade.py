@@ -23,9 +23,9 @@ import pytest
 import torch
 
 from ctsynth import weights
-from ctsynth.batch import Batch
 from ctsynth.config import build
 from ctsynth.errors import UsageError
+from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.spade import SPADE

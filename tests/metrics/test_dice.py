@@ -17,8 +17,8 @@ from ctsynth.errors import DataError
 from ctsynth.labels import AMOS22, LabelSet
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.dice import Dice, Original, mean_over_organs
-from ctsynth.metrics.segmenters.base import Segmentation
-from ctsynth.metrics.segmenters.overlap import boxes, hd95, overlaps
+from ctsynth.segmentation.base import Segmentation
+from ctsynth.segmentation.overlap import boxes, hd95, overlaps
 
 ALL = frozenset(organ.id for organ in AMOS22.classes)
 SPLEEN, LIVER, PROSTATE, BODY = 1, 6, 15, AMOS22.body_id

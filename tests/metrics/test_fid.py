@@ -15,14 +15,15 @@ from ctsynth import weights
 from ctsynth.data.slices import stacked_geometry
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.errors import DataError
+from ctsynth.features import frechet
+from ctsynth.features.frechet import frechet_distance, kernel_distance
+from ctsynth.features.inception import Inception, absent, build, import_torchvision, to_gray
 from ctsynth.files import sha256
-from ctsynth.metrics import _frechet, fid
-from ctsynth.metrics._frechet import frechet_distance, kernel_distance
-from ctsynth.metrics._inception import Inception, absent, build, import_torchvision, to_gray
-from ctsynth.metrics._records import Records
+from ctsynth.metrics import fid
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.fid import FID, OTHER_WEIGHTS
-from ctsynth.scoring import score, scoring
+from ctsynth.scoring.records import Records
+from ctsynth.scoring.run import score, scoring
 
 needs_pytorch_fid = pytest.mark.skipif(bool(absent()), reason=absent())
 
@@ -94,7 +95,7 @@ def test_features_that_never_change_or_always_agree_are_no_trouble():
 def test_the_covariance_of_many_rows_is_summed_in_parts(monkeypatch):
     one, other = features(300, 16, 0), features(300, 16, 1)
     whole = frechet_distance(one, other)
-    monkeypatch.setattr(_frechet, "_ROWS", 7)
+    monkeypatch.setattr(frechet, "_ROWS", 7)
     assert frechet_distance(one, other) == pytest.approx(whole, rel=1e-9)
 
 
@@ -385,9 +386,9 @@ def test_memory_does_not_grow_with_the_number_of_slices(stub, tmp_path, monkeypa
     """1,200 and 6,000 slices, both more than the 256 features here: 10 MB more if all were held."""
     for module, name, value in (
         (fid, "DIMENSIONS", 256),
-        (_frechet, "BLOCKS", 2),
-        (_frechet, "BLOCK_SIZE", 100),
-        (_frechet, "_ROWS", 500),
+        (frechet, "BLOCKS", 2),
+        (frechet, "BLOCK_SIZE", 100),
+        (frechet, "_ROWS", 500),
     ):
         monkeypatch.setattr(module, name, value)
     names = [f"subject_{number}" for number in range(60)]
@@ -425,5 +426,5 @@ def test_what_is_lacking_is_told_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv(OTHER_WEIGHTS, "nowhere.pth")
     assert FID.available() == "$CTSYNTH_FD_WEIGHTS is nowhere.pth: no such file"
     monkeypatch.undo()
-    monkeypatch.setattr("ctsynth.metrics._inception.find_spec", lambda name: None)
+    monkeypatch.setattr("ctsynth.features.inception.find_spec", lambda name: None)
     assert "pytorch-fid is not installed: pip install" in FID.available()

@@ -43,8 +43,8 @@ TARGETS = {
     "metrics.gradient": Target(("metrics/test_gradient_hu.py",)),
     "metrics.hu": Target(("metrics/test_gradient_hu.py",)),
     "metrics.base": Target(("metrics/test_metric_base.py", "metrics/test_psnr_ssim.py")),
-    "metrics._frechet": Target(("metrics/test_fid.py",)),
-    "metrics.segmenters.overlap": Target(("metrics/test_dice.py",)),
+    "features.frechet": Target(("metrics/test_fid.py",)),
+    "segmentation.overlap": Target(("metrics/test_dice.py",)),
 }
 """By module, without ``ctsynth``."""
 

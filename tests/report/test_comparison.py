@@ -9,7 +9,7 @@ from ctsynth.report.inputs import Entry
 from ctsynth.report.plots import bars_of, organ_bars
 from ctsynth.report.table import NOTHING
 from ctsynth.report.tables import TOLD_TISSUES, remarks, score_table
-from ctsynth.scores import Reference, Result, Scores, Sources, Value
+from ctsynth.scoring.scores import Reference, Result, Scores, Sources, Value
 
 PAPER = papers.load()
 NO_REFERENCE = Reference(values=None, reason="not computed")

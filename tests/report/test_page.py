@@ -14,7 +14,7 @@ from ctsynth import figures
 from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
 from ctsynth.report.page import build_report
-from ctsynth.scoring import score
+from ctsynth.scoring.run import score
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
 

@@ -10,8 +10,8 @@ from scored import make_store, write_synthetic
 
 from ctsynth.report.page import build_report
 from ctsynth.report.tables import FORMATS, labelled, remarks, render, score_table
-from ctsynth.scores import Reference, Value
-from ctsynth.scoring import score
+from ctsynth.scoring.run import score
+from ctsynth.scoring.scores import Reference, Value
 
 
 @pytest.fixture

@@ -9,15 +9,15 @@ import torch
 from trained import CPU, both_splits, fit
 
 from ctsynth import plugins
-from ctsynth.batch import Batch
-from ctsynth.data.phantom import make_phantom
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.slices import stack, stacked_geometry
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import UsageError
-from ctsynth.metrics.segmenters.trained import TrainedSegmenter
+from ctsynth.learner import Batch
+from ctsynth.phantom import make_phantom
 from ctsynth.randomness import Draws
+from ctsynth.segmentation.trained import TrainedSegmenter
 from ctsynth.segmenters._augmentation import _affine, augment
 from ctsynth.segmenters.unet2d import UNet2D, UNet2DOptions, _class_weights, overlaps, soft_dice
 from ctsynth.stop import Stop

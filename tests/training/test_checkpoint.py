@@ -12,13 +12,13 @@ import safetensors.torch
 import torch
 from trained import CPU, both_splits, ctsynth, fit, settings, weights
 
-from ctsynth.cases import cases_of_store
 from ctsynth.config import RunConfig
-from ctsynth.drawing import Drawing
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import LabelSet
-from ctsynth.provenance import provenance
+from ctsynth.sampling.batches import Drawing
+from ctsynth.sampling.cases import cases_of_store
+from ctsynth.sampling.record import provenance
 from ctsynth.training import checkpoint
 
 

@@ -14,7 +14,7 @@ from ctsynth.labels import AMOS22
 from ctsynth.methods import base
 from ctsynth.networks.blocks import AttentionBlock
 from ctsynth.training import checkpoint, dryrun
-from ctsynth.training.activations import Kept
+from ctsynth.training.activations import SavedActivations
 from ctsynth.training.cost import cost, flop_counter
 from ctsynth.training.dryrun import count, forecast
 from ctsynth.training.run import configure
@@ -111,7 +111,7 @@ def test_a_checkpoint_is_as_large_as_was_said(store, tmp_path):
 
 def test_each_storage_that_autograd_keeps_counts_once_until_the_backward_pass_lets_go():
     weight, x = torch.rand(10, requires_grad=True), torch.rand(10, requires_grad=True)
-    kept = Kept([weight])
+    kept = SavedActivations([weight])
     with kept.counting():
         y = (x * weight).exp()  # keeps x, and what exp returns; the weight is there anyway
         z = y.exp() + y[:5].sum()

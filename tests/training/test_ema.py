@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from trained import CPU
 
-from ctsynth.batch import Batch
+from ctsynth.learner import Batch
 from ctsynth.randomness import Draws
 from ctsynth.training.ema import EMA
 

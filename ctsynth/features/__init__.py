@@ -1,0 +1,1 @@
+"""Features of slices, and distances between sets of them."""

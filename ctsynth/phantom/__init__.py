@@ -1,0 +1,6 @@
+"""A synthetic abdomen data set: for demos, tests and benchmarks, and never a patient."""
+
+from ctsynth.phantom.dataset import FIRST_TEST_ID, PhantomData, make_phantom
+from ctsynth.phantom.subject import PhantomSubject, make_subject
+
+__all__ = ["FIRST_TEST_ID", "PhantomData", "PhantomSubject", "make_phantom", "make_subject"]

@@ -1,0 +1,1 @@
+"""From a checkpoint and label maps to synthetic volumes."""

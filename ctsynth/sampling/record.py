@@ -1,0 +1,129 @@
+"""What a synthetic volume is made with, and whether one that is there was made so."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ctsynth import __version__
+from ctsynth.data.formats import record_beside
+from ctsynth.data.record import Kind, Standing, look
+from ctsynth.errors import UsageError
+from ctsynth.sampling.batches import CORRELATION_LENGTH, Drawing
+from ctsynth.sampling.cases import Case
+from ctsynth.training.checkpoint import Trained, is_step, step_of
+
+log = logging.getLogger(__name__)
+
+DESCRIPTION = "synthetic CT by ctsynth, not a patient"
+
+KIND = Kind(DESCRIPTION, frozenset({"synthetic", "subject", "mask_sha256", "weights_sha256"}))
+"""Of the volumes that are drawn here."""
+
+
+def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]:
+    """What a synthetic volume was made with: the content of the JSON file beside it, but for the body's origin."""
+    config = trained.config
+    return {
+        "synthetic": True,
+        "version": __version__,
+        "torch": torch.__version__,
+        "model": str(trained.path),
+        "method": config.method,
+        "iterations": step_of(trained.path) if is_step(trained.path) else None,
+        "weights_sha256": trained.digest,
+        "label_set": trained.labels.name,
+        "size": config.size,
+        "window": {"level": config.level, "width": config.width},
+        "sampler": asdict(drawing.sampler) if drawing.sampler else None,
+        **{name: drawing.choices.get(name) for name in trained.method.choices},
+        "seed": drawing.seed,
+        "noise": drawing.noise,
+        "correlation_length_mm": CORRELATION_LENGTH if drawing.noise == "volume" else None,
+        "device": drawing.device.type,
+        "precision": drawing.precision,
+        "compile": drawing.compile,
+        "subject": case.name,
+        "mask": case.source,
+        "mask_sha256": case.digest,
+        "mask_labels": case.labels,
+        "may_have_tissues": case.tissues if trained.labels.tissues else None,
+        "mask_names": case.names,
+        "unmatched": case.unmatched,
+    }
+
+
+PLACES = ("synthetic", "version", "torch", "model", "compile")
+"""Of a provenance: what may change without the volume being drawn again.
+
+The device may not, as another draws other noise; nor the precision, as bf16 is further from fp32 than 1 HU.
+"""
+
+_INPUTS = ("mask", "mask_sha256")
+
+
+def is_whole(case: Case, wanted: dict[str, Any], *, overwrite: bool = False) -> bool:
+    """Whether a case's volume is there, as it was drawn from the same mask with the same settings.
+
+    Raises:
+        UsageError: What is there is not to be written over.
+    """
+    standing, found = look(case.out, KIND)
+    if standing is Standing.FOREIGN:
+        beside = record_beside(case.out)
+        missing = "is not there" if case.out.exists() and not beside.exists() else "is not of a volume drawn here"
+        theirs = case.out if case.out.exists() else beside
+        raise UsageError(
+            f"{theirs}: not written over: the record {beside.name} {missing}",
+            hint="move it elsewhere, or name another --out",
+        )
+    if standing is Standing.FREE or overwrite:
+        return False
+    if standing is Standing.CHANGED:
+        raise UsageError(f"{case.out}: changed since it was drawn", hint=_AGAIN)
+    if changed := _changed(found, wanted):
+        raise UsageError(f"{case.out}: drawn with {changed}", hint=_AGAIN)
+    if standing is Standing.DAMAGED:
+        log.warning("%s is damaged or was not finished: drawn again", case.out)
+        return False
+    return found["mask_sha256"] == case.digest
+
+
+_AGAIN = "keep it by another --out, or draw it again with --overwrite"
+
+
+def _changed(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
+    """What a volume was drawn with otherwise, and both values; empty where only its mask has changed."""
+    (mask, _, ct), (own_mask, _, own_ct) = (str(one["mask_sha256"]).partition("+") for one in (found, wanted))
+    before, now = _flat(found), _flat(wanted)
+    is_other = mask != own_mask and Path(str(found.get("mask"))).absolute() != Path(wanted["mask"]).absolute()
+    pairs = {"mask": (found.get("mask"), wanted["mask"])} if is_other else {}
+    pairs |= {key: (before.get(key), value) for key, value in now.items() if before.get(key) != value}
+    if ct != own_ct:
+        pairs["body-from"] = (ct or None, own_ct or None)
+    told = [f"{key} {_short(then)}, not {_short(new)}" for key, (then, new) in pairs.items()]
+    return "; ".join(told[:3])
+
+
+def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings in a record, those of the sampler and the window among them."""
+    settings: dict[str, Any] = {}
+    for key, value in record.items():
+        if key in ("sampler", "window") and isinstance(value, Mapping):
+            settings |= {(key if inner == "name" else inner): part for inner, part in value.items()}
+        elif key == "device":
+            settings[key] = str(value).partition(":")[0]  # early records have cuda:0
+        elif key not in (*PLACES, *_INPUTS):
+            settings[key] = value
+    return settings
+
+
+def _short(value: object) -> str:
+    text = "none" if value is None else str(value)
+    return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text

@@ -1,0 +1,1 @@
+"""Scores: synthetic volumes measured against the real ones."""

@@ -1,0 +1,154 @@
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from trained import CPU, OPTIONS, SMALL, both_splits, fit, labels_like
+
+from ctsynth.data.volume import Volume
+from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.errors import DataError
+from ctsynth.methods import base
+from ctsynth.networks.conditioning import MaskEncoder
+from ctsynth.networks.unet import UNet
+from ctsynth.randomness import Draws
+from ctsynth.sampling.batches import Drawing, Slices, draw, draw_all
+from ctsynth.sampling.cases import cases_of_masks
+from ctsynth.sampling.volumes import sample
+from ctsynth.stop import Stop
+from ctsynth.training import checkpoint
+
+GUIDED = OPTIONS | {"encoder_channels": 8}
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """A checkpoint of a method's first step, its layers that begin at zero drawn at random."""
+    from conftest import make_small_case
+
+    store = both_splits(tmp_path_factory.mktemp("store"), make_small_case, size=32)
+
+    def loaded(method):
+        options = GUIDED if method in ("ddpm-mask", "ddpm-edge") else SMALL.get(method, OPTIONS)
+        run = fit(store, tmp_path_factory.mktemp(method), method, options=options, iterations=1)
+        trained = checkpoint.load(checkpoint.find(run), CPU)
+        for parameter in trained.method.parameters():
+            if not parameter.abs().max() > 1e-3:
+                torch.nn.init.normal_(parameter, std=0.05)
+        return trained
+
+    return loaded
+
+
+def volumes(*counts, size=32):
+    rng = np.random.default_rng(0)
+    return [
+        Slices(f"v{number}", rng.integers(17, size=(count, size, size)).astype(np.uint8), 5.0)
+        for number, count in enumerate(counts)
+    ]
+
+
+def drawing(trained, **how):
+    return Drawing(sampler=SamplerConfig(steps=3) if trained.method.samplers else None, **how)
+
+
+@pytest.mark.parametrize("method", base.names())
+def test_company_does_not_change_a_bit_of_a_volume(load, method):
+    trained = load(method)
+    how = drawing(trained, batch_size=4)
+    together = list(draw_all(trained, volumes(3, 6, 1), how))
+    assert [volume.name for volume in together] == ["v0", "v1", "v2"]
+    for volume in together:
+        alone = draw(trained, volume.masks, 5.0, volume.name, how)
+        assert len(np.unique(alone)) > 1
+        np.testing.assert_array_equal(volume.hu, alone)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_draw_no_volume(load, value):
+    trained = load("ddpm-concat")
+    next(iter(trained.method.parameters())).data[0] = value
+    with pytest.raises(DataError, match="step_000000001: what it draws for v0 is not finite"):
+        draw(trained, volumes(2)[0].masks, 5.0, "v0", drawing(trained))
+
+
+def test_batches_are_full_and_reach_over_volumes(load, monkeypatch):
+    trained, seen = load("ddpm-concat"), []
+    generate = type(trained.method).generate
+
+    def watched(self, labels, *, rng, sampler):
+        seen.append([key[0][0][2] for key in rng.items])
+        return generate(self, labels, rng=rng, sampler=sampler)
+
+    monkeypatch.setattr(type(trained.method), "generate", watched)
+    list(draw_all(trained, volumes(3, 6, 1), drawing(trained, batch_size=4, noise="slice")))
+    assert seen == [["v0", "v0", "v0", "v1"], ["v1"] * 4, ["v1", "v2", "v2", "v2"]]
+
+
+def test_a_volume_is_there_as_soon_as_its_last_slice_is(load):
+    trained, told = load("ddpm-concat"), []
+
+    def opened():
+        for volume in volumes(4, 4):
+            told.append(f"open {volume.name}")
+            yield volume
+
+    told.extend(f"drawn {volume.name}" for volume in draw_all(trained, opened(), drawing(trained, batch_size=4)))
+    assert told == ["open v0", "drawn v0", "open v1", "drawn v1"]
+
+
+@pytest.mark.parametrize("method", ["ddpm-mask", "ddpm-edge"])
+def test_a_label_map_is_encoded_once_and_not_once_a_step(load, method, monkeypatch):
+    trained, rows = load(method), {MaskEncoder: 0, UNet: 0}
+    for network in rows:
+        forward = network.forward
+
+        def counted(self, x, *rest, forward=forward, network=network):
+            rows[network] += len(x)
+            return forward(self, x, *rest)
+
+        monkeypatch.setattr(network, "forward", counted)
+    list(draw_all(trained, volumes(3, 5), replace(drawing(trained), batch_size=4, sampler=SamplerConfig(steps=7))))
+    assert rows == {MaskEncoder: 8, UNet: 7 * 8}
+
+
+def test_draws_that_are_joined_are_those_of_the_parts():
+    parts = [
+        Draws.smooth(("a",), [0.0, 5.0], 12.0, CPU),
+        Draws.at([("b", 1), ("b", 2)], CPU, group=("b",)),
+        Draws.at([("c", 1)], CPU),
+    ]
+    whole = Draws.joined(parts)
+    for ask in (
+        lambda draws: draws.normal("x", (2, 3)),
+        lambda draws: draws.shared("z", (4,)),
+        lambda draws: draws.integers("t", 1000),
+    ):
+        assert torch.equal(ask(whole), torch.cat([ask(part) for part in parts]))
+
+
+def test_a_volume_is_written_while_the_next_one_is_drawn(load, tmp_path, small_case, write_nifti, monkeypatch):
+    trained, drawn, waited = load("ddpm-concat"), threading.Event(), []
+    for number in range(2):
+        case = small_case(number)
+        write_nifti(tmp_path / "masks" / f"m{number}.nii.gz", labels_like(case), case.affine)
+    generate, save, count = type(trained.method).generate, Volume.save, 0
+
+    def watched(self, labels, **more):
+        nonlocal count
+        count += 1
+        if count == 2:
+            drawn.set()
+        return generate(self, labels, **more)
+
+    def slow(self, path, description=""):
+        waited.append(drawn.wait(60))
+        save(self, path, description)
+
+    monkeypatch.setattr(type(trained.method), "generate", watched)
+    monkeypatch.setattr(Volume, "save", slow)
+    cases = cases_of_masks(tmp_path / "masks", trained, None)
+    paths = list(sample(trained, cases, drawing(trained, batch_size=6), stop=Stop()))
+    assert [path.name for path in paths] == ["m0_synthetic.nii.gz", "m1_synthetic.nii.gz"]
+    assert waited == [True, True]

@@ -44,7 +44,7 @@ def _shifted(bits: Tensor, places: int) -> Tensor:
     return (bits >> places) & ((1 << (64 - places)) - 1)
 
 
-class Draws:
+class BatchRNG:
     """Draws for a batch, each item from a stream of its own.
 
     Args:
@@ -63,14 +63,14 @@ class Draws:
         self._generator = torch.Generator(device)
 
     @classmethod
-    def at(cls, keys: Sequence[Key], device: torch.device, group: Key | None = None) -> Draws:
+    def at(cls, keys: Sequence[Key], device: torch.device, group: Key | None = None) -> BatchRNG:
         """Draws in which each item has one key."""
         return cls([[(key, 1.0)] for key in keys], device, group)
 
     @classmethod
     def smooth(
         cls, key: Key, positions: Sequence[float], correlation_length: float, device: torch.device
-    ) -> Draws:
+    ) -> BatchRNG:
         """Draws whose items are alike where their positions are near, for slices along z.
 
         White noise on a fixed lattice of positions, smoothed by a Gaussian: the correlation of two normal draws at
@@ -94,7 +94,7 @@ class Draws:
         return cls(items, device, group=key)
 
     @classmethod
-    def joined(cls, parts: Sequence[Draws]) -> Draws:
+    def joined(cls, parts: Sequence[BatchRNG]) -> BatchRNG:
         """Draws of several batches as one, each item as in its own."""
         whole = cls([item for part in parts for item in part.items], parts[0].device)
         whole.groups = [group for part in parts for group in part.groups]
@@ -117,7 +117,7 @@ class Draws:
         An item that belongs to no group draws its own.
         """
         alone = [[(group, 1.0)] if group else item for group, item in zip(self.groups, self.items, strict=True)]
-        return Draws(alone, self.device).normal(name, shape)
+        return BatchRNG(alone, self.device).normal(name, shape)
 
     def uniform(self, name: str | int) -> Tensor:
         """Numbers of [0, 1) called ``name``, each from its item's heaviest key: (B,) float32."""

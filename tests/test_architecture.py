@@ -16,7 +16,7 @@ LAYERS = (
     {"errors"},
     {"files", "outputs", "device", "plugins", "shards", "stop", "randomness"},
     {"schema", "tissues"},
-    {"labels", "config", "weights", "learner", "history"},
+    {"labels", "config", "weights", "trainable", "history"},
     {"figures", "label_files", "scoring.scores"},
     {"data", "features", "networks", "scoring.records"},
     {"diffusion", "phantom"},

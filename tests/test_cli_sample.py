@@ -69,9 +69,9 @@ def test_a_store_is_drawn_into_a_folder(folder):
 def test_the_papers_preset_is_ancestral_in_a_thousand_steps(folder, monkeypatch):
     seen, compiled = [], []
 
-    def listen(trained, cases, drawing, **_):
-        seen.append((drawing.sampler.name, drawing.sampler.steps))
-        compiled.append(drawing.compile)
+    def listen(trained, cases, sampling, **_):
+        seen.append((sampling.sampler.name, sampling.sampler.steps))
+        compiled.append(sampling.compile)
         return iter(())
 
     monkeypatch.setattr("ctsynth.sampling.volumes.sample", listen)

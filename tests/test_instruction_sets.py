@@ -19,7 +19,7 @@ FILES = [
         "sampling/test_batches.py",
         "test_learning.py",
     ),
-    *(f"training/test_{name}.py" for name in ("distributed", "ema", "loop", "regions")),
+    *(f"training/test_{name}.py" for name in ("distributed", "ema", "loop", "compile_blocks")),
 ]
 VARIANTS = {
     "torch without vectors": ({"ATEN_CPU_CAPABILITY": "default"}, ""),

@@ -15,10 +15,11 @@ from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
 from ctsynth.diffusion.samplers import SamplerConfig
-from ctsynth.sampling.batches import Drawing, draw
+from ctsynth.sampling.batches import SamplingConfig, draw
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
-from ctsynth.training.run import configure, train
+from ctsynth.training.configure import configure
+from ctsynth.training.run import train
 
 CPU = torch.device("cpu")
 SIZE, MIDDLE = 32, 14
@@ -113,7 +114,7 @@ def drawn_beside_real(trained, store):
     """The real training slices and what is drawn from their label maps, (Z, H, W) in units of the window."""
     (subject,) = store.subjects("train")
     sampler = SamplerConfig() if trained.method.samplers else None
-    hu = draw(trained, np.asarray(subject.mask()), 3.0, "overfit", Drawing(sampler=sampler, device=CPU))
+    hu = draw(trained, np.asarray(subject.mask()), 3.0, "overfit", SamplingConfig(sampler=sampler, device=CPU))
     return [store.window.normalize(slices).astype(np.float64) for slices in (subject.ct(), hu)]
 
 

@@ -5,14 +5,14 @@ import pytest
 import torch
 from trained import CPU
 
-from ctsynth.randomness import Draws, hashed, seed_of
+from ctsynth.randomness import BatchRNG, hashed, seed_of
 
 SHAPE = (1, 96, 96)
 ERROR = 4 / 96  # four standard errors of a correlation over 96 x 96 numbers
 
 
 def smooth(positions, *, seed=0, name="subject"):
-    return Draws.smooth(("sample", seed, name), positions, 12.0, CPU).normal("start", SHAPE)
+    return BatchRNG.smooth(("sample", seed, name), positions, 12.0, CPU).normal("start", SHAPE)
 
 
 def correlation(a, b):
@@ -21,8 +21,8 @@ def correlation(a, b):
 
 def test_a_draw_depends_on_its_key_and_name_only():
     keys = [("train", 3, n) for n in range(5)]
-    together = Draws.at(keys, CPU)
-    other = Draws.at(keys[::-1][1:3], CPU)
+    together = BatchRNG.at(keys, CPU)
+    other = BatchRNG.at(keys[::-1][1:3], CPU)
     assert torch.equal(together.normal("noise", SHAPE)[[3, 2]], other.normal("noise", SHAPE))
     assert torch.equal(together.integers("t", 1000)[[3, 2]], other.integers("t", 1000))
     assert torch.equal(together.normal("noise", SHAPE), together.normal("noise", SHAPE))  # no history
@@ -30,13 +30,13 @@ def test_a_draw_depends_on_its_key_and_name_only():
 
 def test_draws_leave_torchs_own_generator_alone():
     before = torch.get_rng_state()
-    Draws.at([("a",)], CPU).normal("noise", SHAPE)
+    BatchRNG.at([("a",)], CPU).normal("noise", SHAPE)
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_keys_and_names_give_unrelated_numbers():
     rows = [
-        Draws.at([key], CPU).normal(name, SHAPE) for key in [("a", 1), ("a", 2), ("b", 1)] for name in ("x", 7)
+        BatchRNG.at([key], CPU).normal(name, SHAPE) for key in [("a", 1), ("a", 2), ("b", 1)] for name in ("x", 7)
     ]
     for i, a in enumerate(rows):
         assert a.mean().item() == pytest.approx(0, abs=ERROR)
@@ -56,7 +56,7 @@ def test_hashes_are_those_of_splitmix64():
 
 
 def test_integers_are_uniform():
-    counts = np.bincount(Draws.at([("t", n) for n in range(4000)], CPU).integers("t", 8).numpy(), minlength=8)
+    counts = np.bincount(BatchRNG.at([("t", n) for n in range(4000)], CPU).integers("t", 8).numpy(), minlength=8)
     assert ((counts - 500) ** 2 / 500).sum() < 26  # chi squared, 7 degrees, p = 5e-4
 
 
@@ -86,25 +86,25 @@ def test_other_subjects_and_seeds_have_other_noise():
 
 def test_a_group_shares_its_draws_and_lone_items_do_not():
     keys = [("train", 0, n) for n in range(3)]
-    batch = Draws.at(keys, CPU, group=("train", 0, "step", 5))
+    batch = BatchRNG.at(keys, CPU, group=("train", 0, "step", 5))
     z = batch.shared("z", (8,))
     assert z.shape == (3, 8)
     assert torch.equal(z, z[:1].expand(3, 8))
-    part = Draws.at(keys[2:], CPU, group=("train", 0, "step", 5))  # of an accumulated batch, or of another rank
+    part = BatchRNG.at(keys[2:], CPU, group=("train", 0, "step", 5))  # of an accumulated batch, or of another rank
     assert torch.equal(part.shared("z", (8,)), z[:1])
-    assert not torch.equal(Draws.at(keys, CPU, group=("train", 0, "step", 6)).shared("z", (8,)), z)
-    alone = Draws.at(keys, CPU)
+    assert not torch.equal(BatchRNG.at(keys, CPU, group=("train", 0, "step", 6)).shared("z", (8,)), z)
+    alone = BatchRNG.at(keys, CPU)
     assert torch.equal(alone.shared("z", (8,)), alone.normal("z", (8,)))
 
 
 def test_the_slices_of_a_volume_are_a_group():
-    a, b = (Draws.smooth(("sample", 0, name), [0.0, 300.0], 12.0, CPU).shared("z", (8,)) for name in "ab")
+    a, b = (BatchRNG.smooth(("sample", 0, name), [0.0, 300.0], 12.0, CPU).shared("z", (8,)) for name in "ab")
     assert torch.equal(a[0], a[1])
     assert not torch.equal(a[0], b[0])
 
 
 def test_uniform_numbers_are_uniform():
-    drawn = Draws.at([("u", n) for n in range(4000)], CPU).uniform("keep")
+    drawn = BatchRNG.at([("u", n) for n in range(4000)], CPU).uniform("keep")
     assert drawn.min() >= 0
     assert drawn.max() < 1
     counts = np.histogram(drawn.numpy(), bins=8, range=(0, 1))[0]

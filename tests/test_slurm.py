@@ -16,7 +16,7 @@ import pytest
 from trained import both_splits, ctsynth, fit, labels_like, settings, weights
 
 SLURM_UP = Path(__file__).resolve().parents[2] / "shared" / "tools" / "slurm_up.sh"
-PATIENCE = 150.0  # s, on a machine that has more to do
+JOB_TIMEOUT = 150.0  # s, on a machine that has more to do
 
 pytestmark = pytest.mark.slurm
 
@@ -74,9 +74,9 @@ def cluster(tmp_path_factory):
 
 def until(is_so, what):
     """Returns when something is so."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + JOB_TIMEOUT
     while not is_so():
-        assert time.monotonic() < deadline, f"not so after {PATIENCE:.0f} s: {what}"
+        assert time.monotonic() < deadline, f"not so after {JOB_TIMEOUT:.0f} s: {what}"
         time.sleep(0.1)
 
 

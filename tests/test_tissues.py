@@ -25,14 +25,14 @@ from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError
 from ctsynth.label_files import label_set
 from ctsynth.labels import AMOS22, LabelSet
-from ctsynth.sampling.batches import Drawing
+from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_masks, cases_of_store
 from ctsynth.sampling.volumes import sample
 from ctsynth.scoring.run import score
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
+from ctsynth.training.configure import configure
 from ctsynth.training.loop import Trainer
-from ctsynth.training.run import configure
 
 WITH = label_set("amos22+tissues")
 GAS, FAT, SOFT, DENSE = (tissue.id for tissue in WITH.tissue_classes)
@@ -72,7 +72,7 @@ def made(amos, labels=WITH, size=32):
 
 
 def drawn(trained, cases):
-    how = Drawing(sampler=SamplerConfig(steps=2))
+    how = SamplingConfig(sampler=SamplerConfig(steps=2))
     return [Volume.load(path).voxels for path in sample(trained, cases, how, stop=Stop())]
 
 
@@ -174,7 +174,7 @@ def test_a_segmenter_has_the_body_as_one_class(amos, tmp_path):
     store = made(amos)
     run = fit(store, tmp_path / "segmenter", "unet2d")
     config = checkpoint.RunConfig.read(checkpoint.find(run) / "config.json")
-    assert checkpoint.make_learner(config).num_classes == AMOS22.num_classes
+    assert checkpoint.make_model(config).num_classes == AMOS22.num_classes
 
 
 def test_a_store_is_drawn_from_its_tissues_or_from_the_body(amos, trained, tmp_path):

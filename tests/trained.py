@@ -10,14 +10,15 @@ import torch
 from scored import make_store
 from typer.testing import CliRunner
 
-from ctsynth import learner
+from ctsynth import trainable
 from ctsynth.cli.app import app
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.stop import Stop
+from ctsynth.training.configure import configure
 from ctsynth.training.distributed import ALONE
 from ctsynth.training.loop import Trainer
-from ctsynth.training.run import configure, train
+from ctsynth.training.run import train
 
 CPU = torch.device("cpu")
 
@@ -68,7 +69,7 @@ def fit(
     config = configure(
         store,
         method,
-        preset=next(iter(learner.find(method).presets)),
+        preset=next(iter(trainable.find_model(method).presets)),
         options=SMALL.get(method, OPTIONS if method.startswith("ddpm") else {}) | dict(options),
         training=TRAINING | training,
         device=CPU,

@@ -203,7 +203,7 @@ def _say(config: RunConfig, place: Place, run: Path) -> None:
         )
         console.log.info(words, *busy)
     if config.preset in ("small", "tiny"):
-        from ctsynth.learner import find
+        from ctsynth.trainable import find_model
 
-        largest = next(iter(find(config.method).presets))
+        largest = next(iter(find_model(config.method).presets))
         console.log.info("--preset %s is the full network and training; it wants a GPU", largest)

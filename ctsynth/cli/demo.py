@@ -52,12 +52,13 @@ def command(
     from ctsynth.report.page import build_report
     from ctsynth.report.tables import remarks, render
     from ctsynth.sampling import volumes
-    from ctsynth.sampling.batches import Drawing
+    from ctsynth.sampling.batches import SamplingConfig
     from ctsynth.sampling.cases import cases_of_store
     from ctsynth.scoring.run import score
     from ctsynth.stop import Stop
     from ctsynth.training import checkpoint
-    from ctsynth.training.run import configure, train
+    from ctsynth.training.configure import configure
+    from ctsynth.training.run import train
     from ctsynth.training.run_folder import make_way
 
     made_with = {"cond": cond, "iterations": iterations, "seed": seed}
@@ -84,13 +85,15 @@ def command(
     with Stop() as stop, console.progress("train", iterations) as progress:
         train(store, run, config, device=where, stop=stop, progress=progress)
     trained = checkpoint.load(checkpoint.find(run), where)
-    drawing = Drawing(sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision)
+    sampling = SamplingConfig(
+        sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision
+    )
     scored = {}
     for kind in ("tissues", "body"):
         folder = out / "synthetic" / f"from_{kind}"
         cases = cases_of_store(store, "test", trained, folder, tissues=kind == "tissues")
         with Stop() as stop, console.progress(f"sample from {kind}", len(cases)) as progress:
-            list(volumes.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress))
+            list(volumes.sample(trained, cases, sampling, stop=stop, overwrite=overwrite, progress=progress))
         scores = score(folder, store, "test", overwrite=overwrite)
         scores.save(folder / "scores.json", overwrite=overwrite)
         scored[scores.name] = scores

@@ -63,7 +63,7 @@ def _cost(name: str, size: int) -> dict[str, Any]:
     from ctsynth.methods import base
     from ctsynth.training.cost import cost
 
-    title = base.find(name).title
+    title = base.find_method(name).title
     try:
         counted = cost(name, num_classes=label_set("amos22").num_classes, size=size)
     except UsageError as error:  # not at this size
@@ -102,7 +102,7 @@ def _found(size: int) -> dict[str, dict[str, Any]]:
             **{package: of(package) for package in PACKAGES},
         },
         "devices": gpus | {"cpu": f"{cores} cores"},
-        "methods": {name: _cost(name, size) for name in methods.names()},
+        "methods": {name: _cost(name, size) for name in methods.method_names()},
         "samplers": {name: sampler.title for name, sampler in SAMPLERS.items()},
-        "metrics": {name: metrics.find(name)().available() or "ready" for name in metrics.names()},
+        "metrics": {name: metrics.find_metric(name)().available() or "ready" for name in metrics.metric_names()},
     }

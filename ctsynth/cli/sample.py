@@ -196,11 +196,11 @@ def command(
 
         from ctsynth.data.store import Store
         from ctsynth.sampling import volumes
-        from ctsynth.sampling.batches import Drawing
+        from ctsynth.sampling.batches import SamplingConfig
         from ctsynth.sampling.cases import cases_of_masks, cases_of_store
 
         one_pass = not trained.method.samplers
-        drawing = Drawing(
+        sampling = SamplingConfig(
             sampler=pick_sampler(preset, sampler, steps, guidance, eta, draws_in_one_pass=one_pass),
             seed=seed,
             noise=noise,
@@ -210,7 +210,7 @@ def command(
             compile=compile_,
             choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
         )
-        volumes.check(trained, drawing)
+        volumes.check(trained, sampling)
         if not tissues and not trained.labels.tissues:
             raise UsageError(f"--no-tissues: the model's labels, {trained.labels.name}, have none")
         if mask is not None:
@@ -225,7 +225,7 @@ def command(
         folder = cases[0].out.parent if cases else Path()
         with sole(folder / lock_name("sample", shard)), console.progress("sample", len(cases)) as progress:
             for volume in volumes.sample(
-                trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress
+                trained, cases, sampling, stop=stop, overwrite=overwrite, progress=progress
             ):
                 console.echo(str(volume))
 

@@ -249,14 +249,14 @@ def _draw(
     from ctsynth.device import find_device, find_precision
     from ctsynth.files import sole
     from ctsynth.sampling import volumes
-    from ctsynth.sampling.batches import Drawing
+    from ctsynth.sampling.batches import SamplingConfig
     from ctsynth.sampling.cases import cases_of_store
     from ctsynth.shards import lock_name, take
     from ctsynth.training import checkpoint
 
     where = find_device(device)
     trained = checkpoint.load(path, where)
-    drawing = Drawing(
+    sampling = SamplingConfig(
         sampler=pick_sampler(preset, draws_in_one_pass=not trained.method.samplers),
         batch_size=4 if where.type == "cpu" else 16,
         device=where,
@@ -268,5 +268,5 @@ def _draw(
         sole(folder / lock_name("sample", shard)),
         console.progress(f"sample {path.name}", len(cases)) as progress,
     ):
-        for _ in volumes.sample(trained, cases, drawing, stop=stop, overwrite=overwrite, progress=progress):
+        for _ in volumes.sample(trained, cases, sampling, stop=stop, overwrite=overwrite, progress=progress):
             pass

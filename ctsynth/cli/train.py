@@ -183,15 +183,15 @@ def command(
     with Stop() as stop:
         from ctsynth.config import read_toml
         from ctsynth.data.store import Store
-        from ctsynth.methods.base import find
-        from ctsynth.training.run import configure, settled
+        from ctsynth.methods.base import find_method
+        from ctsynth.training.configure import configure, resolved_before
 
         if cond and method and method != f"ddpm-{cond}":
             raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
         place = shared.find_place(device, gpus, ranks)
         file = read_toml(config) if config else {}
         chosen = f"ddpm-{cond}" if cond else method or file.get("method", "ddpm-mask")
-        find(chosen)  # and not a segmenter
+        find_method(chosen)  # and not a segmenter
         store = Store.open(data)
         if size not in (None, store.size):
             raise UsageError(
@@ -204,7 +204,7 @@ def command(
             "label_dropout": label_dropout, "ttur": ttur, "vgg": vgg,
         }  # fmt: skip
         run = out or Path("runs") / chosen
-        before = {} if overwrite else settled(run, chosen)
+        before = {} if overwrite else resolved_before(run, chosen)
         optimization = {
             "iterations": iterations, "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate,
             "lr": lr, "ema": ema, "seed": seed, "save_every": save_every, "sample_every": sample_every,

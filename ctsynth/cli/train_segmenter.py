@@ -67,7 +67,7 @@ def command(
 
     with Stop() as stop:
         from ctsynth.data.store import Store
-        from ctsynth.training.run import configure
+        from ctsynth.training.configure import configure
 
         place = shared.find_place(device, gpus, ranks)
         store = Store.open(data)

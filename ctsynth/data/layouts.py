@@ -43,7 +43,7 @@ class SplitRule:
 
 
 @dataclass(frozen=True, slots=True)
-class Case:
+class SourceCase:
     """One subject's files.
 
     Args:
@@ -72,7 +72,7 @@ class Layout:
     """
 
     name: str
-    cases: tuple[Case, ...]
+    cases: tuple[SourceCase, ...]
     skipped_mr: int = 0
     left_out: int = 0
     phantom: bool = False
@@ -196,7 +196,7 @@ def _deal(layout: str, files: dict[str, list[_Files]], rule: SplitRule) -> Layou
         chosen = {name: "test" if name in set(drawn) else "train" for name in known}
     else:
         chosen = {name: split for split, entries in ct.items() for name, _, _ in entries[: _limit(split, rule)]}
-    cases = [Case(name, chosen[name], image, label) for name, image, label in everyone if name in chosen]
+    cases = [SourceCase(name, chosen[name], image, label) for name, image, label in everyone if name in chosen]
     cases.sort(key=lambda case: (SPLITS.index(case.split), _by_number(case.name)))
     refuse_copies(cases)
     return Layout(layout, tuple(cases), skipped, len(known) - len(cases))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ctsynth.data.arrays import AGAIN
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError
-from ctsynth.learner import Batch
+from ctsynth.trainable import Batch
 
 
 class SliceDataset:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.layouts import Case
+from ctsynth.data.layouts import SourceCase
 from ctsynth.data.relabel import Given, Labels, read_labels
 from ctsynth.data.volume import PLAUSIBLE_AIR, SAME_GRID, Geometry, Volume
 from ctsynth.errors import DataError
@@ -18,7 +18,7 @@ _INT16 = np.iinfo(np.int16)
 
 
 def read_pair(
-    case: Case, labels: LabelSet, dataset: Given | None = None
+    case: SourceCase, labels: LabelSet, dataset: Given | None = None
 ) -> tuple[NDArray[np.int16], Labels, Geometry]:
     """Reads a case's two volumes, both turned to RAS+.
 
@@ -39,7 +39,7 @@ def read_pair(
     return _hu(case.image, image.voxels), read_labels(case.label, label, labels, dataset=dataset), image.geometry
 
 
-def _check_grids(case: Case, image: Geometry, label: Geometry) -> None:
+def _check_grids(case: SourceCase, image: Geometry, label: Geometry) -> None:
     hint = "resample the label volume onto the image's grid, nearest neighbor"
     if image.shape != label.shape:
         raise DataError(

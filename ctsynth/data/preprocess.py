@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from ctsynth.data.body import body_mask
 from ctsynth.data.folders import is_whole, refuse_strangers, remove
-from ctsynth.data.layouts import Case, Layout, SplitRule, discover
+from ctsynth.data.layouts import Layout, SourceCase, SplitRule, discover
 from ctsynth.data.manifest import SPLITS, is_manifest, read_manifest, read_subject
 from ctsynth.data.masks import Unmatched, complete
 from ctsynth.data.pairs import read_pair
@@ -88,7 +88,9 @@ class Settings:
         return {"size": self.size, **window, "labels": self.labels.as_json(), **unmatched, "split": split}
 
 
-def find_cases(source: Path, settings: Settings, shard: tuple[int, int] = (1, 1)) -> tuple[Layout, list[Case]]:
+def find_cases(
+    source: Path, settings: Settings, shard: tuple[int, int] = (1, 1)
+) -> tuple[Layout, list[SourceCase]]:
     """The cases of a source, and those of one shard: every N-th, beginning with the I-th.
 
     Args:
@@ -217,7 +219,7 @@ class _Task:
     overwrite: bool
     has_manifest: bool
 
-    def __call__(self, case: Case) -> Literal["made", "kept", "mended"] | CTSynthError:
+    def __call__(self, case: SourceCase) -> Literal["made", "kept", "mended"] | CTSynthError:
         """Makes a subject, unless it is whole and up to date; the error, of whatever kind, if it cannot be made.
 
         Raises:
@@ -251,7 +253,7 @@ class _Task:
         self._remove(case, [split for split in SPLITS if split != case.split])
         return "mended" if is_current else "made"
 
-    def _found(self, case: Case) -> dict[str, Any]:
+    def _found(self, case: SourceCase) -> dict[str, Any]:
         """The record of the subject that is there; empty where there is none, or it is to be made anew.
 
         Raises:
@@ -268,7 +270,7 @@ class _Task:
             raise DataError(f"{self.out / case.split / case.name}: made with {changed}", hint=_ANEW)
         return record
 
-    def _record(self, case: Case) -> dict[str, Any]:
+    def _record(self, case: SourceCase) -> dict[str, Any]:
         if not case.label.is_file():
             raise DataError(
                 f"{case.label}: no label volume for {case.image}", hint="add it, or take the image away"
@@ -286,6 +288,6 @@ class _Task:
             record[NAMES] = given.as_json()
         return record
 
-    def _remove(self, case: Case, splits: Iterable[str]) -> None:
+    def _remove(self, case: SourceCase, splits: Iterable[str]) -> None:
         for split in splits:
             remove(self.out, split, case.name)

@@ -12,19 +12,19 @@ from ctsynth.errors import DataError
 from ctsynth.files import sha256
 
 if TYPE_CHECKING:
-    from ctsynth.data.layouts import Case
+    from ctsynth.data.layouts import SourceCase
 
 _SAMPLE = 1 << 16
 """Bytes from the middle of a file that tell most images apart without reading them whole."""
 
 
-def refuse_copies(cases: Iterable[Case]) -> None:
+def refuse_copies(cases: Iterable[SourceCase]) -> None:
     """Refuses a data set in which two image files hold the same bytes; empty and unreadable files do not count.
 
     Raises:
         DataError: Two subjects have one image.
     """
-    alike: dict[bytes, list[Case]] = {}
+    alike: dict[bytes, list[SourceCase]] = {}
     for case in cases:
         with suppress(OSError):
             alike.setdefault(_sample(case.image), []).append(case)

@@ -22,14 +22,14 @@ from ctsynth.diffusion.process import GaussianDiffusion, Prediction
 from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, SamplerConfig
 from ctsynth.diffusion.schedule import SCHEDULES
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches
 from ctsynth.networks.dropout import seed_dropout
 from ctsynth.networks.unet import UNet
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.schema import Multipliers, Range, Share, Width, check
+from ctsynth.trainable import Batch
 
 log = logging.getLogger(__name__)
 
@@ -208,7 +208,7 @@ class DiffusionMethod(Method):
         """One: the denoiser with its conditioner."""
         return (Phase("denoiser", list(self.parameters()), LR),)
 
-    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+    def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """The hybrid loss at uniformly drawn timesteps, and its two terms."""
         seed_dropout(self.unet, rng)
         rate = self.options.label_dropout
@@ -229,7 +229,7 @@ class DiffusionMethod(Method):
                 hint="train one with --set label_dropout=0.2 or, for sdm, --preset guided",
             )
 
-    def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
         """Denoises from pure noise; the label map is encoded once for all steps.
 
         Raises:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 from ctsynth import plugins
 from ctsynth.diffusion.samplers import SamplerConfig
-from ctsynth.learner import METHODS as PACKAGE
-from ctsynth.learner import Batch, Learner, Phase, Preset
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import METHODS as PACKAGE
+from ctsynth.trainable import Batch, Phase, Preset, TrainableModel
 
-__all__ = ["PACKAGE", "Method", "Phase", "Preset", "find", "names"]
+__all__ = ["PACKAGE", "Method", "Phase", "Preset", "find_method", "method_names"]
 
 
-class Method(Learner):
+class Method(TrainableModel):
     """A system of the paper: how it learns from slices and label maps, and how it draws a slice for a label map.
 
     What differs between a GAN and a diffusion model is data, ``phases`` and ``samplers``, and not a branch in the
@@ -37,7 +37,7 @@ class Method(Learner):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
-    def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
         """Draws a slice for each label map: (B, H, W) int64 to (B, 1, H, W) in [-1, 1]."""
 
     def check(self, sampler: SamplerConfig) -> None:
@@ -47,17 +47,17 @@ class Method(Learner):
             UsageError: There is such a thing.
         """
 
-    def predict(self, batch: Batch, rng: Draws) -> Tensor:
+    def predict(self, batch: Batch, rng: BatchRNG) -> Tensor:
         """Slices for the batch's label maps, drawn with the method's own sampler."""
         return self.generate(batch.labels, rng=rng)
 
 
-def names() -> list[str]:
+def method_names() -> list[str]:
     """The methods there are, by name."""
     return plugins.names(PACKAGE)
 
 
-def find(name: str) -> type[Method]:
+def find_method(name: str) -> type[Method]:
     """The class of a method.
 
     Raises:

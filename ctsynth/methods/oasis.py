@@ -12,14 +12,14 @@ from torch import Tensor
 
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods._gan import PAPER_TRAINING, SMALL_TRAINING, TINY_TRAINING, check_side
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.segmentation_discriminator import SegmentationDiscriminator
 from ctsynth.networks.spade import SPADEGenerator
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.schema import Multipliers, Range, Weight, Width, check
+from ctsynth.trainable import Batch
 
 NOISE = 64
 """Numbers of z, which every pixel is told beside its class."""
@@ -85,11 +85,11 @@ class OASIS(Method):
             Phase("discriminator", list(self.discriminator.parameters()), self.lr, betas),
         )
 
-    def totals(self, phase: str, batch: Batch, rng: Draws) -> Tensor:
+    def totals(self, phase: str, batch: Batch, rng: BatchRNG) -> Tensor:
         """Pixels of each class: (num_classes,)."""
         return one_hot(batch.labels, self.num_classes).sum((0, 2, 3))
 
-    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+    def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """Cross-entropy of fake and real pixels and LabelMix; the generator's, as if its pixels were real."""
         segmap, noise = one_hot(batch.labels, self.num_classes), rng.normal("z", (NOISE,))
         pixels = self.totals(phase, batch, rng) if batch.totals is None else batch.totals
@@ -110,7 +110,7 @@ class OASIS(Method):
         }
         return {"loss": terms["fake"] + terms["real"] + self.options.labelmix_weight * terms["labelmix"], **terms}
 
-    def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
         """Draws in one pass, with one z a volume where the draws are those of a volume."""
         return self._slices(one_hot(labels, self.num_classes), rng.shared("z", (NOISE,)))
 
@@ -135,7 +135,7 @@ def class_weights(pixels: Tensor) -> Tensor:
     return pixels.sum() / (pixels.clamp(min=1) * present)
 
 
-def labelmix_mask(labels: Tensor, num_classes: int, rng: Draws) -> Tensor:
+def labelmix_mask(labels: Tensor, num_classes: int, rng: BatchRNG) -> Tensor:
     """Real or fake for each class, each as likely, the same for all slices of a batch (Sec. 3.2).
 
     Shapes:

@@ -12,14 +12,14 @@ from torch import Tensor, nn
 
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods._gan import PAPER_TRAINING, SMALL_TRAINING, TINY_TRAINING, check_side
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.discriminators import PatchDiscriminator
 from ctsynth.networks.generators import UNetGenerator
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.schema import Weight, Width, check
+from ctsynth.trainable import Batch
 
 DEPTH = 8
 """Most levels of the generator: 256 x 256 to a point."""
@@ -79,7 +79,7 @@ class Pix2Pix(Method):
             Phase("generator", list(self.generator.parameters()), self.lr, betas),
         )
 
-    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+    def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """The discriminator's cross-entropy on real and fake; the generator's as real, and its weighted L1."""
         segmap = one_hot(batch.labels, self.num_classes)
         fake = self._fake(segmap, batch, rng)
@@ -95,14 +95,14 @@ class Pix2Pix(Method):
         l1 = F.l1_loss(fake, batch.image)
         return {"loss": adversarial + self.options.l1_weight * l1, "adversarial": adversarial, "l1": l1}
 
-    def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
         """Draws in one pass; ``rng`` matters where ``pix2pix_test`` is ``original``."""
         segmap = one_hot(labels, self.num_classes)
         if self.pix2pix_test == "original":
             return self._slices(segmap, self._dropout(labels.shape[-1], rng), per_slice=True)
         return self._slices(segmap)
 
-    def _fake(self, segmap: Tensor, batch: Batch, rng: Draws) -> Tensor:
+    def _fake(self, segmap: Tensor, batch: Batch, rng: BatchRNG) -> Tensor:
         """As training draws it; both phases judge one, as in the original, where they may share it."""
         shared = batch.shared
         if shared and "fake" in shared:
@@ -114,7 +114,7 @@ class Pix2Pix(Method):
             shared["fake"] = fake
         return fake
 
-    def _dropout(self, side: int, rng: Draws) -> list[Tensor]:
+    def _dropout(self, side: int, rng: BatchRNG) -> list[Tensor]:
         """Masks of 0 and 2, each as likely; smooth along z where the draws are."""
         shapes = enumerate(self.generator.mask_shapes(side))
         return [2.0 * (rng.normal(f"dropout {number}", shape) > 0) for number, shape in shapes]

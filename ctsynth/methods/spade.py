@@ -14,7 +14,6 @@ from torch import Tensor, nn
 from ctsynth import weights
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods._gan import PAPER_TRAINING, SMALL_TRAINING, TINY_TRAINING, check_side
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.conditioning import one_hot
@@ -22,8 +21,9 @@ from ctsynth.networks.discriminators import MultiscaleDiscriminator, PatchDiscri
 from ctsynth.networks.spade import SPADEGenerator, xavier_conv
 from ctsynth.networks.spectral_norm import spectral_norm
 from ctsynth.networks.vgg import VGG19
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.schema import Multipliers, Weight, Width, check
+from ctsynth.trainable import Batch
 
 log = logging.getLogger(__name__)
 
@@ -102,7 +102,7 @@ class SPADE(Method):
         self._vgg: tuple[VGG19, ...] = ()  # in a tuple, it is none of the method's modules and in no checkpoint
 
     @classmethod
-    def settle(cls, options: SPADEOptions) -> SPADEOptions:
+    def resolve(cls, options: SPADEOptions) -> SPADEOptions:
         """Decides whether VGG-19 takes part; it never does with random weights.
 
         Raises:
@@ -123,9 +123,9 @@ class SPADE(Method):
             Phase("discriminator", list(self.discriminator.parameters()), fast * self.lr, betas),
         )
 
-    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+    def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """The discriminators' hinge loss; the generator's, with the distances of features."""
-        assert self.options.vgg != "auto", "settle decides"
+        assert self.options.vgg != "auto", "resolve decides"
         segmap = one_hot(batch.labels, self.num_classes)
         if phase == "discriminator":
             with torch.no_grad():
@@ -148,7 +148,7 @@ class SPADE(Method):
             loss = loss + self.options.vgg_weight * terms["vgg"]
         return {"loss": loss, **terms}
 
-    def generate(self, labels: Tensor, *, rng: Draws, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
         """Draws in one pass, without any draws."""
         return self._slices(one_hot(labels, self.num_classes))
 

@@ -214,12 +214,12 @@ def interval(draws: Array, subjects: int) -> tuple[float, float] | tuple[None, N
     return float(low), float(high)
 
 
-def names() -> list[str]:
+def metric_names() -> list[str]:
     """The metrics there are, by name."""
     return plugins.names(PACKAGE)
 
 
-def find(name: str) -> type[Metric]:
+def find_metric(name: str) -> type[Metric]:
     """The class of a metric.
 
     Raises:

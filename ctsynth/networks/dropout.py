@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from ctsynth.randomness import Draws, hashed
+from ctsynth.randomness import BatchRNG, hashed
 
 
 class Dropout(nn.Module):
@@ -36,7 +36,7 @@ class Dropout(nn.Module):
         return x * (kept.view(x.shape) / (1 - self.rate)).to(x.dtype)
 
 
-def seed_dropout(network: nn.Module, rng: Draws) -> None:
+def seed_dropout(network: nn.Module, rng: BatchRNG) -> None:
     """Chooses the masks of the network's dropout layers, of each for each slice, until the next call."""
     layers = [module for module in network.modules() if isinstance(module, Dropout) and module.rate]
     if layers:

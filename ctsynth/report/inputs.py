@@ -72,7 +72,7 @@ def caveat(entries: Sequence[Entry]) -> str:
     return f"{phantom_caveat(phantoms if others else ())}." if phantoms else ""
 
 
-def find(inputs: Sequence[Path]) -> list[Entry]:
+def find_entries(inputs: Sequence[Path]) -> list[Entry]:
     """What each path means, every run only once.
 
     Raises:

@@ -16,7 +16,7 @@ from ctsynth.report.content import Content
 from ctsynth.report.escape import one_line
 from ctsynth.report.figures import slice_sheet
 from ctsynth.report.folder import replaced
-from ctsynth.report.inputs import caveat, find
+from ctsynth.report.inputs import caveat, find_entries
 from ctsynth.report.plots import organ_bars
 from ctsynth.report.sections import SECTIONS
 from ctsynth.report.style import CSS
@@ -43,7 +43,7 @@ def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False) 
     """
     if not inputs:
         raise UsageError("nothing to report on", hint="name scores.json files, sample folders or runs")
-    content = Content(find(inputs), paper.load())
+    content = Content(find_entries(inputs), paper.load())
     with replaced(out, inputs, overwrite=overwrite) as folder:
         _write_tables(content, folder)
         _write_figures(content, folder)

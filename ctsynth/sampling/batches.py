@@ -16,7 +16,7 @@ from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.schema import Range, check
 from ctsynth.training.checkpoint import Trained
 
@@ -27,7 +27,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Drawing:
+class SamplingConfig:
     """How volumes are drawn.
 
     Args:
@@ -71,15 +71,15 @@ class Slices:
         self.hu = np.empty(masks.shape, np.int16)
 
 
-Volume = TypeVar("Volume", bound=Slices)
+SlicesT = TypeVar("SlicesT", bound=Slices)
 
 
-def draw_all(
+def sample_batches(
     trained: Trained,
-    volumes: Iterable[Volume],
-    drawing: Drawing,
-    advance: Callable[[Volume, int], None] = lambda volume, slices: None,
-) -> Iterator[Volume]:
+    volumes: Iterable[SlicesT],
+    sampling: SamplingConfig,
+    advance: Callable[[SlicesT, int], None] = lambda volume, slices: None,
+) -> Iterator[SlicesT]:
     """Draws volumes and yields each, in their order, when its last slice is drawn.
 
     Every batch has ``batch_size`` slices, of one volume or of several; the last is filled up with copies of its
@@ -89,48 +89,48 @@ def draw_all(
     Args:
         trained: The model.
         volumes: What to draw; taken as they are needed.
-        drawing: How.
+        sampling: How.
         advance: Called after each batch with the volume of its last slice, and how many of that are drawn.
 
     Raises:
         DataError: The model draws NaN or infinity.
     """
-    batch: list[tuple[Volume, int]] = []
+    batch: list[tuple[SlicesT, int]] = []
     for volume in volumes:
         for place in range(len(volume.masks)):
             batch.append((volume, place))
-            if len(batch) == drawing.batch_size:
-                yield from _finished(trained, batch, drawing, advance)
+            if len(batch) == sampling.batch_size:
+                yield from _finished(trained, batch, sampling, advance)
                 batch = []
     if batch:
-        yield from _finished(trained, batch, drawing, advance)
+        yield from _finished(trained, batch, sampling, advance)
 
 
 def draw(
-    trained: Trained, masks: NDArray[np.uint8], spacing: float, name: str, drawing: Drawing
+    trained: Trained, masks: NDArray[np.uint8], spacing: float, name: str, sampling: SamplingConfig
 ) -> NDArray[np.int16]:
     """Draws the slices of one volume: arguments as of ``Slices``, which returns its ``hu``."""
-    (volume,) = draw_all(trained, [Slices(name, masks, spacing)], drawing)
+    (volume,) = sample_batches(trained, [Slices(name, masks, spacing)], sampling)
     return volume.hu
 
 
 def _finished(
     trained: Trained,
-    batch: list[tuple[Volume, int]],
-    drawing: Drawing,
-    advance: Callable[[Volume, int], None],
-) -> Iterator[Volume]:
+    batch: list[tuple[SlicesT, int]],
+    sampling: SamplingConfig,
+    advance: Callable[[SlicesT, int], None],
+) -> Iterator[SlicesT]:
     """Draws a batch of places in volumes and yields the volumes that end in it."""
-    full = batch + batch[-1:] * (drawing.batch_size - len(batch))
+    full = batch + batch[-1:] * (sampling.batch_size - len(batch))
     labels = torch.from_numpy(np.stack([volume.masks[place] for volume, place in full]).astype(np.int64))
-    rng = Draws.joined(
+    rng = BatchRNG.joined(
         [
-            _noise(volume, [place for _, place in places], drawing)
+            _noise(volume, [place for _, place in places], sampling)
             for volume, places in groupby(full, itemgetter(0))
         ]
     )
-    with torch.inference_mode(), autocast(drawing.device, drawing.precision):
-        image = trained.method.generate(labels.to(drawing.device), rng=rng, sampler=drawing.sampler)
+    with torch.inference_mode(), autocast(sampling.device, sampling.precision):
+        image = trained.method.generate(labels.to(sampling.device), rng=rng, sampler=sampling.sampler)
     window = Window(trained.config.level, trained.config.width)
     hu = np.rint(window.denormalize((image[:, 0].float().cpu().numpy() + 1) / 2))
     if not np.isfinite(hu).all():
@@ -146,8 +146,10 @@ def _finished(
             yield volume
 
 
-def _noise(volume: Slices, places: list[int], drawing: Drawing) -> Draws:
-    if drawing.noise == "volume":
+def _noise(volume: Slices, places: list[int], sampling: SamplingConfig) -> BatchRNG:
+    if sampling.noise == "volume":
         positions = [place * volume.spacing for place in places]
-        return Draws.smooth(("sample", drawing.seed, volume.name), positions, CORRELATION_LENGTH, drawing.device)
-    return Draws.at([("sample", drawing.seed, volume.name, place) for place in places], drawing.device)
+        return BatchRNG.smooth(
+            ("sample", sampling.seed, volume.name), positions, CORRELATION_LENGTH, sampling.device
+        )
+    return BatchRNG.at([("sample", sampling.seed, volume.name, place) for place in places], sampling.device)

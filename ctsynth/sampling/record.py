@@ -15,7 +15,7 @@ from ctsynth import __version__
 from ctsynth.data.formats import record_beside
 from ctsynth.data.record import Kind, Standing, look
 from ctsynth.errors import UsageError
-from ctsynth.sampling.batches import CORRELATION_LENGTH, Drawing
+from ctsynth.sampling.batches import CORRELATION_LENGTH, SamplingConfig
 from ctsynth.sampling.cases import Case
 from ctsynth.training.checkpoint import Trained, is_step, step_of
 
@@ -27,7 +27,7 @@ KIND = Kind(DESCRIPTION, frozenset({"synthetic", "subject", "mask_sha256", "weig
 """Of the volumes that are drawn here."""
 
 
-def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]:
+def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[str, Any]:
     """What a synthetic volume was made with: the content of the JSON file beside it, but for the body's origin."""
     config = trained.config
     return {
@@ -41,14 +41,14 @@ def provenance(trained: Trained, case: Case, drawing: Drawing) -> dict[str, Any]
         "label_set": trained.labels.name,
         "size": config.size,
         "window": {"level": config.level, "width": config.width},
-        "sampler": asdict(drawing.sampler) if drawing.sampler else None,
-        **{name: drawing.choices.get(name) for name in trained.method.choices},
-        "seed": drawing.seed,
-        "noise": drawing.noise,
-        "correlation_length_mm": CORRELATION_LENGTH if drawing.noise == "volume" else None,
-        "device": drawing.device.type,
-        "precision": drawing.precision,
-        "compile": drawing.compile,
+        "sampler": asdict(sampling.sampler) if sampling.sampler else None,
+        **{name: sampling.choices.get(name) for name in trained.method.choices},
+        "seed": sampling.seed,
+        "noise": sampling.noise,
+        "correlation_length_mm": CORRELATION_LENGTH if sampling.noise == "volume" else None,
+        "device": sampling.device.type,
+        "precision": sampling.precision,
+        "compile": sampling.compile,
         "subject": case.name,
         "mask": case.source,
         "mask_sha256": case.digest,

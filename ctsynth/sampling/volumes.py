@@ -15,12 +15,12 @@ from ctsynth.data.volume import Volume
 from ctsynth.device import check_compiler
 from ctsynth.errors import CTSynthError, RunError, UsageError, WriteError, explain
 from ctsynth.outputs import refuse_inputs
-from ctsynth.sampling.batches import Drawing, Slices, draw_all
+from ctsynth.sampling.batches import SamplingConfig, Slices, sample_batches
 from ctsynth.sampling.cases import Case
 from ctsynth.sampling.record import DESCRIPTION, is_whole, provenance
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained
-from ctsynth.training.regions import compile_blocks
+from ctsynth.training.compile_blocks import compile_blocks
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 def sample(
     trained: Trained,
     cases: list[Case],
-    drawing: Drawing,
+    sampling: SamplingConfig,
     *,
     stop: Stop,
     overwrite: bool = False,
@@ -42,7 +42,7 @@ def sample(
     Args:
         trained: The model.
         cases: From ``ctsynth.sampling.cases``.
-        drawing: How.
+        sampling: How.
         stop: Tells when to stop.
         overwrite: Draw again what was drawn before, also with other settings.
         progress: Called with the number of cases done, and the name of the one at hand.
@@ -54,14 +54,14 @@ def sample(
         RunError: Some of several masks cannot be used; the others are drawn.
         Interrupted: A signal came; the volumes so far are whole.
     """
-    check(trained, drawing)
-    for name, value in drawing.choices.items():
+    check(trained, sampling)
+    for name, value in sampling.choices.items():
         setattr(trained.method, name, value)
-    if drawing.compile:
-        check_compiler(drawing.device)
+    if sampling.compile:
+        check_compiler(sampling.device)
         compile_blocks(trained.method)
     queue = _Queue(cases, progress)
-    volumes = draw_all(trained, queue.opened(trained, drawing, overwrite), drawing, queue.advance)
+    volumes = sample_batches(trained, queue.opened(trained, sampling, overwrite), sampling, queue.advance)
     with ThreadPoolExecutor(1) as writer:
         try:
             while volume := _next(volumes, stop):
@@ -120,11 +120,11 @@ class _Queue:
         """Cases whose volume is still to come."""
         return len(self.cases) - len(self.broken) - self.done
 
-    def opened(self, trained: Trained, drawing: Drawing, overwrite: bool) -> Iterator[_Opened]:
+    def opened(self, trained: Trained, sampling: SamplingConfig, overwrite: bool) -> Iterator[_Opened]:
         """Reads the masks of what is to be drawn, once it is known of all that they may be."""
         outputs = [path for case in self.cases for path in (case.out, record_beside(case.out))]
         refuse_inputs(outputs, [path for case in self.cases for path in case.inputs])
-        records = [provenance(trained, case, drawing) for case in self.cases]
+        records = [provenance(trained, case, sampling) for case in self.cases]
         whole = [is_whole(*pair, overwrite=overwrite) for pair in zip(self.cases, records, strict=True)]
         for case, wanted in zip(self.cases, records, strict=True):
             if overwrite and case.out.exists():  # broken off, the same command without --overwrite goes on
@@ -177,23 +177,23 @@ class _Queue:
             yield output.out
 
 
-def check(trained: Trained, drawing: Drawing) -> None:
+def check(trained: Trained, sampling: SamplingConfig) -> None:
     """Refuses what the model cannot be asked for; ``sample`` does it too, when masks have been read.
 
     Raises:
         UsageError: The method does not take that sampler or that choice.
     """
     takes = trained.method.samplers
-    if drawing.sampler is not None and drawing.sampler.name not in takes:
+    if sampling.sampler is not None and sampling.sampler.name not in takes:
         raise UsageError(
-            f"{trained.config.method} does not take the sampler {drawing.sampler.name!r}",
+            f"{trained.config.method} does not take the sampler {sampling.sampler.name!r}",
             hint=f"it takes: {', '.join(takes)}"
             if takes
             else "it draws in one pass: leave --sampler, --steps, --guidance and --eta out",
         )
-    if drawing.sampler is not None:
-        trained.method.check(drawing.sampler)
-    for name, value in drawing.choices.items():
+    if sampling.sampler is not None:
+        trained.method.check(sampling.sampler)
+    for name, value in sampling.choices.items():
         if value not in trained.method.choices.get(name, ()):
             flag = f"--{name.replace('_', '-')}"
             raise UsageError(f"{trained.config.method} does not take {flag} {value}", hint=f"leave {flag} out")

@@ -64,7 +64,7 @@ def choose(
     """
     chosen: dict[str, Metric] = {}
     left_out: dict[str, str] = {}
-    found = {name: base.find(name) for name in (base.names() if names is None else names)}
+    found = {name: base.find_metric(name) for name in (base.metric_names() if names is None else names)}
     for name, metric in sorted(found.items(), key=lambda item: item[1].rank):
         made = _dice(segmenting, store, files, masks, overwrite=overwrite) if name == "dice" else None
         if made is not None:

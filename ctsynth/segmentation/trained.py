@@ -42,7 +42,7 @@ class TrainedSegmenter:
         path = checkpoint.find(run)
         config = RunConfig.read(path / "config.json")
         with about(path / "config.json"):
-            self.labels, model = LabelSet.from_json(config.labels), checkpoint.make_learner(config)
+            self.labels, model = LabelSet.from_json(config.labels), checkpoint.make_model(config)
         if not isinstance(model, Segmenter):
             raise UsageError(
                 f"{run}: a run of {config.method}, which draws slices and finds no organs",

@@ -6,13 +6,13 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
 
-from ctsynth.learner import Batch
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch
 
 AIR = -1.0
 
 
-def augment(batch: Batch, rng: Draws, strength: float) -> tuple[Tensor, Tensor]:
+def augment(batch: Batch, rng: BatchRNG, strength: float) -> tuple[Tensor, Tensor]:
     """Rotates, scales and shifts each slice with its label map, and changes the slice's gray values.
 
     Never mirrors: left and right are classes of their own. Of each quantity one standard deviation is 7.5 degrees,
@@ -45,7 +45,7 @@ def _affine(drawn: Tensor) -> Tensor:
     return torch.stack(rows, dim=1)
 
 
-def _gray_values(image: Tensor, drawn: Tensor, rng: Draws) -> Tensor:
+def _gray_values(image: Tensor, drawn: Tensor, rng: BatchRNG) -> Tensor:
     """Gamma, contrast, brightness and noise from (B, 4)."""
     gamma, contrast, brightness, noise = drawn[:, :, None, None, None].unbind(1)
     unit = ((image + 1) / 2).clamp(0, 1) ** torch.exp(0.15 * gamma)

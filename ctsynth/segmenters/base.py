@@ -6,13 +6,13 @@ from abc import abstractmethod
 
 from torch import Tensor
 
-from ctsynth.learner import Batch, Learner, Phase, Preset
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch, Phase, Preset, TrainableModel
 
 __all__ = ["Phase", "Preset", "Segmenter"]
 
 
-class Segmenter(Learner):
+class Segmenter(TrainableModel):
     """Learns label maps from real slices, by the same loop that a method learns slices from label maps with."""
 
     knows_tissues = False
@@ -21,6 +21,6 @@ class Segmenter(Learner):
     def segment(self, image: Tensor) -> Tensor:
         """The label map of each slice: (B, 1, H, W) in [-1, 1] to (B, H, W) int64."""
 
-    def predict(self, batch: Batch, rng: Draws) -> Tensor:
+    def predict(self, batch: Batch, rng: BatchRNG) -> Tensor:
         """The label maps of the batch's real slices."""
         return self.segment(batch.image)

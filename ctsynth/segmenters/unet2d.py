@@ -11,13 +11,13 @@ import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
 
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.networks.dropout import seed_dropout
 from ctsynth.networks.segmentation_unet import SegmentationUNet
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.schema import Multipliers, Share, Weight, Width, check
 from ctsynth.segmenters._augmentation import augment
 from ctsynth.segmenters.base import Phase, Preset, Segmenter
+from ctsynth.trainable import Batch
 
 _FALLING = {"lr_schedule": "cosine", "clip_norm": 1.0}
 _SMALL_TRAINING = _FALLING | {
@@ -86,7 +86,7 @@ class UNet2D(Segmenter):
         """One."""
         return (Phase("segmenter", list(self.network.parameters()), self.lr, (0.9, 0.99)),)
 
-    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+    def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """Weighted cross-entropy of all classes, and 1 - soft Dice of the organs that the batch shows."""
         logits, labels = self._logits(batch, rng)
         sums = overlaps(logits, labels)
@@ -97,11 +97,11 @@ class UNet2D(Segmenter):
         terms = {"cross_entropy": cross_entropy, "dice": 1 - soft_dice(sums)}
         return {"loss": terms["cross_entropy"] + self.options.dice_weight * terms["dice"], **terms}
 
-    def totals(self, phase: str, batch: Batch, rng: Draws) -> Tensor:
+    def totals(self, phase: str, batch: Batch, rng: BatchRNG) -> Tensor:
         """What soft Dice and class weights are made of: the sums of ``overlaps``."""
         return overlaps(*self._logits(batch, rng))
 
-    def _logits(self, batch: Batch, rng: Draws) -> tuple[Tensor, Tensor]:
+    def _logits(self, batch: Batch, rng: BatchRNG) -> tuple[Tensor, Tensor]:
         """(B, num_classes, H, W) float32 of the augmented slices, and their labels."""
         image, labels = augment(batch, rng, self.options.augmentation)
         seed_dropout(self.network, rng)

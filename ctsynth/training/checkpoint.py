@@ -20,15 +20,15 @@ import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
 
-from ctsynth import learner, plugins
+from ctsynth import plugins, trainable
 from ctsynth.config import RunConfig, build, sealed
 from ctsynth.data.window import Window
 from ctsynth.device import memory
 from ctsynth.errors import DataError, RunError, UsageError, about, is_out_of_memory
 from ctsynth.files import atomic, read_json, sha256, write_json, write_text
 from ctsynth.labels import LabelSet
-from ctsynth.learner import SEGMENTERS, Learner
 from ctsynth.methods.base import Method
+from ctsynth.trainable import SEGMENTERS, TrainableModel
 from ctsynth.training import trainer_file
 
 log = logging.getLogger(__name__)
@@ -178,7 +178,7 @@ def make_method(config: RunConfig) -> Method:
     Raises:
         UsageError: It describes a segmenter.
     """
-    method = make_learner(config)
+    method = make_model(config)
     if not isinstance(method, Method):
         raise UsageError(
             f"{config.method} is a segmenter: it finds organs and draws no slices",
@@ -187,9 +187,9 @@ def make_method(config: RunConfig) -> Method:
     return method
 
 
-def make_learner(config: RunConfig) -> Learner:
+def make_model(config: RunConfig) -> TrainableModel:
     """The method or segmenter that a config.json describes, with weights drawn from the run's seed."""
-    cls = learner.find(config.method)
+    cls = trainable.find_model(config.method)
     options = build(cls.Options, config.options, f"options of {config.method}")
     with torch.random.fork_rng(devices=[]), _within_memory(config.method):
         torch.manual_seed(config.training.seed)
@@ -237,7 +237,7 @@ def load(checkpoint: Path, device: torch.device, *, raw: bool = False) -> Traine
     return Trained(method, config, labels, checkpoint, digest)
 
 
-def make_ready(model: Learner, checkpoint: Path, device: torch.device, *, raw: bool = False) -> str:
+def make_ready(model: TrainableModel, checkpoint: Path, device: torch.device, *, raw: bool = False) -> str:
     """Gives a model a checkpoint's weights, in evaluation mode on the device; returns the SHA-256 of their file.
 
     Raises:

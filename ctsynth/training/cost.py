@@ -11,7 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 from ctsynth.config import build
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.methods import base
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 
 Shape = list[int]
 
@@ -39,12 +39,12 @@ def cost(name: str, *, preset: str = "paper", num_classes: int, size: int) -> Co
     Raises:
         UsageError: There is no such method, or it cannot draw slices of this size.
     """
-    cls = base.find(name)
+    cls = base.find_method(name)
     options = build(cls.Options, cls.presets[preset].options, name)
     with FakeTensorMode():  # shapes only
         method = cls(options, num_classes=num_classes, size=size).eval().requires_grad_(False)
         sampler = SamplerConfig(name=method.samplers[0], steps=1) if method.samplers else None
-        rng = Draws.at([("cost",)], torch.device("cpu"))
+        rng = BatchRNG.at([("cost",)], torch.device("cpu"))
         with flop_counter() as counter:
             method.generate(torch.zeros(1, size, size, dtype=torch.int64), rng=rng, sampler=sampler)
     parameters = {phase.name: sum(p.numel() for p in phase.parameters) for phase in method.phases()}

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from ctsynth.errors import RunError
-from ctsynth.learner import Batch, Learner, Phase
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.shards import number
+from ctsynth.trainable import Batch, Phase, TrainableModel
 
 T = TypeVar("T")
 
-PATIENCE = timedelta(minutes=60)
+RANK_TIMEOUT = timedelta(minutes=60)
 """How long ranks wait for one another: the first draws sample sheets and writes checkpoints meanwhile."""
 
 
@@ -127,7 +127,7 @@ def joined(world: World, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     backend = "nccl" if device.type == "cuda" else "gloo"
-    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=PATIENCE)
+    dist.init_process_group(backend, rank=world.rank, world_size=world.size, timeout=RANK_TIMEOUT)
     try:
         yield
     except RuntimeError as error:
@@ -160,22 +160,22 @@ def _hosts() -> dist.ProcessGroup | None:
     if dist.get_backend() == "gloo":
         return None
     if "hosts" not in _groups:
-        _groups["hosts"] = dist.new_group(backend="gloo", timeout=PATIENCE)
+        _groups["hosts"] = dist.new_group(backend="gloo", timeout=RANK_TIMEOUT)
     return _groups["hosts"]
 
 
 class _Loss(nn.Module):
     """A phase's loss as the forward pass of a module, as DistributedDataParallel wants it."""
 
-    def __init__(self, method: Learner, phase: str) -> None:
+    def __init__(self, method: TrainableModel, phase: str) -> None:
         super().__init__()
         self.method, self.phase = method, phase
 
-    def forward(self, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+    def forward(self, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         return self.method.loss(self.phase, batch, rng)
 
 
-def freeze_others(method: Learner, phase: Phase) -> None:
+def freeze_others(method: TrainableModel, phase: Phase) -> None:
     """Lets gradients reach the phase's parameters only."""
     method.requires_grad_(False)
     for parameter in phase.parameters:
@@ -188,7 +188,7 @@ _KEEP_BUFFERS: dict[str, Any] = {  # the option's name, before and after torch r
 }
 
 
-def losses(method: Learner, phases: list[Phase], world: World) -> dict[str, nn.Module]:
+def losses(method: TrainableModel, phases: list[Phase], world: World) -> dict[str, nn.Module]:
     """The loss of each phase as a module of (batch, rng); over several ranks its backward averages the gradients.
 
     Each is wrapped while the other phases are frozen, so that it owns what its optimizer owns. Buffers are not
@@ -204,7 +204,7 @@ def losses(method: Learner, phases: list[Phase], world: World) -> dict[str, nn.M
     return made
 
 
-def synchronize_norms(method: Learner, world: World, device: torch.device) -> None:
+def synchronize_norms(method: TrainableModel, world: World, device: torch.device) -> None:
     """Lets every batch normalization take its statistics over all ranks; parameters and buffers stay the same."""
     if world.size == 1:
         return

@@ -17,22 +17,22 @@ from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.device import autocast
 from ctsynth.errors import RunError, UsageError
-from ctsynth.learner import Batch
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
+from ctsynth.trainable import Batch
 from ctsynth.training.activations import SavedActivations
-from ctsynth.training.checkpoint import make_learner
+from ctsynth.training.checkpoint import make_model
+from ctsynth.training.compile_blocks import recompute_blocks
 from ctsynth.training.cost import flop_counter
 from ctsynth.training.distributed import freeze_others
 from ctsynth.training.loop import Trainer
-from ctsynth.training.regions import recompute_blocks
 
 NOWHERE = Path(os.devnull) / "run"
 """The folder of a run that writes nothing."""
 
 MOST_STEPS = 10
 
-PATIENCE = 20.0
+TRIAL_SECONDS = 20.0
 """Seconds that the timed steps may take, unless one takes longer."""
 
 
@@ -157,13 +157,13 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
     where = device if device.type == "cuda" else torch.device("cpu")
     side = (slices, config.size, config.size)
     with FakeTensorMode(), where:
-        model = make_learner(config).train()
+        model = make_model(config).train()
         if config.training.checkpointing:
             recompute_blocks(model)
         batch = Batch(torch.zeros(side)[:, None], torch.zeros(side, dtype=torch.int64))
         if config.training.accumulate == 1:
             batch = replace(batch, shared={})
-        rng = Draws.at([("dry run", number) for number in range(slices)], where)
+        rng = BatchRNG.at([("dry run", number) for number in range(slices)], where)
         phases = list(model.phases())
         kept = SavedActivations([*model.parameters(), *model.buffers()])
         with flop_counter() as counter:
@@ -192,7 +192,7 @@ def measure(
     """Times optimizer steps on a run's own data.
 
     They are a rank's share of the run's own steps. On a CPU they are smaller, down to a single slice, where those
-    take more than half of the memory, or where two of them may take longer than ``PATIENCE``.
+    take more than half of the memory, or where two of them may take longer than ``TRIAL_SECONDS``.
 
     Args:
         store: As for ``forecast``.
@@ -213,7 +213,7 @@ def measure(
     if device.type == "cpu":
         ours = trainer(1, compiled=False)
         duration = _elapsed(ours)
-        if duration < PATIENCE / 2:  # a first step is several times slower than the second
+        if duration < TRIAL_SECONDS / 2:  # a first step is several times slower than the second
             duration = min(duration, _elapsed(ours))
         batch = _affordable(duration, memory, whole, training.accumulate)
     else:
@@ -224,7 +224,7 @@ def measure(
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     times = [_elapsed(ours)]
-    while len(times) < MOST_STEPS and sum(times) < PATIENCE:
+    while len(times) < MOST_STEPS and sum(times) < TRIAL_SECONDS:
         times.append(_elapsed(ours))
     peak = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return Timing(batch, len(times), sum(times), peak)
@@ -236,7 +236,7 @@ def _affordable(duration: float, memory: dict[str, int], whole: int, accumulate:
     left = half - sum(memory.values()) + memory["activations"]
     at_once = int(left / memory["activations"] * whole / accumulate)
     fitting = whole if at_once * accumulate >= whole else at_once
-    return max(1, min(whole, fitting, int(PATIENCE / 2 / duration)))
+    return max(1, min(whole, fitting, int(TRIAL_SECONDS / 2 / duration)))
 
 
 def _elapsed(trainer: Trainer) -> float:

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # of any dimension, synchronized or not
 
-from ctsynth.learner import Batch, Learner
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch, TrainableModel
 
 
 class EMA:
@@ -23,12 +23,12 @@ class EMA:
         decay: Of a step.
     """
 
-    def __init__(self, model: Learner, decay: float) -> None:
+    def __init__(self, model: TrainableModel, decay: float) -> None:
         self.decay = decay
         self.model = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
-    def update(self, model: Learner, step: int) -> None:
+    def update(self, model: TrainableModel, step: int) -> None:
         """Moves the average toward the model after step ``step`` (the first is 1); buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
         torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
@@ -41,7 +41,7 @@ class EMA:
         return any(isinstance(module, BatchNorm) for module in self.model.modules())
 
     @torch.no_grad()
-    def take_statistics(self, batches: Iterable[tuple[Batch, Draws]]) -> None:
+    def take_statistics(self, batches: Iterable[tuple[Batch, BatchRNG]]) -> None:
         """Takes batch normalization's statistics of the averaged weights: their mean over these batches.
 
         As OASIS does (its update_EMA), and as torch.optim.swa_utils.update_bn. Spectral norms iterate along.

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager
 from ctsynth.errors import Interrupted, InterruptedByUser, RunError
 from ctsynth.stop import SIGNALS, Stop
 
-PATIENCE = 60.0
+STOP_TIMEOUT = 60.0
 """Seconds that the other ranks get to leave when one has left in order."""
 
 IN_ORDER = (0, Interrupted.exit_code, InterruptedByUser.exit_code)
@@ -47,7 +47,7 @@ def launch(command: Sequence[str], ranks: int, stop: Stop) -> int:
             if any(code not in (None, *IN_ORDER) for code in left):
                 break
             if any(code is not None for code in left):
-                deadline = min(deadline, time.monotonic() + PATIENCE)
+                deadline = min(deadline, time.monotonic() + STOP_TIMEOUT)
     if stop.requested and {-number for number in SIGNALS} & set(left):
         raise stop.interrupted("stopped by SIGNAL before the first step", "start it again")
     for rank, code in enumerate(left):
@@ -59,7 +59,7 @@ def launch(command: Sequence[str], ranks: int, stop: Stop) -> int:
     codes = [code for code in left if code is not None]
     failed = [code for code in codes if code not in IN_ORDER]
     if len(codes) < ranks and not failed:
-        raise RunError(f"{ranks - len(codes)} of {ranks} ranks did not stop within {PATIENCE:.0f} s: killed")
+        raise RunError(f"{ranks - len(codes)} of {ranks} ranks did not stop within {STOP_TIMEOUT:.0f} s: killed")
     if max(codes) and not failed and stop.requested is signal.SIGINT:
         return InterruptedByUser.exit_code
     return failed[0] if failed else max(codes)

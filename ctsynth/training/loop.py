@@ -23,10 +23,11 @@ from ctsynth.device import Precision, autocast
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import write_json
 from ctsynth.labels import LabelSet
-from ctsynth.learner import Batch, Phase
-from ctsynth.randomness import Draws, seed_of
+from ctsynth.randomness import BatchRNG, seed_of
 from ctsynth.stop import Stop, Stopped
+from ctsynth.trainable import Batch, Phase
 from ctsynth.training import checkpoint, trainer_file
+from ctsynth.training.compile_blocks import compile_blocks, recompute_blocks
 from ctsynth.training.distributed import (
     ALONE,
     World,
@@ -37,8 +38,7 @@ from ctsynth.training.distributed import (
 )
 from ctsynth.training.ema import EMA
 from ctsynth.training.log import MetricsLog
-from ctsynth.training.regions import compile_blocks, recompute_blocks
-from ctsynth.training.same import refuse_other_settings
+from ctsynth.training.resume_check import refuse_other_settings
 from ctsynth.training.sheet import SampleSheet
 
 log = logging.getLogger(__name__)
@@ -78,7 +78,7 @@ class Trainer:
             raise UsageError(
                 "the store has no training slices", hint="see its manifest.json; is there an imagesTr?"
             )
-        self.model = checkpoint.make_learner(config).to(device).train()
+        self.model = checkpoint.make_model(config).to(device).train()
         if device.type == "cuda":
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.model, self.settings.ema) if world.is_first else None
@@ -215,18 +215,18 @@ class Trainer:
         batch = self.dataset.batch(indices, self.device)
         if not self.labels.tissues:
             return batch
-        rng = Draws.at([("tissues", seed, position) for position in positions], self.device)
+        rng = BatchRNG.at([("tissues", seed, position) for position in positions], self.device)
         is_joined = rng.uniform("dropout") < (self.settings.tissue_dropout if self.model.knows_tissues else 1)
         joined = batch.labels.clamp(max=self.labels.body_id)
         return replace(batch, labels=torch.where(is_joined[:, None, None], joined, batch.labels))
 
-    def _draws(self, phase: str, part: range) -> Draws:
+    def _draws(self, phase: str, part: range) -> BatchRNG:
         keys = [("train", self.settings.seed, phase, position) for position in part]
         torch.manual_seed(seed_of(*keys[0]))  # for what a plug-in does not draw by these
-        return Draws.at(keys, self.device, group=("train", self.settings.seed, phase, "step", self.step))
+        return BatchRNG.at(keys, self.device, group=("train", self.settings.seed, phase, "step", self.step))
 
     def _totals(self, phase: Phase, pieces: list[tuple[range, Batch]]) -> Tensor | None:
-        """``Learner.totals`` of the whole batch; None where there is one piece of it."""
+        """``TrainableModel.totals`` of the whole batch; None where there is one piece of it."""
         if len(pieces) * self.world.size == 1:
             return None
         with torch.no_grad(), autocast(self.device, self.precision):
@@ -287,11 +287,11 @@ class Trainer:
             return
         size, seed = self.settings.batch_size, self.settings.seed
 
-        def batches() -> Iterator[tuple[Batch, Draws]]:
+        def batches() -> Iterator[tuple[Batch, BatchRNG]]:
             for number in range(self.settings.norm_batches):
                 positions = range(number * size, (number + 1) * size)
                 keys = [("statistics", seed, position) for position in positions]
-                yield self._batch(positions), Draws.at(keys, self.device)
+                yield self._batch(positions), BatchRNG.at(keys, self.device)
 
         if self.settings.norm_batches:
             with autocast(self.device, self.precision):

@@ -1,110 +1,22 @@
-"""From a store and a few choices to a trained run."""
+"""Trains a run on a store."""
 
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, fields, replace
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
-from ctsynth import __version__, learner
-from ctsynth.config import RunConfig, TrainingConfig, build
+from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
-from ctsynth.device import check_compiler, find_precision
-from ctsynth.errors import UsageError
 from ctsynth.stop import Stop
 from ctsynth.training.distributed import ALONE, World
 from ctsynth.training.loop import Trainer
 from ctsynth.training.sheet import SampleSheet
 
 log = logging.getLogger(__name__)
-
-
-def configure(
-    store: Store,
-    method: str,
-    *,
-    preset: str,
-    options: Mapping[str, Any],
-    training: Mapping[str, Any],
-    device: torch.device,
-) -> RunConfig:
-    """Everything a run is made with: the preset, then what was said otherwise.
-
-    Args:
-        store: What it trains on.
-        method: A method or a segmenter, by name.
-        preset: One of the method's; ``auto`` is its first on a GPU, else ``small`` where the method has it.
-        options: The method's own settings.
-        training: Those of ``TrainingConfig``.
-        device: Where it will run.
-
-    Raises:
-        UsageError: An unknown preset or setting, or a value that cannot be.
-    """
-    cls = learner.find(method)
-    if preset == "auto":
-        preset = next(iter(cls.presets)) if device.type == "cuda" or "small" not in cls.presets else "small"
-    if preset not in cls.presets:
-        raise UsageError(f"{method} has no preset {preset!r}", hint=f"there are: {', '.join(cls.presets)}")
-    chosen = cls.presets[preset]
-    own = cls.settle(build(cls.Options, {**chosen.options, **options}, method))
-    subjects = store.subjects("train")
-    slices = sum(subject.slices for subject in subjects)
-    settings = _training(chosen.training, training, slices, f"training settings of {method}")
-    if settings.checkpointing and not cls.blocks:
-        raise UsageError(
-            f"{method} does not take --checkpointing", hint="to save memory, say --accumulate 2 or more"
-        )
-    if settings.compile:
-        check_compiler(device)
-    settings = replace(settings, precision=find_precision(settings.precision, device))
-    return RunConfig(
-        method=method,
-        size=store.size,
-        options=asdict(own),
-        training=settings,
-        labels=store.labels.as_json(),
-        level=store.window.level,
-        width=store.window.width,
-        preset=preset,
-        data={
-            "path": str(store.root.absolute()),
-            "digest": store.digest,
-            "subjects": len(subjects),
-            "slices": slices,
-        },
-        version=__version__,
-    )
-
-
-def _training(preset: Mapping[str, Any], said: Mapping[str, Any], slices: int, source: str) -> TrainingConfig:
-    """The preset's training with what was said otherwise; epochs become iterations."""
-    if "iterations" in said and "epochs" in said:
-        raise UsageError("iterations and epochs: name one of the two")
-    length = {"iterations", "epochs"}
-    kept = {key: value for key, value in preset.items() if not (key in length and length & said.keys())}
-    settings = build(TrainingConfig, {**kept, **said}, source)
-    if settings.epochs is None:
-        return settings
-    return replace(settings, iterations=math.ceil(settings.epochs * slices / settings.batch_size))
-
-
-def settled(run: Path, method: str) -> dict[str, Any]:
-    """What the first start of a run decided where the method's options say ``auto``; empty for a new run."""
-    file = run / "config.json"
-    if not file.exists():
-        return {}
-    before = RunConfig.read(file)
-    if before.method != method:
-        return {}
-    left = {field.name for field in fields(learner.find(method).Options) if field.default == "auto"}
-    return {key: value for key, value in before.options.items() if key in left}
 
 
 def train(

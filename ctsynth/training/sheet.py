@@ -13,8 +13,8 @@ from ctsynth.data.loader import SliceDataset
 from ctsynth.device import Precision, autocast
 from ctsynth.files import atomic
 from ctsynth.labels import LabelSet
-from ctsynth.learner import Learner
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import TrainableModel
 
 COUNT = 4
 """Masks on a sheet."""
@@ -37,11 +37,11 @@ class SampleSheet:
         chosen = _varied(dataset, COUNT)
         self.batch = dataset.batch(chosen, device)
 
-    def draw(self, model: Learner, path: Path, step: int, iterations: int) -> None:
+    def draw(self, model: TrainableModel, path: Path, step: int, iterations: int) -> None:
         """Writes the sheet of a step as PNG."""
         keys = [("sheet", row) for row in range(len(self.batch.labels))]
         with torch.inference_mode(), autocast(self.device, self.precision):
-            made = model.predict(self.batch, Draws.at(keys, self.device))
+            made = model.predict(self.batch, BatchRNG.at(keys, self.device))
         columns = [self._pictures(slices) for slices in (self.batch.labels, self.batch.image, made)]
         title = f"{model.title}, step {step:,} of {iterations:,} ({step / iterations:.0%})"
         headers = ("mask", "real", "found" if made.ndim == 3 else "synthetic")

@@ -52,7 +52,7 @@ def render() -> str:
 
 def render_metrics() -> str:
     """The page of metrics, in the order of tables: those of the package and of ``$CTSYNTH_PLUGINS``."""
-    found = {name: metrics.find(name) for name in metrics.names()}
+    found = {name: metrics.find_metric(name) for name in metrics.metric_names()}
     found = dict(sorted(found.items(), key=lambda item: item[1].rank))
     better = {True: "higher", False: "lower", None: "neither"}
     rows, sections = [], []

@@ -21,11 +21,11 @@ import torch.distributed as dist
 
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
 from ctsynth.training.checkpoint import make_method
+from ctsynth.training.compile_blocks import compile_blocks
 from ctsynth.training.loop import Trainer
-from ctsynth.training.regions import compile_blocks
 
 from . import steps
 
@@ -188,7 +188,7 @@ def our_sampling(asked: argparse.Namespace, batch: int, setting: Setting) -> Tak
     if setting.compiled:
         compile_blocks(method)
     labels = steps.Repeated(batch, asked.size, asked.device).labels
-    rng = Draws.at([("benchmark", number) for number in range(batch)], asked.device)
+    rng = BatchRNG.at([("benchmark", number) for number in range(batch)], asked.device)
 
     def draw() -> None:
         with torch.inference_mode(), autocast(asked.device, setting.precision):

@@ -17,11 +17,11 @@ from torch import Tensor, nn
 from ctsynth.config import RunConfig, TrainingConfig
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.labels import AMOS22
-from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import one_hot
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
+from ctsynth.trainable import Batch
 from ctsynth.training.checkpoint import make_method
 from ctsynth.training.loop import Trainer
 
@@ -51,7 +51,7 @@ class Repeated:
 
 def config(method: str, size: int, side: int = SIDE, **options: object) -> RunConfig:
     return RunConfig(
-        method=method, size=side, options=asdict(base.find(method).Options(**options)), preset="paper",
+        method=method, size=side, options=asdict(base.find_method(method).Options(**options)), preset="paper",
         training=TrainingConfig(batch_size=size), labels=AMOS22.as_json(), level=40, width=400,
     )  # fmt: skip
 
@@ -241,7 +241,7 @@ def activations(official: Path, folder: Path) -> tuple[Side, Side]:
     data = Repeated(4)
     loop = improved_diffusion(official, folder)
     method, batch = make_method(config("ddpm-concat", 4)).train(), data.batch([], CPU)
-    rng = Draws.at([("benchmark", number) for number in range(4)], CPU)
+    rng = BatchRNG.at([("benchmark", number) for number in range(4)], CPU)
     timesteps = torch.arange(4) * 300
 
     def theirs() -> object:
@@ -256,7 +256,7 @@ def denoising(official: Path, folder: Path) -> tuple[Side, Side]:
     data = Repeated(4)
     loop = improved_diffusion(official, folder)
     method = make_method(config("ddpm-concat", 4)).to(memory_format=torch.channels_last).eval()
-    rng = Draws.at([("benchmark", number) for number in range(4)], CPU)
+    rng = BatchRNG.at([("benchmark", number) for number in range(4)], CPU)
     sampler = SamplerConfig(name="ddpm", steps=STEPS)
 
     def ours() -> None:

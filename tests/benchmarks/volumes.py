@@ -122,7 +122,7 @@ def fetching(official: Path, folder: Path) -> tuple[Side, Side]:
 def loading(official: Path, folder: Path) -> tuple[Side, Side]:
     """The share of a training step that goes to its data."""
     dataset, size = stored(folder), 2
-    options = base.find("ddpm-mask").presets["small"].options
+    options = base.find_method("ddpm-mask").presets["small"].options
     step = count()
 
     def ours() -> None:

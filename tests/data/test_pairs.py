@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ctsynth.data.layouts import Case
+from ctsynth.data.layouts import SourceCase
 from ctsynth.data.pairs import read_pair
 from ctsynth.errors import DataError
 from ctsynth.labels import AMOS22
@@ -16,7 +16,7 @@ def pair(tmp_path, small_case, write_nifti):
         affine = case.affine if label_affine is None else label_affine
         image = write_nifti(tmp_path / "ct.nii.gz", case.hu, case.affine, image_axes)
         label = write_nifti(tmp_path / "seg.nii.gz", case.labels, affine, label_axes)
-        hu, labels, geometry = read_pair(Case("a", "train", image, label), AMOS22)
+        hu, labels, geometry = read_pair(SourceCase("a", "train", image, label), AMOS22)
         return hu, labels.voxels, geometry
 
     return read

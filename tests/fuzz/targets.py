@@ -13,7 +13,7 @@ import torch
 
 from ctsynth import figures, history, label_files, labels, weights
 from ctsynth.config import RunConfig, read_toml
-from ctsynth.data.layouts import Case, SplitRule, discover
+from ctsynth.data.layouts import SourceCase, SplitRule, discover
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.masks import complete_labels
 from ctsynth.data.pairs import read_pair
@@ -24,8 +24,8 @@ from ctsynth.scoring import pairs, scores
 from ctsynth.scoring.records import Records
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint, trainer_file
+from ctsynth.training.configure import configure
 from ctsynth.training.loop import Trainer
-from ctsynth.training.run import configure
 
 from .world import SEGMENTER, SIZE, STEPS
 
@@ -67,7 +67,7 @@ def _body_from(file: Path) -> None:
 
 def _pair(file: Path) -> None:
     image, label = (Path(f"in/amos/{kind}Tr/amos_0001.nii.gz") for kind in ("images", "labels"))
-    read_pair(Case("amos_0001", "train", image, label), labels.AMOS22)
+    read_pair(SourceCase("amos_0001", "train", image, label), labels.AMOS22)
 
 
 def _store(file: Path) -> None:

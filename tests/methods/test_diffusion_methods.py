@@ -5,9 +5,9 @@ from trained import CPU, OPTIONS
 from ctsynth.config import build
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods import base
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch
 
 METHODS = {
     "ddpm-concat": {},
@@ -19,7 +19,7 @@ METHODS = {
 
 
 def make(name, size=16, **options):
-    cls = base.find(name)
+    cls = base.find_method(name)
     torch.manual_seed(0)
     return cls(build(cls.Options, OPTIONS | METHODS[name] | options, name), num_classes=4, size=size)
 
@@ -40,7 +40,7 @@ def batch_of(count=4, size=16):
 
 
 def draws(count, name="step", first=0):
-    return Draws.at([(name, at) for at in range(first, first + count)], CPU)
+    return BatchRNG.at([(name, at) for at in range(first, first + count)], CPU)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -254,7 +254,7 @@ def test_attention_where_there_is_no_feature_map_is_said(caplog):
     ],
 )
 def test_an_option_that_cannot_be_is_refused_by_name(name, option, value):
-    cls = base.find(name)
+    cls = base.find_method(name)
     with pytest.raises(UsageError, match=option):
         build(cls.Options, {option: value}, name)
 

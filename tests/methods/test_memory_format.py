@@ -5,17 +5,17 @@ import torch
 from trained import CPU, SMALL
 
 from ctsynth.config import build
-from ctsynth.learner import Batch
 from ctsynth.methods import base
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch
 from ctsynth.training.distributed import freeze_others
 
-ADVERSARIAL = [name for name in base.names() if not base.find(name).samplers]
+ADVERSARIAL = [name for name in base.method_names() if not base.find_method(name).samplers]
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
 def test_channels_last_is_channels_first_but_for_rounding(name):
-    cls = base.find(name)
+    cls = base.find_method(name)
     torch.manual_seed(0)
     model = cls(build(cls.Options, SMALL[name], name), num_classes=4, size=32)
     labels = torch.zeros(3, 32, 32, dtype=torch.int64)
@@ -38,7 +38,7 @@ def test_channels_last_is_channels_first_but_for_rounding(name):
         yield drawn
 
     def draws():
-        return Draws.at([("step", row) for row in range(3)], CPU)
+        return BatchRNG.at([("step", row) for row in range(3)], CPU)
 
     found = list(zip(worked(model), worked(other), strict=True))
     assert len(found) == 5  # losses and gradient of two phases, and slices

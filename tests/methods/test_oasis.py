@@ -26,11 +26,11 @@ import torch
 
 from ctsynth.config import build
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.methods.oasis import NOISE, class_weights, labelmix_mask
 from ctsynth.networks.conditioning import one_hot
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch
 from ctsynth.training.distributed import freeze_others
 
 CPU = torch.device("cpu")
@@ -40,7 +40,7 @@ OFFICIAL = [16, 16, 8, 4, 2, 1]
 
 
 def make(size=32, num_classes=CLASSES, **options):
-    cls = base.find("oasis")
+    cls = base.find_method("oasis")
     torch.manual_seed(0)
     return cls(build(cls.Options, TINY | options, "oasis"), num_classes=num_classes, size=size)
 
@@ -54,7 +54,7 @@ def batch_of(count=4, size=32):
 
 def draws(count, name="step", first=0):
     """As the engine's, of a batch."""
-    return Draws.at([(name, at) for at in range(first, first + count)], CPU, group=(name, "batch"))
+    return BatchRNG.at([(name, at) for at in range(first, first + count)], CPU, group=(name, "batch"))
 
 
 # Equality with the original
@@ -304,7 +304,7 @@ def test_parts_of_a_batch_that_are_told_its_pixels_have_the_loss_of_the_whole():
 
 
 def test_parameters_at_17_classes():
-    cls = base.find("oasis")
+    cls = base.find_method("oasis")
     model = cls(cls.Options(), num_classes=17, size=256)
     count = {name: sum(p.numel() for p in part.parameters()) for name, part in model.named_children()}
     # The first convolution, 9 81 1024 + 1024 = 747,520, and the last, 9 64 + 1. Sixteen SPADEs, each with a hidden
@@ -481,9 +481,9 @@ SAME = batch_of().labels[1:2].expand(3, -1, -1)
 
 @torch.no_grad()
 def test_a_volumes_slices_share_one_z_and_other_slices_do_not(trained):
-    volume = Draws.smooth(("volume",), [0.0, 5.0, 300.0], 12.0, CPU)
-    other = Draws.smooth(("another",), [0.0, 5.0, 300.0], 12.0, CPU)
-    slices = Draws.at([("slice", number) for number in range(3)], CPU)
+    volume = BatchRNG.smooth(("volume",), [0.0, 5.0, 300.0], 12.0, CPU)
+    other = BatchRNG.smooth(("another",), [0.0, 5.0, 300.0], 12.0, CPU)
+    slices = BatchRNG.at([("slice", number) for number in range(3)], CPU)
     one, another, apart = (trained.generate(SAME, rng=rng) for rng in (volume, other, slices))
     torch.testing.assert_close(one, one[:1].expand_as(one), atol=1e-4, rtol=0)
     torch.testing.assert_close(another, another[:1].expand_as(one), atol=1e-4, rtol=0)
@@ -516,7 +516,7 @@ def test_bf16_draws_float32_slices_near_those_of_fp32(trained):
 
 
 def test_the_presets_widen_up_to_the_originals():
-    cls = base.find("oasis")
+    cls = base.find_method("oasis")
     assert dict(cls.presets["paper"].options) == {}
     count = {}
     for name, preset in cls.presets.items():

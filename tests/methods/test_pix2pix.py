@@ -23,10 +23,10 @@ import torch
 
 from ctsynth.config import build
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import one_hot
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch
 from ctsynth.training.distributed import freeze_others
 
 CPU = torch.device("cpu")
@@ -35,7 +35,7 @@ TINY = {"channels": 4, "discriminator_channels": 4}
 
 
 def make(size=32, num_classes=CLASSES, **options):
-    cls = base.find("pix2pix")
+    cls = base.find_method("pix2pix")
     torch.manual_seed(0)
     return cls(build(cls.Options, TINY | options, "pix2pix"), num_classes=num_classes, size=size)
 
@@ -48,7 +48,7 @@ def batch_of(count=4, size=32):
 
 
 def draws(count, name="step", first=0):
-    return Draws.at([(name, at) for at in range(first, first + count)], CPU)
+    return BatchRNG.at([(name, at) for at in range(first, first + count)], CPU)
 
 
 # Equality with the port
@@ -428,7 +428,7 @@ def test_dropout_keeps_half_and_doubles_it():
 
 
 def test_neighboring_slices_share_most_of_their_dropout_where_the_draws_are_smooth():
-    rng = Draws.smooth(("volume",), [0.0, 1.0, 200.0], 12.0, CPU)
+    rng = BatchRNG.smooth(("volume",), [0.0, 1.0, 200.0], 12.0, CPU)
     near, far = [], []
     for mask in make(64, channels=16)._dropout(64, rng):
         near.append((mask[0] == mask[1]).float().mean())

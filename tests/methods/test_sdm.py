@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctsynth.learner import Batch
 from ctsynth.methods import base
+from ctsynth.trainable import Batch
 
 LABEL_DROPOUT = 0.2
 TIMESTEPS = torch.tensor([0, 300, 999])
@@ -88,7 +88,7 @@ def golden():
 
 @pytest.fixture(scope="module")
 def model():
-    cls = base.find("sdm")
+    cls = base.find_method("sdm")
     options = cls.Options(multipliers=(1, 2), res_blocks=1, attention=(8,), label_dropout=LABEL_DROPOUT)
     method = cls(options, num_classes=5, size=16)
     unet = method.unet
@@ -199,7 +199,7 @@ def test_the_encoder_and_the_last_norm_do_not_see_the_label_map(model, batch):
 
 
 def test_the_presets_are_the_papers_the_official_width_and_label_dropout():
-    cls = base.find("sdm")
+    cls = base.find_method("sdm")
     assert cls.presets["sdm-official"].options == {"channels": 256}
     assert cls.presets["guided"].options == {"label_dropout": 0.2}
     assert {"paper", "small", "tiny"} < set(cls.presets)

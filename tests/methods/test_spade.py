@@ -25,12 +25,12 @@ import torch
 from ctsynth import weights
 from ctsynth.config import build
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.spade import SPADE
 from ctsynth.networks.vgg import STAGES, VGG19
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch
 from ctsynth.training.distributed import freeze_others
 
 CPU = torch.device("cpu")
@@ -39,7 +39,7 @@ TINY = {"channels": 4, "discriminator_channels": 4, "vgg": "no"}
 
 
 def make(size=32, num_classes=CLASSES, **options):
-    cls = base.find("spade")
+    cls = base.find_method("spade")
     torch.manual_seed(0)
     return cls(build(cls.Options, TINY | options, "spade"), num_classes=num_classes, size=size)
 
@@ -52,7 +52,7 @@ def batch_of(count=4, size=32):
 
 
 def draws(count, name="step", first=0):
-    return Draws.at([(name, at) for at in range(first, first + count)], CPU)
+    return BatchRNG.at([(name, at) for at in range(first, first + count)], CPU)
 
 
 def stream(name, shape):
@@ -396,45 +396,45 @@ def test_bf16_keeps_the_losses_in_float32_and_near(with_vgg):
 # VGG-19
 
 
-def settle(vgg):
-    cls = base.find("spade")
-    return cls.settle(cls.Options(vgg=vgg)).vgg
+def resolve(vgg):
+    cls = base.find_method("spade")
+    return cls.resolve(cls.Options(vgg=vgg)).vgg
 
 
 def test_auto_leaves_vgg_out_where_its_weights_are_missing_and_says_how_to_have_it(caplog):
     with caplog.at_level(logging.WARNING):
-        assert settle("auto") == "no"
+        assert resolve("auto") == "no"
     (message,) = caplog.messages
     assert "without VGG-19" in message
     assert weights.remedy("vgg19") in message
 
 
 def test_auto_and_yes_take_vgg_where_its_weights_are_and_no_does_not(with_vgg, caplog):
-    assert [settle(vgg) for vgg in ("auto", "yes", "no")] == ["yes", "yes", "no"]
+    assert [resolve(vgg) for vgg in ("auto", "yes", "no")] == ["yes", "yes", "no"]
     assert not caplog.messages
 
 
 def test_no_asks_for_nothing(caplog):
-    assert settle("no") == "no"
+    assert resolve("no") == "no"
     assert not caplog.messages
 
 
 def test_yes_without_weights_is_refused_with_the_remedy():
     with pytest.raises(UsageError, match="is in none of") as caught:
-        settle("yes")
+        resolve("yes")
     assert caught.value.hint == weights.remedy("vgg19")
 
 
 def test_other_weights_are_not_vggs(with_vgg, tmp_path, monkeypatch):
     torch.save({"features.0.bias": torch.zeros(64)}, tmp_path / with_vgg.name)
     monkeypatch.setenv("CTSYNTH_WEIGHTS", str(tmp_path))
-    assert settle("auto") == "no"
+    assert resolve("auto") == "no"
     with pytest.raises(UsageError, match="SHA-256"):
-        settle("yes")
+        resolve("yes")
 
 
 def test_an_unsettled_auto_does_not_train():
-    with pytest.raises(AssertionError, match="settle"):
+    with pytest.raises(AssertionError, match="resolve"):
         make(vgg="auto").loss("generator", batch_of(), draws(4))
 
 

@@ -63,8 +63,8 @@ def test_resamples_with_nothing_to_average_are_left_out():
 
 @pytest.mark.parametrize("name", ["psnr", "ssim", "fid", "dice", "gradient", "hu"])
 def test_a_file_is_a_metric(name):
-    assert name in base.names()
-    metric = base.find(name)
+    assert name in base.metric_names()
+    metric = base.find_metric(name)
     assert metric.title
     reason = metric.available()
     assert (reason is None) == (name not in ("fid", "dice"))  # whose weights are nowhere in these tests
@@ -74,7 +74,7 @@ def test_a_file_is_a_metric(name):
     ("name", "remedy"), [("fid", "ctsynth weights import"), ("dice", "pip install|totalseg_download_weights")]
 )
 def test_what_cannot_be_had_here_is_named_with_its_remedy(name, remedy):
-    assert re.search(remedy, base.find(name).available())
+    assert re.search(remedy, base.find_metric(name).available())
 
 
 def test_a_metric_from_a_folder_of_ones_own(tmp_path, monkeypatch):
@@ -83,12 +83,12 @@ def test_a_metric_from_a_folder_of_ones_own(tmp_path, monkeypatch):
     (folder / "own_brightness.py").write_text(PLUGIN)
     (folder / "own_empty.py").write_text("")
     monkeypatch.setenv("CTSYNTH_PLUGINS", str(tmp_path))
-    assert base.find("own-brightness").title == "Brightness"
+    assert base.find_metric("own-brightness").title == "Brightness"
     with pytest.raises(UsageError, match="defines no metric"):
-        base.find("own-empty")
+        base.find_metric("own-empty")
 
 
 def test_an_unknown_metric_is_told_with_those_there_are():
     with pytest.raises(UsageError, match="no metric is called 'nmi'") as error:
-        base.find("nmi")
+        base.find_metric("nmi")
     assert "psnr" in error.value.hint

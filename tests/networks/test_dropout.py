@@ -3,7 +3,7 @@ import torch
 from trained import CPU
 
 from ctsynth.networks.dropout import Dropout, seed_dropout
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 
 RATE = 0.2
 KEYS = [("train", 0, "denoiser", n) for n in range(3)]
@@ -18,7 +18,7 @@ class Net(torch.nn.Module):
 
     def masks(self, keys=KEYS, side=SIDE):
         """(2 layers, B, side, side): what is left of ones."""
-        seed_dropout(self, Draws.at(keys, CPU))
+        seed_dropout(self, BatchRNG.at(keys, CPU))
         ones = torch.ones(len(keys), 1, side, side)
         return torch.stack([self.first(ones), self.second(ones)])[:, :, 0]
 
@@ -49,7 +49,7 @@ def test_a_slices_mask_is_the_same_in_every_batch_and_leaves_torchs_generator_al
 
 def test_the_order_in_memory_does_not_matter():
     net, x = Net(), torch.randn(3, 4, 6, 5)
-    seed_dropout(net, Draws.at(KEYS, CPU))
+    seed_dropout(net, BatchRNG.at(KEYS, CPU))
     last = net.first(x.to(memory_format=torch.channels_last))
     assert torch.equal(net.first(x), last)
     assert last.is_contiguous(memory_format=torch.channels_last)

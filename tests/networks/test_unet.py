@@ -50,14 +50,14 @@ SDM, SDM_OFFICIAL = 188_813_826, 652_876_290
     ],
 )
 def test_the_papers_networks_have_exactly_these_parameters(method, options, count):
-    cls = base.find(method)
+    cls = base.find_method(method)
     with torch.device("meta"):
         model = cls(cls.Options(**options), num_classes=17, size=256)
     assert sum(parameter.numel() for parameter in model.parameters()) == count
 
 
 def test_attention_of_the_papers_network_is_at_16_and_8_and_in_the_middle():
-    cls = base.find("ddpm-concat")
+    cls = base.find_method("ddpm-concat")
     with torch.device("meta"):
         unet = cls(cls.Options(), num_classes=17, size=256).unet
     places = [n for n, stage in enumerate(unet.encoder) if not isinstance(stage.attention, torch.nn.Identity)]
@@ -78,7 +78,7 @@ def test_attention_takes_a_fused_kernel(grad):
 
 
 def test_attention_of_sdm_is_at_32_16_and_8_with_64_channels_a_head():
-    cls = base.find("sdm")
+    cls = base.find_method("sdm")
     with torch.device("meta"):
         unet = cls(cls.Options(), num_classes=17, size=256).unet
     heads = [getattr(stage.attention, "heads", 0) for stage in unet.encoder]
@@ -87,7 +87,7 @@ def test_attention_of_sdm_is_at_32_16_and_8_with_64_channels_a_head():
 
 
 def test_the_mask_encoder_has_five_taps_each_before_its_downsampling():
-    cls = base.find("ddpm-mask")
+    cls = base.find_method("ddpm-mask")
     with torch.device("meta"):
         model = cls(cls.Options(), num_classes=17, size=256)
         features = model.conditioner.encoder(torch.empty(1, 17, 256, 256))

@@ -12,8 +12,8 @@ from ctsynth.errors import DataError
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import MaskEncoder
 from ctsynth.networks.unet import UNet
-from ctsynth.randomness import Draws
-from ctsynth.sampling.batches import Drawing, Slices, draw, draw_all
+from ctsynth.randomness import BatchRNG
+from ctsynth.sampling.batches import SamplingConfig, Slices, draw, sample_batches
 from ctsynth.sampling.cases import cases_of_masks
 from ctsynth.sampling.volumes import sample
 from ctsynth.stop import Stop
@@ -50,14 +50,14 @@ def volumes(*counts, size=32):
 
 
 def drawing(trained, **how):
-    return Drawing(sampler=SamplerConfig(steps=3) if trained.method.samplers else None, **how)
+    return SamplingConfig(sampler=SamplerConfig(steps=3) if trained.method.samplers else None, **how)
 
 
-@pytest.mark.parametrize("method", base.names())
+@pytest.mark.parametrize("method", base.method_names())
 def test_company_does_not_change_a_bit_of_a_volume(load, method):
     trained = load(method)
     how = drawing(trained, batch_size=4)
-    together = list(draw_all(trained, volumes(3, 6, 1), how))
+    together = list(sample_batches(trained, volumes(3, 6, 1), how))
     assert [volume.name for volume in together] == ["v0", "v1", "v2"]
     for volume in together:
         alone = draw(trained, volume.masks, 5.0, volume.name, how)
@@ -82,7 +82,7 @@ def test_batches_are_full_and_reach_over_volumes(load, monkeypatch):
         return generate(self, labels, rng=rng, sampler=sampler)
 
     monkeypatch.setattr(type(trained.method), "generate", watched)
-    list(draw_all(trained, volumes(3, 6, 1), drawing(trained, batch_size=4, noise="slice")))
+    list(sample_batches(trained, volumes(3, 6, 1), drawing(trained, batch_size=4, noise="slice")))
     assert seen == [["v0", "v0", "v0", "v1"], ["v1"] * 4, ["v1", "v2", "v2", "v2"]]
 
 
@@ -94,7 +94,9 @@ def test_a_volume_is_there_as_soon_as_its_last_slice_is(load):
             told.append(f"open {volume.name}")
             yield volume
 
-    told.extend(f"drawn {volume.name}" for volume in draw_all(trained, opened(), drawing(trained, batch_size=4)))
+    told.extend(
+        f"drawn {volume.name}" for volume in sample_batches(trained, opened(), drawing(trained, batch_size=4))
+    )
     assert told == ["open v0", "drawn v0", "open v1", "drawn v1"]
 
 
@@ -109,17 +111,21 @@ def test_a_label_map_is_encoded_once_and_not_once_a_step(load, method, monkeypat
             return forward(self, x, *rest)
 
         monkeypatch.setattr(network, "forward", counted)
-    list(draw_all(trained, volumes(3, 5), replace(drawing(trained), batch_size=4, sampler=SamplerConfig(steps=7))))
+    list(
+        sample_batches(
+            trained, volumes(3, 5), replace(drawing(trained), batch_size=4, sampler=SamplerConfig(steps=7))
+        )
+    )
     assert rows == {MaskEncoder: 8, UNet: 7 * 8}
 
 
 def test_draws_that_are_joined_are_those_of_the_parts():
     parts = [
-        Draws.smooth(("a",), [0.0, 5.0], 12.0, CPU),
-        Draws.at([("b", 1), ("b", 2)], CPU, group=("b",)),
-        Draws.at([("c", 1)], CPU),
+        BatchRNG.smooth(("a",), [0.0, 5.0], 12.0, CPU),
+        BatchRNG.at([("b", 1), ("b", 2)], CPU, group=("b",)),
+        BatchRNG.at([("c", 1)], CPU),
     ]
-    whole = Draws.joined(parts)
+    whole = BatchRNG.joined(parts)
     for ask in (
         lambda draws: draws.normal("x", (2, 3)),
         lambda draws: draws.shared("z", (4,)),

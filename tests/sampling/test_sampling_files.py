@@ -15,7 +15,7 @@ from ctsynth.data.record import DIGEST
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import RunError, UsageError
-from ctsynth.sampling.batches import Drawing
+from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_masks, cases_of_store
 from ctsynth.sampling.volumes import sample
 from ctsynth.stop import Stop
@@ -56,7 +56,7 @@ def theirs(tmp_path, small_case, write_nifti):
 
 def drawn(trained, mask, out=None, *, overwrite=False, body_from=None, labels=None, **how):
     cases = cases_of_masks(mask, trained, out, labels=labels, body_from=body_from)
-    return list(sample(trained, cases, Drawing(sampler=STEPS, **how), stop=Stop(), overwrite=overwrite))
+    return list(sample(trained, cases, SamplingConfig(sampler=STEPS, **how), stop=Stop(), overwrite=overwrite))
 
 
 def contents(folder):
@@ -153,7 +153,12 @@ def test_a_store_is_not_drawn_over_real_volumes(trained, store, tmp_path, theirs
     before = contents(tmp_path)
     with pytest.raises(UsageError, match=r"subject_t\.nii\.gz: not written over"):
         list(
-            sample(trained, cases_of_store(store, "test", trained, tmp_path), Drawing(sampler=STEPS), stop=Stop())
+            sample(
+                trained,
+                cases_of_store(store, "test", trained, tmp_path),
+                SamplingConfig(sampler=STEPS),
+                stop=Stop(),
+            )
         )
     assert contents(tmp_path) == before
 

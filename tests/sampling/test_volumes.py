@@ -21,7 +21,7 @@ from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.label_files import label_set
 from ctsynth.sampling import cases
-from ctsynth.sampling.batches import Drawing
+from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_masks, cases_of_store
 from ctsynth.sampling.record import is_whole, provenance
 from ctsynth.sampling.volumes import sample
@@ -55,8 +55,8 @@ OF_MASKS = ("labels", "body_from", "unmatched")
 def drawn(trained, mask, out=None, *, stop=None, overwrite=False, shard="1/1", **how):
     said = {name: value for name, value in how.items() if name in OF_MASKS}
     cases = take(cases_of_masks(mask, trained, out, **said), shard)
-    drawing = Drawing(**({"sampler": STEPS} | {name: how[name] for name in how.keys() - said.keys()}))
-    return list(sample(trained, cases, drawing, stop=stop or Stop(), overwrite=overwrite))
+    sampling = SamplingConfig(**({"sampler": STEPS} | {name: how[name] for name in how.keys() - said.keys()}))
+    return list(sample(trained, cases, sampling, stop=stop or Stop(), overwrite=overwrite))
 
 
 def content(folder):
@@ -218,8 +218,8 @@ def test_a_volume_of_another_kind_of_device_is_another_draw(trained, mask):
     (case,) = cases_of_masks(mask, trained, None)
 
     def whole_for(device):
-        drawing = Drawing(sampler=STEPS, device=torch.device(device))
-        return is_whole(case, provenance(trained, case, drawing))
+        sampling = SamplingConfig(sampler=STEPS, device=torch.device(device))
+        return is_whole(case, provenance(trained, case, sampling))
 
     assert whole_for("cpu")
     with pytest.raises(UsageError, match="device cpu, not cuda"):
@@ -488,7 +488,7 @@ def test_a_folder_without_masks_is_refused(trained, tmp_path):
 
 def test_a_store_is_drawn_on_the_grid_of_its_slices(trained, store, tmp_path):
     cases = cases_of_store(store, "test", trained, tmp_path / "drawn")
-    (path,) = sample(trained, cases, Drawing(sampler=STEPS), stop=Stop())
+    (path,) = sample(trained, cases, SamplingConfig(sampler=STEPS), stop=Stop())
     volume = Volume.load(path)
     (subject,) = store.subjects("test")
     assert volume.voxels.shape == (16, 16, 6)

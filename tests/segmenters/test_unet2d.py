@@ -14,14 +14,15 @@ from ctsynth.data.slices import stack, stacked_geometry
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import UsageError
-from ctsynth.learner import Batch
 from ctsynth.phantom import make_phantom
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.segmentation.trained import TrainedSegmenter
 from ctsynth.segmenters._augmentation import _affine, augment
 from ctsynth.segmenters.unet2d import UNet2D, UNet2DOptions, _class_weights, overlaps, soft_dice
 from ctsynth.stop import Stop
-from ctsynth.training.run import configure, train
+from ctsynth.trainable import Batch
+from ctsynth.training.configure import configure
+from ctsynth.training.run import train
 
 BODY = 16
 HALF = torch.zeros(1, 8, 8, dtype=torch.int64)
@@ -34,7 +35,7 @@ def certain(labels):
 
 
 def draws(*keys):
-    return Draws.at([(key,) for key in keys], CPU)
+    return BatchRNG.at([(key,) for key in keys], CPU)
 
 
 def dice(logits, labels):

@@ -16,7 +16,7 @@ from ctsynth.config import RunConfig
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import LabelSet
-from ctsynth.sampling.batches import Drawing
+from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_store
 from ctsynth.sampling.record import provenance
 from ctsynth.training import checkpoint
@@ -173,7 +173,7 @@ def test_folders_of_other_names_are_no_checkpoints(store, run, stray):
     assert {path: path.read_bytes() for path in kept.iterdir()} == before
     assert checkpoint.find(kept) == kept  # which can be drawn from
     (case,) = cases_of_store(store, "test", checkpoint.load(kept, CPU), run / "drawn")
-    assert provenance(checkpoint.load(kept, CPU), case, Drawing(sampler=None))["iterations"] is None
+    assert provenance(checkpoint.load(kept, CPU), case, SamplingConfig(sampler=None))["iterations"] is None
 
 
 def test_a_checkpoint_with_a_file_of_the_users_is_not_deleted(store, run):

@@ -11,7 +11,7 @@ import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
 from trained import CPU, SMALL, both_splits, fit
 
-from ctsynth import learner
+from ctsynth import trainable
 from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
@@ -33,7 +33,7 @@ def calm_adam():
 
 def options(method):
     """With dropout where a method has it, for a slice's must not depend on its rank."""
-    known = {field.name for field in fields(learner.find(method).Options)}
+    known = {field.name for field in fields(trainable.find_model(method).Options)}
     return {name: value for name, value in {"encoder_channels": 8, "dropout": 0.3}.items() if name in known}
 
 

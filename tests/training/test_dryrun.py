@@ -15,9 +15,9 @@ from ctsynth.methods import base
 from ctsynth.networks.blocks import AttentionBlock
 from ctsynth.training import checkpoint, dryrun
 from ctsynth.training.activations import SavedActivations
+from ctsynth.training.configure import configure
 from ctsynth.training.cost import cost, flop_counter
 from ctsynth.training.dryrun import count, forecast
-from ctsynth.training.run import configure
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +36,17 @@ def files(folder):
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
 
 
-@pytest.mark.parametrize("method", base.names())
+@pytest.mark.parametrize("method", base.method_names())
 def test_every_method_is_forecast_with_the_parameters_of_info(store, method):
     run = config(store, method, preset="tiny", options={}, batch_size=2)
-    with mock.patch.multiple(dryrun, MOST_STEPS=2, PATIENCE=1e9):
+    with mock.patch.multiple(dryrun, MOST_STEPS=2, TRIAL_SECONDS=1e9):
         found = forecast(store, run, CPU)
     told = cost(method, preset="tiny", num_classes=AMOS22.num_classes, size=64)
     assert found.parameters == told.parameters
     assert (found.batch, found.steps) == (2, 2)
     assert found.seconds == pytest.approx(run.training.iterations * 2 / found.images_per_s)
-    if base.find(method).samplers:  # a backward pass is two forward passes, less where no gradient is wanted
+    if base.find_method(method).samplers:
+        # a backward pass is two forward passes, less where no gradient is wanted
         assert 2.5 * 2 * told.flops < found.flops <= 3 * 2 * told.flops
 
 
@@ -132,7 +133,7 @@ from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.stop import Stop
 from ctsynth.training.loop import Trainer
-from ctsynth.training.run import configure
+from ctsynth.training.configure import configure
 
 def status(name):
     (line,) = [line for line in open("/proc/self/status") if line.startswith(name)]

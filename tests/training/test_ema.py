@@ -5,8 +5,8 @@ import torch
 from torch import nn
 from trained import CPU
 
-from ctsynth.learner import Batch
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch
 from ctsynth.training.ema import EMA
 
 
@@ -24,7 +24,7 @@ class Net(nn.Module):
 def batches(count=4):
     rng = torch.Generator().manual_seed(0)
     labels = [torch.randint(9, (2, 8, 8), generator=rng) for _ in range(count)]
-    return [(Batch(torch.zeros(2, 1, 8, 8), these), Draws.at([("a",)], CPU)) for these in labels]
+    return [(Batch(torch.zeros(2, 1, 8, 8), these), BatchRNG.at([("a",)], CPU)) for these in labels]
 
 
 def test_the_average_warms_up_and_then_decays_by_its_rate():  # min(decay, (1 + step) / (10 + step))

@@ -15,8 +15,8 @@ from ctsynth.errors import RunError, UsageError
 from ctsynth.methods import base
 from ctsynth.methods.base import Preset
 from ctsynth.training import checkpoint
+from ctsynth.training.configure import configure
 from ctsynth.training.ema import EMA
-from ctsynth.training.run import configure
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_clipped_step_is_as_long_as_the_bound_and_the_norm_is_logged_whole(
 def gradients(run):
     """Of each phase the norm that is logged, and how far its weights have moved over its rate."""
     config, (row,) = RunConfig.read(run / "config.json"), rows(run)
-    model, after = checkpoint.make_learner(config), load_file(checkpoint.find(run) / "model.safetensors")
+    model, after = checkpoint.make_model(config), load_file(checkpoint.find(run) / "model.safetensors")
     names = {parameter: name for name, parameter in model.named_parameters()}
     for phase in model.phases():
         moved = torch.stack([(after[names[weight]] - weight).norm() for weight in phase.parameters]).norm().item()
@@ -181,7 +181,7 @@ def test_epochs_are_counted_in_slices(store, tmp_path):
 
 
 def test_what_is_said_of_the_length_replaces_the_presets(store, monkeypatch):
-    cls = base.find("ddpm-concat")
+    cls = base.find_method("ddpm-concat")
     monkeypatch.setattr(cls, "presets", {"paper": Preset({}, {"epochs": 300})})
     assert configured(store, iterations=7).training.epochs is None
     assert configured(store, iterations=7).training.iterations == 7

@@ -159,7 +159,7 @@ def test_parts_of_a_batch_add_up_to_it(store, tmp_path, monkeypatch, method, opt
     monkeypatch.setattr(torch.optim, "Adam", lambda weights, lr, **_: torch.optim.SGD(weights, lr))
     training = {"iterations": 3, "lr": 0.1, "warmup": 0, "options": options}
     runs = [fit(store, tmp_path / f"{parts}", method, accumulate=parts, **training) for parts in (1, 2, 4)]
-    before = checkpoint.make_learner(RunConfig.read(runs[0] / "config.json")).state_dict()
+    before = checkpoint.make_model(RunConfig.read(runs[0] / "config.json")).state_dict()
     whole, *others = [load_file(checkpoint.find(run) / "model.safetensors") for run in runs]
     moved = max((whole[name] - before[name]).abs().max() for name in whole)
     for other in others:

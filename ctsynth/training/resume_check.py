@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from ctsynth import learner
+from ctsynth import trainable
 from ctsynth.config import MAY_CHANGE, RunConfig, build
 from ctsynth.errors import UsageError
 from ctsynth.labels import LabelSet
@@ -22,7 +22,7 @@ def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
     """
 
     def flat(config: RunConfig) -> dict[str, Any]:
-        options = build(learner.find(config.method).Options, config.options, f"options of {config.method}")
+        options = build(trainable.find_model(config.method).Options, config.options, f"options of {config.method}")
         content = replace(config, options=asdict(options)).as_json()
         training = {key: value for key, value in content.pop("training").items() if key not in MAY_CHANGE}
         options = content.pop("options")

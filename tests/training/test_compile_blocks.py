@@ -13,13 +13,13 @@ from ctsynth.data.loader import SliceDataset
 from ctsynth.device import check_compiler
 from ctsynth.errors import UsageError
 from ctsynth.methods import base
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 from ctsynth.training import checkpoint
+from ctsynth.training.compile_blocks import blocks, compile_blocks
+from ctsynth.training.configure import configure
 from ctsynth.training.dryrun import count
-from ctsynth.training.regions import blocks, compile_blocks
-from ctsynth.training.run import configure
 
-WITH_BLOCKS = [name for name in base.names() if base.find(name).blocks]
+WITH_BLOCKS = [name for name in base.method_names() if base.find_method(name).blocks]
 
 
 @pytest.fixture
@@ -55,7 +55,7 @@ def test_a_run_may_go_on_with_its_blocks_computed_twice(store, tmp_path):
 
 def test_a_method_without_blocks_refuses(tmp_path, store, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for method in set(base.names()) - set(WITH_BLOCKS):
+    for method in set(base.method_names()) - set(WITH_BLOCKS):
         with pytest.raises(UsageError, match=f"{method} does not take --checkpointing"):
             configure(store, method, preset="tiny", options={}, training={"checkpointing": True}, device=CPU)
     done = ctsynth("train", *settings(iterations=1), "--checkpointing")
@@ -67,7 +67,7 @@ def test_blocks_of_equal_shapes_share_a_graph_and_no_step_makes_another(store, m
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))  # graphs without code for them
     torch._dynamo.reset()
     counters.clear()
-    model = checkpoint.make_learner(
+    model = checkpoint.make_model(
         configure(store, "ddpm-mask", preset="tiny", options={}, training={}, device=CPU)
     )
     shapes = set()
@@ -77,7 +77,7 @@ def test_blocks_of_equal_shapes_share_a_graph_and_no_step_makes_another(store, m
         )
     compile_blocks(model)
     for step in range(2):
-        draws = Draws.at([(step, row) for row in range(4)], CPU)
+        draws = BatchRNG.at([(step, row) for row in range(4)], CPU)
         model.loss("denoiser", SliceDataset(store, "train").batch(range(4), CPU), draws)["loss"].backward()
     assert counters["stats"]["unique_graphs"] == len(shapes) < len(blocks(model))
 

@@ -9,13 +9,13 @@ import torch._dynamo
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from ctsynth.learner import Learner
+from ctsynth.trainable import TrainableModel
 
 MOST_SHAPES = 64
 """Of a block that get a graph each. Torch's own 8 would leave most levels of a U-Net as they are."""
 
 
-def compile_blocks(model: Learner) -> None:
+def compile_blocks(model: TrainableModel) -> None:
     """Has torch.compile take the model's blocks one by one, or its networks where it names no blocks.
 
     Blocks of equal shapes share a graph. Sizes are constants in it: symbolic ones make fewer graphs, but each
@@ -26,7 +26,7 @@ def compile_blocks(model: Learner) -> None:
         block.forward = torch.compile(block.forward, dynamic=False)
 
 
-def recompute_blocks(model: Learner) -> None:
+def recompute_blocks(model: TrainableModel) -> None:
     """Has the backward pass compute the model's blocks again; of each its inputs alone are kept.
 
     At 256 x 256 the paper's ddpm-mask keeps 0.30 of its activations, sdm 0.15, at 1.19 and 1.27 times the FLOPs.
@@ -35,6 +35,6 @@ def recompute_blocks(model: Learner) -> None:
         block.forward = partial(checkpoint, block.forward, use_reentrant=False)
 
 
-def blocks(model: Learner) -> list[nn.Module]:
+def blocks(model: TrainableModel) -> list[nn.Module]:
     """The model's blocks, as its class names them."""
     return [module for module in model.modules() if isinstance(module, model.blocks)]

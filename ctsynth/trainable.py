@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from torch import Tensor, nn
 
 from ctsynth import plugins
-from ctsynth.randomness import Draws
+from ctsynth.randomness import BatchRNG
 
 METHODS, SEGMENTERS = "ctsynth.methods", "ctsynth.segmenters"
 """The packages of learners, a file each: what draws slices, and what finds organs in them."""
@@ -23,8 +23,8 @@ class Batch:
     Shapes:
         image: (B, 1, H, W) float32 in [-1, 1], the window's range.
         labels: (B, H, W) int64 in [0, num_classes).
-        totals: ``Learner.totals`` of the whole batch, of which these slices are a part: one rank's share, or one
-            step's of accumulation. None where they are the whole.
+        totals: ``TrainableModel.totals`` of the whole batch, where these slices are a part of it: one rank's
+            share, or one step's of accumulation. None where they are the whole.
         shared: by name what an earlier phase of a step leaves, graph and all, for a later one. None where it may
             not: kept for every part of a batch, it would take the memory that the parts are to save.
     """
@@ -48,7 +48,7 @@ class Phase:
     Args:
         name: As it is called in metrics.jsonl and trainer.pt.
         parameters: What the optimizer owns; the other phases' are frozen meanwhile.
-        lr: The learner's own learning rate.
+        lr: The model's own learning rate.
         betas: Adam's.
     """
 
@@ -60,13 +60,13 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Preset:
-    """Settings that belong together: the learner's own and those of ``TrainingConfig``."""
+    """Settings that belong together: the model's own and those of ``TrainingConfig``."""
 
     options: Mapping[str, Any] = field(default_factory=dict)
     training: Mapping[str, Any] = field(default_factory=dict)
 
 
-class Learner(nn.Module, ABC):
+class TrainableModel(nn.Module, ABC):
     """A network, or several, that the loop trains. It sees tensors only, never a file.
 
     Attributes:
@@ -100,10 +100,10 @@ class Learner(nn.Module, ABC):
         """What is optimized, in the order in which a training step goes through it."""
 
     @abstractmethod
-    def loss(self, phase: str, batch: Batch, rng: Draws) -> dict[str, Tensor]:
+    def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """What a phase minimizes, as the scalar ``loss``, and its terms by name."""
 
-    def totals(self, phase: str, batch: Batch, rng: Draws) -> Tensor | None:
+    def totals(self, phase: str, batch: Batch, rng: BatchRNG) -> Tensor | None:
         """What a phase's loss adds up over all slices before anything else; None where it is a mean over slices.
 
         Of a batch in parts, or on several ranks, the sum over all of them comes back as ``Batch.totals``. It is
@@ -112,11 +112,11 @@ class Learner(nn.Module, ABC):
         return None
 
     @abstractmethod
-    def predict(self, batch: Batch, rng: Draws) -> Tensor:
+    def predict(self, batch: Batch, rng: BatchRNG) -> Tensor:
         """What it has learned to make: slices (B, 1, H, W) in [-1, 1], or label maps (B, H, W) int64."""
 
     @classmethod
-    def settle(cls, options: Any) -> Any:  # noqa: ANN401  its own Options
+    def resolve(cls, options: Any) -> Any:  # noqa: ANN401  its own Options
         """Decides, before a run begins, what the options leave to this machine, such as ``auto``; the log says it.
 
         Raises:
@@ -129,11 +129,11 @@ class Learner(nn.Module, ABC):
         return ""
 
 
-def find(name: str) -> type[Learner]:
+def find_model(name: str) -> type[TrainableModel]:
     """The class of a method or, where no method is called so, of a segmenter.
 
     Raises:
         UsageError: There is neither, or its file defines none.
     """
     is_segmenter = name in plugins.names(SEGMENTERS) and name not in plugins.names(METHODS)
-    return plugins.find(SEGMENTERS if is_segmenter else METHODS, name, Learner)  # type: ignore[type-abstract]
+    return plugins.find(SEGMENTERS if is_segmenter else METHODS, name, TrainableModel)  # type: ignore[type-abstract]

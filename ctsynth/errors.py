@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -99,7 +100,8 @@ def explain(error: Exception, doing: str) -> CTSynthError:
         return error
     if isinstance(error, OSError):
         file = f"{error.filename}: " if error.filename is not None else ""
-        return RunError(f"{doing}: {file}{error.strerror or error}")
+        hint = "raise the limit of open files: ulimit -n 4096" if is_out_of_files(error) else None
+        return RunError(f"{doing}: {file}{error.strerror or error}", hint=hint)
     if is_out_of_memory(error):
         return RunError(
             f"{doing}: not enough memory",
@@ -121,6 +123,11 @@ def is_out_of_memory(error: Exception) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError | ImportError) and any(words in str(error).lower() for words in known))
     )
+
+
+def is_out_of_files(error: Exception) -> bool:
+    """Whether the process, or the machine, has as many files open as it may."""
+    return isinstance(error, OSError) and error.errno in (errno.EMFILE, errno.ENFILE)
 
 
 def _place(error: Exception) -> str:

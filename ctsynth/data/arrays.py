@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from ctsynth.errors import DataError
+from ctsynth.errors import DataError, explain, is_out_of_files
 from ctsynth.files import sha256
 
 AGAIN = "make the store again: the same ctsynth preprocess makes what is damaged"
@@ -31,11 +31,14 @@ def open_array(
 
     Raises:
         DataError: It cannot be read, or is another one.
+        RunError: The process may open no more files.
     """
     try:
         with np.errstate(over="ignore"):
             array = np.lib.format.open_memmap(path, mode="r")
     except Exception as error:  # numpy raises a dozen kinds for headers that are none
+        if is_out_of_files(error):
+            raise explain(error, f"reading {path.name}") from error
         raise DataError(f"{path}: cannot map it: {error}", hint=AGAIN) from error
     try:
         if (array.dtype, array.shape) != (np.dtype(dtype), shape) or not array.flags.c_contiguous:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import functools
-import weakref
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ctsynth.data.arrays import AGAIN
+from ctsynth.data.slice_files import SliceFiles
 from ctsynth.data.store import Store
-from ctsynth.errors import DataError
 from ctsynth.trainable import Batch
 
 
@@ -28,7 +24,7 @@ class SliceDataset:
     def __init__(self, store: Store, split: str) -> None:
         self.window, self.size = store.window, store.size
         self.subjects = store.subjects(split)
-        self._open: dict[int, tuple[_Slices, _Slices]] = {}
+        self._files = SliceFiles(len(self.subjects))
         self.starts = np.cumsum([0, *(subject.slices for subject in self.subjects)])
 
     def __len__(self) -> int:
@@ -42,13 +38,9 @@ class SliceDataset:
             if not 0 <= index < len(self):
                 raise IndexError(index)
             number = int(np.searchsorted(self.starts, index, side="right")) - 1
-            if number not in self._open:
-                subject = self.subjects[number]
-                self._open[number] = _Slices(subject.ct()), _Slices(subject.mask())
-            place = index - int(self.starts[number])
-            ct, mask = self._open[number]
-            ct.read(place, hu[row])
-            mask.read(place, labels[row])
+            subject, place = self.subjects[number], index - int(self.starts[number])
+            self._files.read(subject, "ct", place, hu[row])
+            self._files.read(subject, "mask", place, labels[row])
         return hu, labels
 
     def batch(self, indices: list[int], device: torch.device) -> Batch:
@@ -58,28 +50,6 @@ class SliceDataset:
             hu, labels = hu.pin_memory(), labels.pin_memory()
         image = hu.to(device, non_blocking=True).float().sub_(self.window.low).mul_(2 / self.window.width).sub_(1)
         return Batch(image[:, None], labels.to(device, non_blocking=True).long())
-
-
-class _Slices:
-    """Reads slices past an array's memory map, whose pages stay with a process once it has seen them."""
-
-    def __init__(self, mapped: NDArray[Any]) -> None:
-        assert isinstance(mapped, np.memmap)
-        self.path, self.offset = Path(str(mapped.filename)), mapped.offset
-        self._file = self.path.open("rb", buffering=0)
-        weakref.finalize(self, self._file.close)
-
-    def read(self, place: int, into: NDArray[Any]) -> None:
-        try:
-            self._file.seek(self.offset + place * into.nbytes)
-            count = self._file.readinto(into.data)
-        except OSError as error:
-            raise DataError(f"{self.path}: cannot read slice {place}: {error.strerror}") from error
-        if count != into.nbytes:
-            raise DataError(
-                f"{self.path}: it ends within slice {place}",
-                hint=AGAIN,
-            )
 
 
 def shuffled(length: int, seed: int, start: int, count: int) -> list[int]:

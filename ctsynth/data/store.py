@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import resource
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +32,6 @@ from ctsynth.errors import DataError, UsageError
 from ctsynth.files import atomic, remove_leftovers, sha256, write_json
 from ctsynth.labels import LabelSet
 from ctsynth.outputs import plain_name
-
-_FILES_A_SUBJECT = 4
-"""Two memory maps, and two files that slices are read from."""
-
-_OTHER_OPEN_FILES = 512
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,7 +57,6 @@ class Subject:
     geometry: Geometry
     voxels: dict[int, int]
     record: dict[str, Any] = field(repr=False)
-    _open: dict[str, NDArray[Any]] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def slices(self) -> int:
@@ -71,7 +64,7 @@ class Subject:
         return self.geometry.shape[2]
 
     def ct(self) -> NDArray[np.int16]:
-        """(Z, size, size) int16, HU within the window; a read-only memory map that stays open.
+        """(Z, size, size) int16, HU within the window; a read-only memory map, a new one each time.
 
         Raises:
             DataError: The file is gone, damaged or another one; ``mask`` likewise.
@@ -79,18 +72,12 @@ class Subject:
         return self._map("ct", np.int16)
 
     def mask(self) -> NDArray[np.uint8]:
-        """(Z, size, size) uint8, labels with body; a read-only memory map that stays open."""
+        """(Z, size, size) uint8, labels with body; a read-only memory map, a new one each time."""
         return self._map("mask", np.uint8, self.highest)
 
     def _map(self, name: str, dtype: DTypeLike, highest: int | None = None) -> NDArray[Any]:
-        if name not in self._open:
-            shape = (self.slices, self.size, self.size)
-            digest = self.record[f"{name}_sha256"]
-            self._open[name] = open_array(self.folder / f"{name}.npy", dtype, shape, digest, highest)
-        return self._open[name]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_open": {}}  # a memory map would be pickled with all its voxels
+        shape = (self.slices, self.size, self.size)
+        return open_array(self.folder / f"{name}.npy", dtype, shape, self.record[f"{name}_sha256"], highest)
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,7 +133,6 @@ class Store:
             if subject.name in subjects:
                 raise DataError(f"{manifest}: subject {subject.name!r} is there twice")
             subjects[subject.name] = subject
-        _allow_open_files(_FILES_A_SUBJECT * len(subjects) + _OTHER_OPEN_FILES)
         return cls(
             path,
             settings["size"],
@@ -182,14 +168,6 @@ class Store:
         ]
         content = json.dumps({"settings": self.settings, "subjects": subjects}, sort_keys=True)
         return hashlib.sha256(content.encode()).hexdigest()
-
-
-def _allow_open_files(wanted: int) -> None:
-    """Raises this process's soft limit of open files, of which a memory map holds one, as far as it may go."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        limit = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def _subject(root: Path, size: int, highest: int, record: SubjectRecord, where: str) -> Subject:

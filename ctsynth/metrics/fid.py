@@ -169,7 +169,7 @@ class FID(Metric):
         kept = Records(self._store.root / CACHE, [key])
         if kept.has(key, key):
             return kept[key]["features"]
-        features = self._net(window.normalize(replace(subject).ct()))  # whose memory map ends with it
+        features = self._net(window.normalize(subject.ct()))
         try:
             kept.keep(key, key, {"features": features})
         except RunError as error:  # a store that others own: computed again next time

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ def read_pair(subject: Subject, path: Path, store: Store) -> Pair:
     Raises:
         DataError: The volume is on another grid, or its values cannot be HU.
     """
-    subject = replace(subject)  # with memory maps of its own, which end with the pair
     volume = Volume.load(path)
     stacked = stacked_geometry(subject.geometry, store.size)
     _check_values(volume.voxels, path, store)

@@ -1,5 +1,4 @@
 import json
-import pickle
 import resource
 
 import numpy as np
@@ -57,20 +56,9 @@ def test_what_is_written_is_read_back_through_memory_maps_that_stay_open(tmp_pat
     np.testing.assert_array_equal(subject.ct(), ct)
     np.testing.assert_array_equal(subject.mask(), mask)
     assert isinstance(subject.ct(), np.memmap)
-    assert subject.ct() is subject.ct()
     assert not subject.ct().flags.writeable
     assert subject.slices == 6
     assert subject.voxels == {number: int((mask == number).sum()) for number in (0, 1, 6)}
-
-
-def test_a_subject_that_is_sent_to_another_process_leaves_its_voxels_here(tmp_path, small_case):
-    put(tmp_path, small_case)
-    write_manifest(tmp_path, SETTINGS, {("train", "amos_0001")})
-    (subject,) = Store.open(tmp_path).subjects("train")
-    subject.ct()
-    sent = pickle.dumps(subject)
-    assert len(sent) < subject.ct().nbytes
-    np.testing.assert_array_equal(pickle.loads(sent).ct(), subject.ct())
 
 
 def test_subjects_come_by_name_and_the_digest_does_not_depend_on_the_place(tmp_path, small_case):

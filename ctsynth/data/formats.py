@@ -1,24 +1,92 @@
-"""Names of volume files: the suffixes that are read and written, in any case, and a name without them."""
+"""Formats of volumes: by which names each is known, and which module reads and writes it."""
 
 from __future__ import annotations
 
 import unicodedata
+from importlib import import_module
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol, cast
 
-from ctsynth.errors import UsageError
+from ctsynth.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    from ctsynth.data.volume import Volume
 
 SUFFIXES = (".nii.gz", ".nii")
+"""Of NIfTI, which needs no extra."""
+
+EXTRA = "pip install 'ctsynth[formats]'"
+"""Brings what the other formats need."""
+
+WRITTEN = (*SUFFIXES, ".nrrd", ".mha", ".dicom")
+"""Suffixes of what is written; ``.dicom`` is a folder, a DICOM series."""
+
+_MODULES = {
+    ".nii.gz": "nifti_volume",
+    ".nii": "nifti_volume",
+    ".seg.nrrd": "itk_volume",
+    ".nrrd": "itk_volume",
+    ".mha": "itk_volume",
+    ".dicom": "dicom",
+    ".dcm": "dicom",
+}
+"""By suffix, in any case; the longer one first."""
 
 _OTHER_SUFFIXES = (
-    ".gz", ".zip", ".mha", ".mhd", ".nrrd", ".nhdr", ".img", ".hdr", ".dcm", ".mgz", ".mgh", ".mnc", ".mif",
-    ".vtk", ".npy", ".npz", ".png", ".tif", ".tiff",
+    ".gz", ".zip", ".mhd", ".nhdr", ".img", ".hdr", ".mgz", ".mgh", ".mnc", ".mif", ".vtk", ".npy", ".npz", ".png",
+    ".tif", ".tiff",
 )  # fmt: skip
 """Of image files that are not written here; a folder is seldom meant by such a name."""
 
 
+class Codec(Protocol):
+    """What the module of a format offers."""
+
+    def load(self, path: Path, ct: Path | None) -> Volume:
+        """Reads a volume in RAS+; ``ct`` is the CT on whose grid labels without a grid of their own lie.
+
+        Raises:
+            DataError: It cannot be read, or is no single 3-D volume with known axes.
+        """
+
+    def save(self, volume: Volume, path: Path, description: str, window: tuple[float, float] | None) -> None:
+        """Writes a volume on its source's grid; what the window, HU, is goes into the header where there is room.
+
+        Raises:
+            DataError: The format cannot hold this grid.
+        """
+
+    def description(self, path: Path) -> str:
+        """What the file's header says of it, without its voxels; empty if it cannot be read."""
+
+
+def codec(path: Path) -> Codec:
+    """Who reads and writes a path: by its suffix; else DICOM where that is in it; else NIfTI."""
+    module = _MODULES.get(_suffix(path)) or ("dicom" if is_dicom(path) else "nifti_volume")
+    return cast(Codec, import_module(f"ctsynth.data.{module}"))
+
+
+def needs_extra(path: Path, what: str, missing: ImportError) -> DataError:
+    """The error for a format whose libraries are not here."""
+    return DataError(f"{path}: {what} needs {missing.name}, which is not installed", hint=EXTRA)
+
+
 def is_volume(path: Path) -> bool:
-    """Whether a file has the name of a volume; hidden ones are half written."""
-    return path.name.lower().endswith(SUFFIXES) and not path.name.startswith(".")
+    """Whether a file has the name of a volume; hidden ones are half written. Of ``.dcm`` each is a slice."""
+    return _suffix(path) not in ("", ".dcm") and not path.name.startswith(".")
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file begins as DICOM does, or a folder holds one that does."""
+    if path.is_dir():
+        return any(is_dicom(file) for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    if not path.is_file():
+        return False
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def is_packed(path: Path) -> bool:
@@ -27,12 +95,12 @@ def is_packed(path: Path) -> bool:
 
 
 def stem(path: Path) -> str:
-    """A volume's name without .nii or .nii.gz, in Unicode's composed form: that of ``path.stem`` for other files.
+    """A volume's name without its suffix, in Unicode's composed form: that of ``path.stem`` for other files.
 
     Some systems keep an accent as a character of its own; both spellings are one name.
     """
-    name = path.name
-    length = next((len(suffix) for suffix in SUFFIXES if name.lower().endswith(suffix)), len(path.suffix))
+    name, known = path.name, _suffix(path)
+    length = len(known) if known or path.is_dir() else len(path.suffix)
     return composed(name[: len(name) - length])
 
 
@@ -42,8 +110,20 @@ def composed(name: str) -> str:
 
 
 def volumes(folder: Path) -> list[Path]:
-    """The volumes of a folder, by name."""
-    return sorted(path for path in folder.iterdir() if is_volume(path))
+    """The volumes of a folder, by name: files, folders that are a DICOM series, and DICOM labels."""
+    return sorted(path for path in folder.iterdir() if is_volume(path) or _is_dicom_volume(path))
+
+
+def _is_dicom_volume(path: Path) -> bool:
+    if path.name.startswith("."):
+        return False
+    if path.is_dir():
+        return is_dicom(path)
+    if path.suffix.lower() not in (".dcm", "") or not is_dicom(path):
+        return False
+    from ctsynth.data.dicom import is_labels
+
+    return is_labels(path)
 
 
 def record_beside(volume: Path) -> Path:
@@ -57,11 +137,19 @@ def names_a_file(out: Path) -> bool:
     Raises:
         UsageError: It has the suffix of an image format that is not written.
     """
-    if out.name.lower().endswith(SUFFIXES):
-        return not out.is_dir()
-    if out.suffix.lower() in _OTHER_SUFFIXES and not out.is_dir():
+    suffix = _suffix(out)
+    if suffix == ".dicom" or (suffix in WRITTEN and not out.is_dir()):
+        return True
+    other = suffix if suffix not in ("", *WRITTEN) else out.suffix.lower()
+    if (other in _MODULES or other in _OTHER_SUFFIXES) and not out.is_dir():
         raise UsageError(
-            f"--out {out}: {out.suffix} is not written, wanted .nii.gz, .nii or a folder",
+            f"--out {out}: {other} is not written, wanted {', '.join(WRITTEN)} or a folder",
             hint=f"say --out {out.with_name(stem(out))}.nii.gz and convert it",
         )
     return False
+
+
+def _suffix(path: Path) -> str:
+    """The known suffix that a name ends in, in small letters; empty where there is none."""
+    name = path.name.lower()
+    return next((suffix for suffix in _MODULES if name.endswith(suffix)), "")

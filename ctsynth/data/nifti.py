@@ -19,14 +19,8 @@ from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from ctsynth.data.formats import is_packed
-from ctsynth.device import memory
-from ctsynth.errors import DataError, RunError
-
-MOST_A_SIDE = 8192
-"""Voxels along an axis: 2 m of slices 0.25 mm apart, or eight times the usual matrix of a CT."""
-
-MOST_VOXELS = 2**31
-"""Of a volume, also when its slices are padded to squares: 2048 slices of 1024 x 1024."""
+from ctsynth.data.volume import check_memory, check_shape
+from ctsynth.errors import DataError
 
 _NIFTI2 = 540  # bytes of its header, by which it is known
 _MOST_HEADER = 1 << 24  # bytes, with extensions
@@ -88,7 +82,7 @@ def read(path: Path) -> File:
         length = start + math.prod(shape) * dtype.itemsize
         if not is_packed(path):
             _check_length(path, path.stat().st_size, length)
-        _check_memory(path, length)
+        check_memory(path, length)
         while len(content) < length and (piece := file.read(min(_PIECE, length - len(content)))):
             content += piece
         _check_length(path, len(content), length)
@@ -152,12 +146,7 @@ def _form(path: Path, header: nib.Nifti1Header) -> tuple[tuple[int, int, int], n
         dtype = header.get_data_dtype()
     except _ERRORS as error:
         raise DataError(f"{path}: not a NIfTI file: {error}") from None
-    if len(shape) < 3 or any(length != 1 for length in shape[3:]) or min(shape) < 1:
-        raise DataError(f"{path}: its shape is {shape}, not that of one 3-D volume")
-    if max(shape) > MOST_A_SIDE or math.prod(shape) > MOST_VOXELS:
-        raise DataError(
-            f"{path}: its shape is {shape}, wanted up to {MOST_A_SIDE:,} voxels a side and {MOST_VOXELS:,} in all"
-        )
+    sizes = check_shape(path, shape)
     if dtype.kind not in "iuf":
         raise DataError(f"{path}: its voxels are {dtype}, not one real number each")
     start = float(header["vox_offset"])
@@ -166,21 +155,12 @@ def _form(path: Path, header: nib.Nifti1Header) -> tuple[tuple[int, int, int], n
             f"{path}: its header says that the voxels begin at byte {start:g}, wanted {header.sizeof_hdr + 4} or"
             f" more, at most {_MOST_HEADER:,}"
         )
-    return shape[:3], dtype, int(start)  # type: ignore[return-value]
+    return sizes, dtype, int(start)
 
 
 def _check_length(path: Path, found: int, declared: int) -> None:
     if found < declared:
         raise DataError(f"{path}: its last {declared - found:,} bytes are missing", hint=_AGAIN)
-
-
-def _check_memory(path: Path, length: int) -> None:
-    there = memory()
-    if length > there:
-        raise RunError(
-            f"{path}: its header declares {length / 2**30:.1f} GiB of voxels, and this machine has"
-            f" {there / 2**30:.1f} GiB of memory"
-        )
 
 
 def _extensions(path: Path, header: nib.Nifti1Header, content: bytes) -> list[tuple[int, bytes]]:

@@ -1,22 +1,20 @@
-"""NIfTI volumes: read into RAS+, written back onto the grid and axes of the file that they came from."""
+"""Volumes: read into RAS+, written back onto the grid and axes of the file that they came from."""
 
 from __future__ import annotations
 
-import io
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, NotRequired, TypedDict
 
-import nibabel as nib
 import numpy as np
-from isal import igzip
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from ctsynth.data import nifti
-from ctsynth.data.formats import is_packed
-from ctsynth.errors import DataError
+from ctsynth.data.formats import codec
+from ctsynth.device import memory
+from ctsynth.errors import DataError, RunError
 from ctsynth.files import atomic
 from ctsynth.schema import Range, parse
 
@@ -28,7 +26,13 @@ RAS_PLUS = np.array([[0, 1], [1, 1], [2, 1]])
 ITK and DICOM count toward left and posterior (LPS+), which is where left and right get lost.
 """
 
-Length = Annotated[int, Range(1, nifti.MOST_A_SIDE)]
+MOST_A_SIDE = 8192
+"""Voxels along an axis: 2 m of slices 0.25 mm apart, or eight times the usual matrix of a CT."""
+
+MOST_VOXELS = 2**31
+"""Of a volume, also when its slices are padded to squares: 2048 slices of 1024 x 1024."""
+
+Length = Annotated[int, Range(1, MOST_A_SIDE)]
 _Row = tuple[float, float, float, float]
 _MM = 2  # NIfTI-1's code
 _MILLIMETERS = {1: 1000.0, 2: 1.0, 3: 1e-3}  # NIfTI-1 spatial units: meter, millimeter, micron
@@ -38,10 +42,8 @@ SAME_GRID = 1e-3
 PLAUSIBLE_AIR = -200
 """HU; every CT has air or fat below this, no windowed or normalized picture has."""
 
-_DESCRIPTION_BYTES = 79
 _FARTHEST = 1e9  # mm, of a voxel from the origin
 _SPACINGS = (0.01, 1000.0)  # mm; what looks finer or coarser is in other units than its header says
-_LEVEL = 2  # of 0 to 3: a quarter of the time of gzip's 1, at its size
 
 
 Shape = tuple[int, int, int]
@@ -70,7 +72,7 @@ class GeometryJSON(GridJSON):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class SourceGrid:
-    """The grid of a NIfTI file as it lies on disk.
+    """The grid of a file as it lies on disk; of other formats as a NIfTI file in mm would have it.
 
     Args:
         shape: Voxels along each of the file's own axes.
@@ -85,6 +87,13 @@ class SourceGrid:
     xyzt_units: int = 2
     qform_code: int = 1
     sform_code: int = 1
+
+    @property
+    def affine_mm(self) -> Affine:
+        """(4, 4); voxel index to position in mm, RAS+."""
+        affine = self.affine.copy()
+        affine[:3] *= _MILLIMETERS.get(self.xyzt_units & 7, 1.0)
+        return affine
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -108,8 +117,7 @@ class Geometry:
         shape = [0, 0, 0]
         for axis, (target, _) in enumerate(orientation):
             shape[int(target)] = source.shape[axis]
-        affine = source.affine @ inv_ornt_aff(orientation, source.shape)
-        affine[:3] *= _MILLIMETERS.get(source.xyzt_units & 7, 1.0)
+        affine = source.affine_mm @ inv_ornt_aff(orientation, source.shape)
         return cls((shape[0], shape[1], shape[2]), affine, source)
 
     @property
@@ -175,67 +183,92 @@ class Volume:
     names: Mapping[int, str] | None = None
 
     @classmethod
-    def load(cls, path: Path) -> Volume:
-        """Reads a .nii or .nii.gz and turns its axes to RAS+.
+    def load(cls, path: Path, ct: Path | None = None) -> Volume:
+        """Reads a volume in any of the formats and turns its axes to RAS+.
 
         The dtype is that of the file, native byte order; float32 where the file is float64 or scales its values.
 
+        Args:
+            path: NIfTI; NRRD, MetaImage, or DICOM: the folder of a CT series, or a file of labels.
+            ct: The CT that labels are of; DICOM's take its grid.
+
         Raises:
-            DataError: There is no such file, it is no whole NIfTI, or it holds no 3-D volume with known axes.
+            DataError: There is no such file, it is damaged, or it holds no 3-D volume with known axes; or what
+                reads it is not installed.
         """
-        file = nifti.read(path)
-        source = _source_grid(path, file)
+        return codec(path).load(path, ct)
+
+    @classmethod
+    def of_file(
+        cls, path: Path, voxels: NDArray[Any], source: SourceGrid, names: Mapping[int, str] | None = None
+    ) -> Volume:
+        """A volume of voxels in a file's own axes.
+
+        Raises:
+            DataError: The affine is not that of a CT, or slices far from square would take too much memory.
+        """
+        if problem := _not_axes(source.affine, source.xyzt_units):
+            raise DataError(f"{path}: its affine {problem}: {source.affine[:3].round(3).tolist()}")
         geometry = Geometry.of(source)
         x, y, z = geometry.shape
-        if max(x, y) ** 2 * z > nifti.MOST_VOXELS:
+        if max(x, y) ** 2 * z > MOST_VOXELS:
             raise DataError(
                 f"{path}: its {z:,} axial slices of {x:,} x {y:,} are, padded to squares, more than"
-                f" {nifti.MOST_VOXELS:,} voxels"
+                f" {MOST_VOXELS:,} voxels"
             )
-        voxels = _plain(path, file.voxels, file.header)
-        return cls(apply_orientation(voxels, io_orientation(source.affine)), geometry, file.label_names)
+        return cls(apply_orientation(voxels, io_orientation(source.affine)), geometry, names)
 
-    def save(self, path: Path, description: str = "") -> None:
-        """Writes a .nii or .nii.gz with the axes, grid, affine and units of the source, whole or not at all.
+    def save(self, path: Path, description: str = "", window: tuple[float, float] | None = None) -> None:
+        """Writes it with the axes, grid, affine and units of the source, whole or not at all.
 
-        Equal volumes give equal bytes: the gzip header holds no time.
+        Equal volumes give equal bytes.
 
         Args:
-            path: Where to.
-            description: For the header's ``descrip``; 79 bytes are kept.
+            path: Where to; its suffix says in which format.
+            description: For the header; of a NIfTI 79 bytes are kept.
+            window: Lowest and highest HU to show, for a header that has a place for them.
 
         Raises:
             RunError: The file cannot be written.
+            DataError: The format cannot hold such a grid, or what writes it is not installed.
         """
+        with atomic(path) as partial:
+            codec(path).save(self, partial, description, window)
+
+    def on_source_grid(self) -> tuple[NDArray[Any], SourceGrid]:
+        """The voxels in the axes of the source, and its grid."""
         source = self.geometry.source or SourceGrid(self.geometry.shape, self.geometry.affine)
         turn = ornt_transform(RAS_PLUS, io_orientation(source.affine))
-        image = nib.Nifti1Image(apply_orientation(self.voxels, turn), None, _header(source, self.voxels.dtype))
-        image.header["descrip"] = description.encode()[:_DESCRIPTION_BYTES]
-        with atomic(path) as partial, partial.open("wb") as file:
-            if is_packed(path):
-                with igzip.IGzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
-                    _write(image, packed)
-            else:
-                _write(image, file)
+        return apply_orientation(self.voxels, turn), source
 
 
-def _source_grid(path: Path, file: nifti.File) -> SourceGrid:
-    header = file.header
-    qform_code, sform_code = int(header["qform_code"]), int(header["sform_code"])
-    if not (qform_code or sform_code):
+def check_shape(path: Path, shape: tuple[int, ...]) -> Shape:
+    """The shape of one 3-D volume, as a header declares it.
+
+    Raises:
+        DataError: It is none, or larger than any CT.
+    """
+    if len(shape) < 3 or any(length != 1 for length in shape[3:]) or min(shape) < 1:
+        raise DataError(f"{path}: its shape is {shape}, not that of one 3-D volume")
+    if max(shape) > MOST_A_SIDE or math.prod(shape) > MOST_VOXELS:
         raise DataError(
-            f"{path}: qform_code and sform_code are 0: left and right are unknown",
-            hint="write it again with a program that knows how the patient lay",
+            f"{path}: its shape is {shape}, wanted up to {MOST_A_SIDE:,} voxels a side and {MOST_VOXELS:,} in all"
         )
-    try:
-        with np.errstate(invalid="ignore"):  # a signaling NaN, which is refused below
-            affine = np.asarray(header.get_best_affine(), np.float64)
-    except ValueError as error:  # a quaternion that is none
-        raise DataError(f"{path}: its qform cannot be used: {error}") from None
-    if problem := _not_axes(affine, int(header["xyzt_units"])):
-        raise DataError(f"{path}: its affine {problem}: {affine[:3].round(3).tolist()}")
-    units = int(header["xyzt_units"]) & 0xFF
-    return SourceGrid(file.voxels.shape, affine, units, qform_code, sform_code)
+    return shape[:3]  # type: ignore[return-value]
+
+
+def check_memory(path: Path, length: int) -> None:
+    """Refuses a file that declares more bytes than this machine has memory.
+
+    Raises:
+        RunError: It does.
+    """
+    there = memory()
+    if length > there:
+        raise RunError(
+            f"{path}: its header declares {length / 2**30:.1f} GiB of voxels, and this machine has"
+            f" {there / 2**30:.1f} GiB of memory"
+        )
 
 
 def _not_axes(affine: Affine, units: int) -> str:
@@ -250,37 +283,3 @@ def _not_axes(affine: Affine, units: int) -> str:
         low, high = _SPACINGS
         return f"has voxels of {' x '.join(f'{n:.4g}' for n in lengths)} mm, wanted {low:g} to {high:g} mm a side"
     return ""
-
-
-def _plain(path: Path, voxels: NDArray[Any], header: nib.Nifti1Header) -> NDArray[Any]:
-    try:
-        slope, inter = header.get_slope_inter()
-    except nib.spatialimages.HeaderDataError as error:
-        raise DataError(f"{path}: its scale cannot be used: {error}") from None
-    with np.errstate(over="ignore", invalid="ignore"):  # what becomes infinite is refused as such
-        if (slope or 1, inter or 0) != (1, 0):
-            scaled = voxels.astype(np.float32)
-            scaled *= np.float32(slope or 1)
-            scaled += np.float32(inter or 0)
-            return scaled
-        dtype = np.dtype(np.float32) if voxels.dtype.kind == "f" else voxels.dtype.newbyteorder("=")
-        return voxels.astype(dtype, copy=False)
-
-
-def _header(source: SourceGrid, dtype: np.dtype[Any]) -> nib.Nifti1Header:
-    """A header of the source's grid; an affine with shear, which no quaternion gives, is kept as sform alone."""
-    header = nib.Nifti1Header()
-    header.set_data_dtype(dtype)
-    header.set_data_shape(source.shape)
-    header.set_zooms(np.linalg.norm(source.affine[:3, :3], axis=0))
-    header.set_qform(source.affine, code=source.qform_code or 1, strip_shears=True)
-    is_rigid = np.allclose(header.get_qform(), source.affine, rtol=1e-5, atol=1e-3)
-    header["qform_code"] = source.qform_code if is_rigid else 0
-    header.set_sform(source.affine, code=source.sform_code if is_rigid else source.sform_code or 1)
-    header["xyzt_units"] = source.xyzt_units
-    return header
-
-
-def _write(image: nib.Nifti1Image, file: io.IOBase) -> None:
-    image.file_map["image"].fileobj = file
-    image.to_file_map()

@@ -1,0 +1,61 @@
+"""Headers of DICOM files, read by pydicom."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctsynth.data.formats import is_dicom, needs_extra
+from ctsynth.errors import CTSynthError, DataError
+
+if TYPE_CHECKING:
+    from pydicom import Dataset
+
+CT = "1.2.840.10008.5.1.4.1.1.2"
+SEGS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+"""SOP classes."""
+
+
+@contextmanager
+def wanted(path: Path) -> Iterator[None]:
+    """Says which extra is missing, and of a file that pydicom or highdicom cannot use that it cannot be used.
+
+    Raises:
+        DataError: Instead of what they raise.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of values that break DICOM's rules and are readable all the same
+            yield
+    except ImportError as error:
+        raise needs_extra(path, "DICOM", error) from None
+    except (CTSynthError, OSError, MemoryError):
+        raise
+    except Exception as error:  # of any kind: what is in a file decides what their code meets
+        reason = next(iter(str(error).splitlines()), "") or type(error).__name__
+        raise DataError(f"{path}: DICOM that cannot be used: {reason[:300]}") from error
+
+
+def header(path: Path) -> Dataset:
+    """A file's elements without its pixels.
+
+    Raises:
+        DataError: It is no DICOM file.
+    """
+    from pydicom import dcmread
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        return dcmread(path, stop_before_pixels=True)
+    except InvalidDicomError:
+        raise DataError(f"{path}: not a DICOM file") from None
+
+
+def headers(folder: Path) -> list[tuple[Path, Dataset]]:
+    """The DICOM files of a folder, by name; others are left out."""
+    files = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
+    return [(file, header(file)) for file in files if is_dicom(file) and file.name != "DICOMDIR"]

@@ -1,0 +1,65 @@
+"""A DICOM segmentation (SEG) as a label volume, read by highdicom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ctsynth.data.dicom.place import find_ct
+from ctsynth.data.itk_volume import LPS, add_segment
+from ctsynth.data.volume import SourceGrid, Volume, check_memory, check_shape
+from ctsynth.errors import DataError
+
+_SAME = 1e-2  # voxels
+
+
+def read_segments(path: Path, ct: Path | None) -> Volume:
+    """Reads a SEG: on the grid of its CT if that is found, for its own ends with the last labeled slice.
+
+    Raises:
+        DataError: It is fractional, segments share voxels, or it does not lie on the CT's grid.
+    """
+    import highdicom
+
+    file = highdicom.seg.segread(path)
+    if file.segmentation_type.value == "FRACTIONAL":
+        raise DataError(f"{path}: a fractional segmentation", hint="save it as a binary one, or a label map")
+    geometry = file.get_volume_geometry(allow_missing_positions=True)
+    if geometry is None:
+        raise DataError(f"{path}: its frames are no volume of parallel, evenly spaced slices")
+    own = SourceGrid(
+        check_shape(path, geometry.spatial_shape[::-1]), LPS @ np.asarray(geometry.affine)[:, [2, 1, 0, 3]]
+    )
+    references = file.get("ReferencedSeriesSequence", [])
+    series = find_ct(path, str(references[0].SeriesInstanceUID) if references else "", ct)
+    grid = series.grid if series else own
+    check_memory(path, 3 * int(np.prod(grid.shape)))
+    labels, names = np.zeros(grid.shape, np.uint16, order="F"), dict[int, str]()
+    for number in file.segment_numbers:
+        found = file.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
+        is_here = np.asarray(found.array).transpose(2, 1, 0) > 0
+        if series:
+            is_here = _moved(path, is_here, own, grid)
+        add_segment(path, labels, names, is_here, str(file.get_segment_description(number).segment_label))
+    return Volume.of_file(path, labels, grid, names)
+
+
+def _moved(path: Path, is_here: NDArray[np.bool_], own: SourceGrid, grid: SourceGrid) -> NDArray[np.bool_]:
+    """Voxels of one grid on another whose voxels are the same ones, in whatever order, and maybe more.
+
+    Raises:
+        DataError: The voxels of the grids lie elsewhere.
+    """
+    to_grid = np.linalg.solve(grid.affine, own.affine)
+    whole = np.rint(to_grid)
+    reach = np.append(own.shape, 1)
+    if (np.abs(to_grid - whole)[:3] * reach).max() > _SAME or abs(np.linalg.det(whole[:3, :3])) != 1:
+        raise DataError(f"{path}: its voxels are not those of its CT", hint="resample it onto the CT's grid")
+    places = whole[:3, :3].astype(int) @ np.argwhere(is_here).T + whole[:3, 3:].astype(int)
+    if places.size and (places.min() < 0 or (places.max(axis=1) >= grid.shape).any()):
+        raise DataError(f"{path}: labels lie outside its CT", hint="is it of another series?")
+    moved = np.zeros(grid.shape, np.bool_, order="F")
+    moved[tuple(places)] = True
+    return moved

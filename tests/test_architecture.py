@@ -25,7 +25,7 @@ LAYERS = (
     {"sampling", "segmentation"},
     {"metrics"},
     {"scoring"},
-    {"report"},
+    {"reporting"},
     {"cli"},
 )
 """The one table of the layers; docs/architecture.md shows it. ``__init__`` is below all, ``__main__`` above.
@@ -108,7 +108,7 @@ def test_training_knows_no_method_and_no_network_by_name():
     ("modules", "absent"),
     [
         ("ctsynth.cli.app", "torch numpy scipy nibabel matplotlib"),
-        ("ctsynth.report.page ctsynth.report.tables", "torch"),
+        ("ctsynth.reporting.page ctsynth.reporting.tables", "torch"),
         ("ctsynth.data.preprocess ctsynth.phantom ctsynth.scoring.run ctsynth.metrics.ssim", "torch"),
     ],
 )

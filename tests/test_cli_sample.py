@@ -106,7 +106,7 @@ REFUSED = [
     (["--mask", "nowhere.nii.gz", "--guidance", "2"], "--guidance 2 needs a model trained with label dropout"),
     (["--mask", "nowhere.nii.gz", "--eta", "0.5"], "--eta is DDIM's; dpm++ does not take it"),
     (["--mask", "seg.nii.gz", "--sampler", "ddim", "--eta", "1.5"], "--eta"),
-    (["--mask", "seg.nii.gz", "--out", "x.mha"], "--out x.mha: .mha is not written, wanted .nii.gz, .nii or a"),
+    (["--mask", "seg.nii.gz", "--out", "x.mhd"], "--out x.mhd: .mhd is not written, wanted .nii.gz, .nii,"),
     (["--mask", "seg.nii.gz", "--precision", "bf16"], "--precision bf16 on cpu"),
     (["--mask", "seg.nii.gz", "--shard", "3/2"], "--shard 3/2: wanted I/N"),
     (["--mask", "seg.nii.gz", "--sampler", "plms"], "plms"),

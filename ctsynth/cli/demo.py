@@ -49,8 +49,8 @@ def command(
     from ctsynth.files import write_json
     from ctsynth.label_files import label_set
     from ctsynth.phantom import make_phantom
-    from ctsynth.report.page import build_report
-    from ctsynth.report.tables import remarks, render
+    from ctsynth.reporting.page import build_report
+    from ctsynth.reporting.tables import remarks, render
     from ctsynth.sampling import volumes
     from ctsynth.sampling.batches import SamplingConfig
     from ctsynth.sampling.cases import cases_of_store

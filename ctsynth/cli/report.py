@@ -38,6 +38,6 @@ def command(
     Table 1 is by iterations (score several checkpoints of a run for it), Table 2
     has each method at its last checkpoint; both have all of the paper's numbers.
     """
-    from ctsynth.report.page import build_report
+    from ctsynth.reporting.page import build_report
 
     console.echo(str(build_report(inputs, out, overwrite=overwrite)))

@@ -146,7 +146,7 @@ def command(
 
     from ctsynth.data.store import Store
     from ctsynth.outputs import refuse_foreign
-    from ctsynth.report.tables import count, labelled, remarks, render
+    from ctsynth.reporting.tables import count, labelled, remarks, render
     from ctsynth.scoring.choice import Segmenting
     from ctsynth.scoring.run import scoring
     from ctsynth.scoring.scores import is_scores

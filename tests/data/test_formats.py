@@ -105,8 +105,15 @@ def test_an_output_is_a_file_by_its_suffix_unless_it_is_a_folder(suffix, tmp_pat
     assert not names_a_file(tmp_path / f"a{suffix}")
 
 
-@pytest.mark.parametrize("name", ["x.mha", "x.NRRD", "x.seg.nrrd", "x.hdr", "x.dcm", "x.gz", "x.npy"])
+@pytest.mark.parametrize("name", ["x.seg.nrrd", "x.hdr", "x.dcm", "x.gz", "x.npy"])
 def test_a_format_that_is_not_written_is_no_folder(name, tmp_path):
-    with pytest.raises(UsageError, match=rf"{name}: .* is not written, wanted \.nii\.gz, \.nii or a folder"):
+    with pytest.raises(UsageError, match=rf"{name}: .* is not written, wanted \.nii\.gz, \.nii, .* or a folder"):
         names_a_file(tmp_path / name)
     assert not (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize("name", ["x.mha", "x.NRRD", "x.dicom"])
+def test_the_other_formats_that_are_written(name, tmp_path):
+    assert names_a_file(tmp_path / name)
+    assert is_volume(tmp_path / name)
+    assert stem(tmp_path / name) == "x"

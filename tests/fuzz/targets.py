@@ -19,7 +19,7 @@ from ctsynth.data.masks import complete_labels
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
-from ctsynth.report.tables import render
+from ctsynth.reporting.tables import render
 from ctsynth.scoring import pairs, scores
 from ctsynth.scoring.records import Records
 from ctsynth.stop import Stop

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ctsynth.files import read_json
-from ctsynth.report.inputs import Entry
-from ctsynth.report.tables import labelled
+from ctsynth.reporting.inputs import Entry
+from ctsynth.reporting.tables import labelled
 
 NUMBERS = Path(__file__).with_name("paper_numbers.json")
 

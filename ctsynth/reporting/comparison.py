@@ -7,10 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ctsynth.labels import AMOS22
-from ctsynth.report.inputs import Entry, caveat, latest
-from ctsynth.report.paper import Paper, PaperRow
-from ctsynth.report.table import NOTHING, Table, best_rows
-from ctsynth.report.tables import number
+from ctsynth.reporting.inputs import Entry, caveat, latest
+from ctsynth.reporting.paper import Paper, PaperRow
+from ctsynth.reporting.table import NOTHING, Table, best_rows
+from ctsynth.reporting.tables import number
 from ctsynth.scoring.scores import Reference, Scores
 
 OURS, PHANTOMS, PAPERS = "ctsynth", "ctsynth, phantoms", "paper"

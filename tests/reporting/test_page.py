@@ -13,7 +13,7 @@ from scored import make_store, write_synthetic
 from ctsynth import figures
 from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
-from ctsynth.report.page import build_report
+from ctsynth.reporting.page import build_report
 from ctsynth.scoring.run import score
 
 VOID = {"meta", "link", "img", "br", "hr", "input"}
@@ -138,7 +138,7 @@ def test_the_pictures_are_those_of_the_store(folder):
     store = Store.open(folder / "out")
     mask = store.subjects("test")[0].mask()
     shown = int(re.search(r'alt="mask: subject_0, slice (\d+) of', page)[1]) - 1
-    from ctsynth.report.figures import data_uri
+    from ctsynth.reporting.figures import data_uri
 
     assert data_uri(figures.colorize(np.asarray(mask[shown]), store.labels)) in page
 
@@ -273,7 +273,7 @@ def test_scores_whose_volumes_cannot_be_read_are_shown_without_pictures(error, f
     def broken(*_):
         raise error
 
-    monkeypatch.setattr("ctsynth.report.figures.read_pair", broken)
+    monkeypatch.setattr("ctsynth.reporting.figures.read_pair", broken)
     page = read(build_report([folder / "samples"], folder / "report"))
     assert re.search(r"No pictures: the volumes: (Input/output error|not enough memory)", " ".join(page.text))
     assert "PSNR in body" in " ".join(page.text)

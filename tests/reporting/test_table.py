@@ -1,6 +1,6 @@
 import pytest
 
-from ctsynth.report.table import NOTHING, Table, best_rows
+from ctsynth.reporting.table import NOTHING, Table, best_rows
 
 TABLE = Table(
     headers=("method", "source", "FID ↓", "DSC (%) ↑"),

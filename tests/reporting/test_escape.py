@@ -8,8 +8,8 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from ctsynth.report.escape import csv_cell, file_stems, latex_cell, markdown_cell
-from ctsynth.report.table import Table
+from ctsynth.reporting.escape import csv_cell, file_stems, latex_cell, markdown_cell
+from ctsynth.reporting.table import Table
 
 NAMES = st.text(st.characters(codec="utf-8"), max_size=30)
 FORMULAS = ["=1+1", "+SUM(A1)", "-cmd|' /C calc'!A0", "@SUM(1)", " =1", "\t=1", "-=1"]

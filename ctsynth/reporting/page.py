@@ -11,16 +11,16 @@ from PIL import Image
 from ctsynth import __version__, figures, history
 from ctsynth.errors import UsageError
 from ctsynth.files import atomic, write_text
-from ctsynth.report import paper
-from ctsynth.report.content import Content
-from ctsynth.report.escape import one_line
-from ctsynth.report.figures import slice_sheet
-from ctsynth.report.folder import replaced
-from ctsynth.report.inputs import caveat, find_entries
-from ctsynth.report.plots import organ_bars
-from ctsynth.report.sections import SECTIONS
-from ctsynth.report.style import CSS
-from ctsynth.report.tables import render
+from ctsynth.reporting import paper
+from ctsynth.reporting.content import Content
+from ctsynth.reporting.escape import one_line
+from ctsynth.reporting.figures import slice_sheet
+from ctsynth.reporting.folder import replaced
+from ctsynth.reporting.inputs import caveat, find_entries
+from ctsynth.reporting.plots import organ_bars
+from ctsynth.reporting.sections import SECTIONS
+from ctsynth.reporting.style import CSS
+from ctsynth.reporting.tables import render
 
 SCORE_FILES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 

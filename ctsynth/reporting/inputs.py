@@ -10,8 +10,8 @@ from typing import Any
 
 from ctsynth.errors import DataError
 from ctsynth.files import read_json
-from ctsynth.report.table import NOTHING
-from ctsynth.report.tables import labelled, phantom_caveat
+from ctsynth.reporting.table import NOTHING
+from ctsynth.reporting.tables import labelled, phantom_caveat
 from ctsynth.scoring.scores import Scores
 
 

@@ -12,9 +12,9 @@ from PIL import Image
 from ctsynth import figures
 from ctsynth.errors import CTSynthError
 from ctsynth.figures import RGB
-from ctsynth.report.figures import Row
-from ctsynth.report.inputs import Entry, latest
-from ctsynth.report.paper import Paper
+from ctsynth.reporting.figures import Row
+from ctsynth.reporting.inputs import Entry, latest
+from ctsynth.reporting.paper import Paper
 
 Pictures = Mapping[str, list[Row] | CTSynthError]
 """Of each scored entry: its rows, or why there are none."""

@@ -6,7 +6,7 @@ import pytest
 from trained import ctsynth
 
 from ctsynth.errors import UsageError
-from ctsynth.report.folder import RECORD, replaced
+from ctsynth.reporting.folder import RECORD, replaced
 
 
 def reported(out, *inputs, overwrite=False, **files):

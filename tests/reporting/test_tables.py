@@ -8,8 +8,8 @@ from dataclasses import replace
 import pytest
 from scored import make_store, write_synthetic
 
-from ctsynth.report.page import build_report
-from ctsynth.report.tables import FORMATS, labelled, remarks, render, score_table
+from ctsynth.reporting.page import build_report
+from ctsynth.reporting.tables import FORMATS, labelled, remarks, render, score_table
 from ctsynth.scoring.run import score
 from ctsynth.scoring.scores import Reference, Value
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import ctsynth
-from ctsynth.report import paper
-from ctsynth.report.comparison import KID, METRICS, ORGANS
+from ctsynth.reporting import paper
+from ctsynth.reporting.comparison import KID, METRICS, ORGANS
 
 ROOT = Path(ctsynth.__file__).parents[1]
 PAPER = paper.load()

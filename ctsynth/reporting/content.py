@@ -8,14 +8,14 @@ from functools import cached_property
 from pathlib import Path
 
 from ctsynth.errors import CTSynthError, explain
-from ctsynth.report import comparison, grids, plots
-from ctsynth.report.escape import file_stems
-from ctsynth.report.figures import Row, slice_rows
-from ctsynth.report.grids import Grid
-from ctsynth.report.inputs import Entry, latest
-from ctsynth.report.paper import Paper
-from ctsynth.report.plots import Bars
-from ctsynth.report.table import Table
+from ctsynth.reporting import comparison, grids, plots
+from ctsynth.reporting.escape import file_stems
+from ctsynth.reporting.figures import Row, slice_rows
+from ctsynth.reporting.grids import Grid
+from ctsynth.reporting.inputs import Entry, latest
+from ctsynth.reporting.paper import Paper
+from ctsynth.reporting.plots import Bars
+from ctsynth.reporting.table import Table
 from ctsynth.scoring.scores import Scores
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from ctsynth.report.escape import csv_cell, latex_cell, markdown_cell, one_line
+from ctsynth.reporting.escape import csv_cell, latex_cell, markdown_cell, one_line
 
 NOTHING = "—"
 """Stands where there is no number."""

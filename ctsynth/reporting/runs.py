@@ -7,9 +7,9 @@ from html import escape
 from typing import Any
 
 from ctsynth import figures, history
-from ctsynth.report.content import Content
-from ctsynth.report.figures import figure_svg, page_ink, png_uri
-from ctsynth.report.inputs import run_config
+from ctsynth.reporting.content import Content
+from ctsynth.reporting.figures import figure_svg, page_ink, png_uri
+from ctsynth.reporting.inputs import run_config
 
 
 def training(content: Content) -> str:

@@ -7,8 +7,8 @@ import io
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ctsynth.errors import UsageError
-from ctsynth.report.escape import csv_cell
-from ctsynth.report.table import NOTHING, Table, best_rows
+from ctsynth.reporting.escape import csv_cell
+from ctsynth.reporting.table import NOTHING, Table, best_rows
 from ctsynth.scoring.scores import Reference, Result, Scores, Value
 
 REAL = {"floor": "real slices (floor)", "ceiling": "the real CT (ceiling)"}

@@ -3,12 +3,12 @@ from pathlib import Path
 import pytest
 
 from ctsynth.labels import AMOS22
-from ctsynth.report import paper as papers
-from ctsynth.report.comparison import NAMES, iteration_table, method_table, notes
-from ctsynth.report.inputs import Entry
-from ctsynth.report.plots import bars_of, organ_bars
-from ctsynth.report.table import NOTHING
-from ctsynth.report.tables import TOLD_TISSUES, remarks, score_table
+from ctsynth.reporting import paper as papers
+from ctsynth.reporting.comparison import NAMES, iteration_table, method_table, notes
+from ctsynth.reporting.inputs import Entry
+from ctsynth.reporting.plots import bars_of, organ_bars
+from ctsynth.reporting.table import NOTHING
+from ctsynth.reporting.tables import TOLD_TISSUES, remarks, score_table
 from ctsynth.scoring.scores import Reference, Result, Scores, Sources, Value
 
 PAPER = papers.load()

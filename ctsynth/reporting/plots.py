@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ctsynth.figures import plain
-from ctsynth.report.comparison import of_reference
-from ctsynth.report.figures import INK
-from ctsynth.report.inputs import Entry, latest
-from ctsynth.report.paper import Paper
+from ctsynth.reporting.comparison import of_reference
+from ctsynth.reporting.figures import INK
+from ctsynth.reporting.inputs import Entry, latest
+from ctsynth.reporting.paper import Paper
 from ctsynth.scoring.scores import Result, Value
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ from test_comparison import PAPER, entry
 from ctsynth import figures
 from ctsynth.errors import DataError
 from ctsynth.labels import AMOS22
-from ctsynth.report.figures import LARGEST, Row, data_uri
-from ctsynth.report.grids import NOT_SCORED, iteration_grid, method_grid
+from ctsynth.reporting.figures import LARGEST, Row, data_uri
+from ctsynth.reporting.grids import NOT_SCORED, iteration_grid, method_grid
 
 PLACES = (("one", 3, {1}), ("one", 9, {1, 6, 8}), ("two", 3, {1, 6}))
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping, Sequence
 
 from ctsynth import figures
 from ctsynth.errors import CTSynthError
-from ctsynth.report.content import Content
-from ctsynth.report.figures import HEADERS, Row, data_uri, figure_svg, legend, page_ink, picture_grid
-from ctsynth.report.plots import organ_bars
-from ctsynth.report.runs import how, training
-from ctsynth.report.tables import count, organ_table, remarks, score_table, subject_table
+from ctsynth.reporting.content import Content
+from ctsynth.reporting.figures import HEADERS, Row, data_uri, figure_svg, legend, page_ink, picture_grid
+from ctsynth.reporting.plots import organ_bars
+from ctsynth.reporting.runs import how, training
+from ctsynth.reporting.tables import count, organ_table, remarks, score_table, subject_table
 from ctsynth.scoring.scores import Scores, has_tissues
 
 escape = html.escape

@@ -145,9 +145,9 @@ def command(
     from json import dumps
 
     from ctsynth.data.store import Store
+    from ctsynth.metrics.base import Segmenting
     from ctsynth.outputs import refuse_foreign
     from ctsynth.reporting.tables import count, labelled, remarks, render
-    from ctsynth.scoring.choice import Segmenting
     from ctsynth.scoring.run import scoring
     from ctsynth.scoring.scores import is_scores
     from ctsynth.stop import Stop

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,6 +67,43 @@ class Pair:
         return inside
 
 
+@dataclass(frozen=True, slots=True)
+class Segmenting:
+    """What finds the organs whose Dice is scored.
+
+    Args:
+        segmenter: ``totalsegmentator``, ``totalsegmentator-fast``, a segmenter's run or a folder of masks; None is
+            TotalSegmentator if it can be had.
+        device: Where it runs; ``auto`` is a GPU, and never the CPU for TotalSegmentator.
+        native: On the grid of the source CT, and not on that of the stacked slices.
+    """
+
+    segmenter: str | None = None
+    device: str = "auto"
+    native: bool = False
+
+
+@dataclass(frozen=True, eq=False, kw_only=True, slots=True)
+class Context:
+    """The scoring that a metric is made for.
+
+    Args:
+        store: The real slices.
+        split: Whose subjects are scored.
+        files: The synthetic volume of each of them.
+        segmenting: What finds organs, for the metrics that need them.
+        masks: Folder that keeps the masks of these volumes.
+        overwrite: Make these masks again.
+    """
+
+    store: Store
+    split: str
+    files: Mapping[str, Path]
+    segmenting: Segmenting
+    masks: Path
+    overwrite: bool = False
+
+
 class Metric(ABC):
     """A number that says how close synthetic volumes are to the real ones.
 
@@ -92,6 +129,11 @@ class Metric(ABC):
         """None if it can be computed here; else why not, and what would mend that."""
         return None
 
+    @classmethod
+    def make(cls, context: Context) -> Self | str:
+        """The metric for one scoring, or the reason that it cannot be computed there."""
+        return cls.available() or cls()
+
     @property
     def settings(self) -> Mapping[str, Any]:
         """All that the number depends on, as JSON; stated beside it."""
@@ -101,9 +143,6 @@ class Metric(ABC):
     def key(self) -> str:
         """Its name in scores.json where that is not its file's."""
         return ""
-
-    def begin(self, store: Store, split: str) -> None:  # noqa: B027  most have no need of it
-        """Sees where the real slices come from, before the first pair."""
 
     @abstractmethod
     def measure(self, pair: Pair) -> Record:
@@ -126,7 +165,7 @@ class Metric(ABC):
         return None
 
     def ahead(self, subjects: Sequence[Subject]) -> None:  # noqa: B027  most have no need of it
-        """Does ahead what the floor will take of these real subjects, one shard's share of them."""
+        """Precomputes what the floor needs of these real subjects, one shard's share of them."""
 
     def inputs(self, subject: str) -> Sequence[Path]:
         """Files that it reads of a subject beside the pair."""

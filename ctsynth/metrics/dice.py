@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ctsynth.data.relabel import Given, relabeling_of
+from ctsynth.data.originals import Original, originals
+from ctsynth.data.relabel import relabeling_of
 from ctsynth.data.slices import from_slices, stack
-from ctsynth.data.volume import Geometry, Volume
+from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
-from ctsynth.metrics.base import Array, Arrays, Metric, Pair, Record, Unit, interval, ratio, resample
+from ctsynth.metrics.base import Array, Arrays, Context, Metric, Pair, Record, Unit, interval, ratio, resample
 from ctsynth.scoring.scores import Result, Value
 from ctsynth.segmentation.base import VolumeSegmenter, translate
+from ctsynth.segmentation.cached import CachedSegmenter
+from ctsynth.segmentation.find import find_segmenter
+from ctsynth.segmentation.masks import MaskFolder
 from ctsynth.segmentation.overlap import boxes, hd95, overlaps
 from ctsynth.segmentation.totalsegmentator import TotalSegmentator
 
@@ -42,22 +46,6 @@ DEFINITION = {
 }
 
 
-class Original(NamedTuple):
-    """What a subject's slices were cut from.
-
-    Args:
-        geometry: Of the source CT.
-        labels: Its label volume, on that grid.
-        synthetic: The synthetic volume's file, on that grid or on that of the stacked slices.
-        names: What the label volume's numbers mean by its dataset.json; None where they are the store's own.
-    """
-
-    geometry: Geometry
-    labels: Path
-    synthetic: Path
-    names: Given | None = None
-
-
 class Dice(Metric):
     """Overlap of the organs that a segmenter finds in a synthetic volume with the label map it was drawn for.
 
@@ -67,7 +55,7 @@ class Dice(Metric):
     organs of the paper's Table 2.
 
     Args:
-        segmenter: What finds the organs; TotalSegmentator if None.
+        segmenter: What finds the organs.
         ceiling: What finds them in the real volumes, for the ceiling; None leaves that out.
         native: Of each subject, what its slices were cut from: score on that grid instead.
     """
@@ -80,11 +68,11 @@ class Dice(Metric):
 
     def __init__(
         self,
-        segmenter: VolumeSegmenter | None = None,
+        segmenter: VolumeSegmenter,
         ceiling: VolumeSegmenter | None = None,
         native: Mapping[str, Original] | None = None,
     ) -> None:
-        self._segmenter = segmenter or TotalSegmentator()
+        self._segmenter = segmenter
         self._ceiling = ceiling
         self._native = native
 
@@ -92,6 +80,21 @@ class Dice(Metric):
     def available(cls) -> str | None:
         """Why TotalSegmentator cannot run here, if so."""
         return TotalSegmentator.unavailable()
+
+    @classmethod
+    def make(cls, context: Context) -> Self | str:
+        """The Dice by the segmenter that was named, or by TotalSegmentator if it can be had."""
+        wanted = context.segmenting
+        if wanted.segmenter is None and (reason := TotalSegmentator.unavailable(device=wanted.device)):
+            return reason
+        native = originals(context.store, context.files) if wanted.native else None
+        segmenter = find_segmenter(
+            wanted.segmenter or "totalsegmentator", device=wanted.device, store=context.store
+        )
+        if isinstance(segmenter, MaskFolder):  # of the synthetic volumes: it has seen no real ones
+            return cls(segmenter, None, native)
+        real = CachedSegmenter(segmenter, context.store.root / "segmentations")
+        return cls(CachedSegmenter(segmenter, context.masks, overwrite=context.overwrite), real, native)
 
     @property
     def settings(self) -> Mapping[str, Any]:

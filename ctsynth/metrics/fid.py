@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,7 @@ from ctsynth.errors import DataError, RunError
 from ctsynth.features.frechet import BLOCKS, Stacked, frechet_distance, kernel_distance
 from ctsynth.features.inception import DIMENSIONS, Inception, absent
 from ctsynth.files import code_digest
-from ctsynth.metrics.base import Arrays, Metric, Pair, Record
+from ctsynth.metrics.base import Arrays, Context, Metric, Pair, Record
 from ctsynth.scoring.records import Records
 from ctsynth.scoring.scores import Result, Value
 
@@ -46,6 +46,10 @@ class FID(Metric):
     All synthetic slices against the real slices of the same subjects, as 8-bit gray. Beside it the kernel distance
     of the same features (KID, Binkowski et al. 2018), which fewer slices do not bias. The features of real slices
     are kept in the store, so each is computed once.
+
+    Args:
+        store: The real slices; without one nothing is kept, and there is no floor.
+        split: Whose subjects are scored; the floor takes the other one.
     """
 
     title = "FID"
@@ -53,9 +57,8 @@ class FID(Metric):
     higher_is_better = False
     rank = 1
 
-    def __init__(self) -> None:
-        self._store: Store | None = None
-        self._split = ""
+    def __init__(self, store: Store | None = None, split: str = "") -> None:
+        self._store, self._split = store, split
         self._unwritten: dict[str, Features] = {}
 
     @classmethod
@@ -67,6 +70,11 @@ class FID(Metric):
             return None if other.is_file() else f"${OTHER_WEIGHTS} is {other}: no such file"
         reason = weights.missing("inception")
         return f"{reason}; {weights.remedy('inception')}" if reason else None
+
+    @classmethod
+    def make(cls, context: Context) -> Self | str:
+        """The distance to the real slices of the store, whose features are kept there."""
+        return cls.available() or cls(context.store, context.split)
 
     @property
     def key(self) -> str:
@@ -83,10 +91,6 @@ class FID(Metric):
             "resize": "bilinear to 299 x 299",
             "code": {package: version(package) for package in ("pytorch-fid", "torch", "torchvision")},
         }
-
-    def begin(self, store: Store, split: str) -> None:
-        """Sees where the real slices come from, before the first pair."""
-        self._store, self._split = store, split
 
     def measure(self, pair: Pair) -> Record:
         """The features of the ``real`` and the ``synthetic`` slices, (Z, 2048) each."""

@@ -23,8 +23,8 @@ from ctsynth.data.store import Store, Subject
 from ctsynth.errors import CTSynthError, RunError, UsageError, WriteError, explain
 from ctsynth.files import code_digest, sha256, sole
 from ctsynth.metrics import base
-from ctsynth.metrics.base import Metric, Pair
-from ctsynth.scoring.choice import DEFAULT, Segmenting, choose
+from ctsynth.metrics.base import Context, Metric, Pair, Segmenting
+from ctsynth.scoring.choice import choose
 from ctsynth.scoring.pairs import read_pair
 from ctsynth.scoring.records import Arrays, Records
 from ctsynth.scoring.scores import Reference, Result, Scores, Sources, Value, has_tissues
@@ -75,7 +75,7 @@ def scoring(
     *,
     metrics: Sequence[str] | None = None,
     partial: bool = False,
-    segmenting: Segmenting = DEFAULT,
+    segmenting: Segmenting = Segmenting(),  # noqa: B008  frozen
     shard: str | None = None,
     overwrite: bool = False,
 ) -> Iterator[Scoring]:
@@ -102,10 +102,11 @@ def scoring(
     scored = [subject for subject in share if subject.name in files]
     refuse_strangers(scored, files)
     beside = synthetic.parent if synthetic.is_file() else synthetic
-    masks = beside / "segmentations"
-    chosen, left_out = choose(metrics, segmenting, store, files, masks, overwrite=overwrite)
-    for metric in chosen.values():
-        metric.begin(store, split)
+    context = Context(
+        store=store, split=split, files=files, segmenting=segmenting, masks=beside / "segmentations",
+        overwrite=overwrite,
+    )  # fmt: skip
+    chosen, left_out = choose(metrics, context)
     with _own_folder(beside, shard) as folder:
         names = [subject.name for subject in scored]
         records = {name: Records(folder / name, names) for name in chosen}

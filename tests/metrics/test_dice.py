@@ -9,6 +9,7 @@ from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 from scored import Scored
 
+from ctsynth.data.originals import Original
 from ctsynth.data.relabel import Given
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.volume import Geometry
@@ -16,7 +17,7 @@ from ctsynth.data.window import Window
 from ctsynth.errors import DataError
 from ctsynth.labels import AMOS22, LabelSet
 from ctsynth.metrics.base import Pair
-from ctsynth.metrics.dice import Dice, Original, mean_over_organs
+from ctsynth.metrics.dice import Dice, mean_over_organs
 from ctsynth.segmentation.base import Segmentation
 from ctsynth.segmentation.overlap import boxes, hd95, overlaps
 

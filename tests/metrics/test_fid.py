@@ -263,9 +263,7 @@ def pairs(store, change=lambda unit: unit):
 
 
 def run(metric, store, change=lambda unit: unit):
-    one = metric()
-    one.begin(store, "test")
-    return Scored(one, *pairs(store, change))
+    return Scored(metric(store, "test"), *pairs(store, change))
 
 
 def test_perfect_slices_have_no_distance(stub, store):

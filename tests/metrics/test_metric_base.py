@@ -2,11 +2,11 @@ import re
 
 import numpy as np
 import pytest
-from scored import PLUGIN
+from scored import PLUGIN, make_store
 
 from ctsynth.errors import UsageError
 from ctsynth.metrics import base
-from ctsynth.metrics.base import interval, ratio, resample
+from ctsynth.metrics.base import Context, Segmenting, interval, ratio, resample
 
 
 def test_the_interval_of_normal_data_is_the_textbooks():
@@ -75,6 +75,16 @@ def test_a_file_is_a_metric(name):
 )
 def test_what_cannot_be_had_here_is_named_with_its_remedy(name, remedy):
     assert re.search(remedy, base.find_metric(name).available())
+
+
+@pytest.mark.parametrize("name", ["psnr", "fid", "dice"])
+def test_making_a_metric_gives_it_or_the_reason_that_it_cannot_be_had(name, tmp_path, small_case):
+    store = make_store(tmp_path / "out", [small_case(0)])
+    metric = base.find_metric(name)
+    context = Context(store=store, split="test", files={}, segmenting=Segmenting(), masks=tmp_path)
+    made = metric.make(context)
+    assert made == metric.available() or isinstance(made, metric)
+    assert isinstance(made, metric) == (metric.available() is None)
 
 
 def test_a_metric_from_a_folder_of_ones_own(tmp_path, monkeypatch):

@@ -239,7 +239,7 @@ def test_one_subject_is_in_memory_at_a_time(store, samples, monkeypatch):
         def result(self, records):
             return slice_mean(self, records, "nothing")
 
-    monkeypatch.setattr(base, "find", lambda name: Watch)
+    monkeypatch.setattr(base, "find_metric", lambda name: Watch)
     score(samples, store, "test", metrics=["watch"])
     assert len(alive) == 3
 

@@ -15,6 +15,7 @@ import SimpleITK as sitk  # noqa: N813  its own way
 from scipy.ndimage import gaussian_filter
 from scored import Scored
 
+from ctsynth.data.originals import Original
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.slices import from_slices, stacked_geometry
 from ctsynth.data.store import Store
@@ -22,7 +23,7 @@ from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError
 from ctsynth.label_files import label_set
 from ctsynth.metrics.base import Pair
-from ctsynth.metrics.dice import Dice, Original
+from ctsynth.metrics.dice import Dice
 from ctsynth.scoring.pairs import read_pair
 from ctsynth.segmentation.cached import CachedSegmenter
 from ctsynth.segmentation.totalsegmentator import TotalSegmentator

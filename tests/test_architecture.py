@@ -18,7 +18,7 @@ LAYERS = (
     {"schema", "tissues"},
     {"labels", "config", "weights", "trainable", "history"},
     {"figures", "label_files", "scoring.scores"},
-    {"data", "features", "networks", "scoring.records"},
+    {"data", "features", "measures", "networks", "scoring.records"},
     {"diffusion", "phantom"},
     {"methods", "segmenters"},
     {"training"},

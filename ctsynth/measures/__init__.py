@@ -1,0 +1,1 @@
+"""What the scores measure, as functions on arrays: no files, no subjects, no torch."""

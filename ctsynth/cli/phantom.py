@@ -11,6 +11,7 @@ import typer
 
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
+from ctsynth.errors import UsageError
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +23,14 @@ def command(
     size: Annotated[
         int, typer.Option(help="Side of a slice in voxels; it is 384 mm.", rich_help_panel="Data")
     ] = 256,
-    slices: Annotated[int, typer.Option(help="Slices a subject, over 360 mm.", rich_help_panel="Data")] = 72,
+    slices: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...",
+            help="Slices a subject, over 360 mm; of several numbers each subject has the next in turn.",
+            rich_help_panel="Data",
+        ),
+    ] = "72",
     seed: Annotated[
         int, typer.Option(callback=check_seed, help="Same seed, same files.", rich_help_panel="Data")
     ] = 0,
@@ -45,10 +53,12 @@ def command(
 
         ctsynth phantom amos/
         ctsynth phantom amos/ --subjects 40 --test-subjects 10 --workers 8
+        ctsynth phantom spacings/ --slices 24,72,120
         ctsynth phantom small/ --size 96 --slices 24 && ctsynth preprocess small/ out/
     """
     from ctsynth.phantom import make_phantom
 
+    in_turn = _numbers(slices)
     log.info("phantoms are for demos, tests and benchmarks; they are never a patient")
     with console.progress("phantom", subjects + test_subjects) as progress:
         made = make_phantom(
@@ -56,7 +66,7 @@ def command(
             subjects=subjects,
             test_subjects=test_subjects,
             size=size,
-            slices=slices,
+            slices=in_turn,
             seed=seed,
             workers=workers,
             overwrite=overwrite,
@@ -68,3 +78,15 @@ def command(
     else:
         kept = f" ({made.skipped} were there already)" if made.skipped else ""
         console.echo(f"{out}: {len(made.training)} training and {len(made.validation)} test phantoms{kept}")
+
+
+def _numbers(slices: str) -> list[int]:
+    """One or several numbers of slices.
+
+    Raises:
+        UsageError: It is none.
+    """
+    try:
+        return [int(number) for number in slices.split(",")]
+    except ValueError:
+        raise UsageError(f"--slices is {slices!r}, wanted whole numbers such as 72 or 24,72") from None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from ctsynth.labels import AMOS22
 from ctsynth.phantom.kept import NAME, missing
 from ctsynth.phantom.subject import make_subject
 
-_VERSION = 1
+_VERSION = 2
 """Goes up when the same seed gives other voxels."""
 
 FIRST_TEST_ID = 401
@@ -89,7 +89,7 @@ def make_phantom(
     subjects: int = 12,
     test_subjects: int = 2,
     size: int = 256,
-    slices: int = 24,
+    slices: int | Sequence[int] = 24,
     seed: int = 0,
     workers: int = 1,
     overwrite: bool = False,
@@ -104,7 +104,7 @@ def make_phantom(
         subjects: For training.
         test_subjects: In AMOS22's validation folders, which are the test split.
         size: Side of the slices, voxels of 384 mm / size.
-        slices: Slices a subject, 360 mm / slices apart.
+        slices: Slices a subject, 360 mm / slices apart; of several numbers each subject has the next in turn.
         seed: Same seed, same bytes.
         workers: Processes.
         overwrite: Makes everything again, in the place of what was made with other settings.
@@ -115,9 +115,10 @@ def make_phantom(
         DataError: The folder holds cases that are no phantoms.
         RunError: A file cannot be written.
     """
-    _check(subjects, test_subjects, size, slices, seed)
+    in_turn = [slices] if isinstance(slices, int) else list(slices)
+    _check(subjects, test_subjects, size, in_turn, seed)
     numbers = [*range(1, subjects + 1), *range(FIRST_TEST_ID, FIRST_TEST_ID + test_subjects)]
-    cases = [PhantomCase(out, number, seed, size, slices) for number in numbers]
+    cases = [PhantomCase(out, number, seed, size, in_turn[(number - 1) % len(in_turn)]) for number in numbers]
     to_make = missing(out, cases, overwrite=overwrite)
     skipped = len(cases) - len(to_make)
     progress(skipped)
@@ -129,12 +130,12 @@ def make_phantom(
     return PhantomData(training, tuple(case.image for case in cases[subjects:]), skipped)
 
 
-def _check(subjects: int, test_subjects: int, size: int, slices: int, seed: int) -> None:
+def _check(subjects: int, test_subjects: int, size: int, slices: Sequence[int], seed: int) -> None:
     ranges = (
         ("subjects", subjects, 1, FIRST_TEST_ID - 1),
         ("test subjects", test_subjects, 0, _LAST_ID + 1 - FIRST_TEST_ID),
         ("size", size, 32, 1024),
-        ("slices", slices, 1, 720),
+        *(("slices", number, 1, 720) for number in slices),
         ("seed", seed, 0, 2**63 - 1),
     )
     for name, value, lowest, highest in ranges:

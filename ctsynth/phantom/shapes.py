@@ -86,15 +86,16 @@ class Field:
 
     Args:
         rng: For the weights, drawn once and for the whole field of view.
-        knot: Distance of the spline's knots, mm; it changes sign about every 2.5 knots.
+        knot: Distance of the spline's knots in the slice, mm; it changes sign about every 2.5 knots.
+        along_z: Their distance along z, mm; that in the slice if None.
     """
 
-    def __init__(self, rng: np.random.Generator, knot: float) -> None:
+    def __init__(self, rng: np.random.Generator, knot: float, along_z: float | None = None) -> None:
         half = FIELD_OF_VIEW / 2 + 2 * _MARGIN
-        self._knot = knot
+        self._knots = (along_z or knot, knot, knot)
         self._origin = (BOTTOM - 2 * _MARGIN, -half, -half)
         extent = (TOP - BOTTOM + 4 * _MARGIN, 2 * half, 2 * half)
-        shape = [int(length / knot) + 5 for length in extent]
+        shape = [int(length / distance) + 5 for length, distance in zip(extent, self._knots, strict=True)]
         power = 151 / 315  # the mean of a cubic B-spline's squared weights, on each axis
         self._weights = rng.standard_normal(shape, np.float32) / np.float32(power**1.5)
 
@@ -102,20 +103,22 @@ class Field:
         """Its values on the points' unwarped grid, (K, X, Y)."""
         x, a, z = points.axes
         values = self._weights
-        for axis, origin in zip((z, x, a), self._origin, strict=True):
-            values = np.moveaxis(self._along(axis, origin, values), 0, 2)  # the next axis comes to the front
+        for axis, origin, knot in zip((z, x, a), self._origin, self._knots, strict=True):
+            values = np.moveaxis(_along(axis, origin, knot, values), 0, 2)  # the next axis comes to the front
         return values
 
-    def _along(self, positions: Array, origin: float, weights: Array) -> Array:
-        index = (positions - origin) / np.float32(self._knot)
-        first = np.floor(index).astype(np.intp)
-        t = (index - first).astype(np.float32)[:, None, None]
-        weights = np.ascontiguousarray(weights)
-        total = weights[first] * ((1 - t) ** 3 / 6)
-        total += weights[first + 1] * ((3 * t - 6) * t * t + 4) * np.float32(1 / 6)
-        total += weights[first + 2] * ((((3 - 3 * t) * t + 3) * t + 1) / 6)
-        total += weights[first + 3] * (t**3 / 6)
-        return np.asarray(total)
+
+def _along(positions: Array, origin: float, knot: float, weights: Array) -> Array:
+    """A spline along the first axis of its weights, at positions in mm."""
+    index = (positions - origin) / np.float32(knot)
+    first = np.floor(index).astype(np.intp)
+    t = (index - first).astype(np.float32)[:, None, None]
+    weights = np.ascontiguousarray(weights)
+    total = weights[first] * ((1 - t) ** 3 / 6)
+    total += weights[first + 1] * ((3 * t - 6) * t * t + 4) * np.float32(1 / 6)
+    total += weights[first + 2] * ((((3 - 3 * t) * t + 3) * t + 1) / 6)
+    total += weights[first + 3] * (t**3 / 6)
+    return np.asarray(total)
 
 
 class Shape(Protocol):

@@ -17,6 +17,7 @@ from ctsynth.phantom.bones import paint_bones
 from ctsynth.phantom.canvas import Canvas, Fields, Person
 from ctsynth.phantom.organs import Anatomy
 from ctsynth.phantom.shapes import BOTTOM, FIELD_OF_VIEW, TOP, Array, Points
+from ctsynth.phantom.texture import Texture
 from ctsynth.phantom.tissues import paint_organs
 
 _VOXELS_AT_ONCE = 40_000
@@ -40,7 +41,7 @@ class PhantomSubject:
     affine: NDArray[np.float64]
 
 
-def make_subject(seed: int, index: int, *, size: int, slices: int) -> PhantomSubject:
+def make_subject(seed: int, index: int, *, size: int, slices: int, textured: bool = True) -> PhantomSubject:
     """Makes one subject: anatomy, tissue and body painted slab by slab, then scanned.
 
     Args:
@@ -48,13 +49,14 @@ def make_subject(seed: int, index: int, *, size: int, slices: int) -> PhantomSub
         index: Which subject, at least 0; together with the seed it is all that the anatomy depends on.
         size: Side of the square slices, voxels; the field of view is 384 mm.
         slices: Number of slices; the torso is 360 mm long.
+        textured: With ``Texture``; without, the HU are those that the anatomy determines, and the noise.
     """
-    anatomy_seed, field_seed, scan_seed = np.random.SeedSequence((seed, index)).spawn(3)
+    anatomy_seed, field_seed, scan_seed, texture_seed = np.random.SeedSequence((seed, index)).spawn(4)
     rng = _rng(anatomy_seed)
     person = Person.draw(rng)
     anatomy = Anatomy.draw(person, rng)
     noise = float(rng.uniform(8, 15))
-    fields = Fields(field_seed)
+    fields, texture = Fields(field_seed), Texture(texture_seed)
     side = _centers(-FIELD_OF_VIEW / 2, FIELD_OF_VIEW / 2, size)
     heights = _centers(BOTTOM, TOP, slices)
     noise_seeds = scan_seed.spawn(slices)
@@ -66,6 +68,8 @@ def make_subject(seed: int, index: int, *, size: int, slices: int) -> PhantomSub
         slab = slice(first, first + thick)
         x, a = side - np.float32(person.center[0]), side - np.float32(person.center[1])
         canvas = _paint(anatomy, fields, Points.grid(x, a, heights[slab]))
+        if textured:
+            np.add(canvas.hu, texture.at(canvas.points), out=canvas.hu, where=canvas.body)
         hu[slab] = _scan(canvas, noise_seeds[slab], noise)
         labels[slab], body[slab] = canvas.labels, canvas.body
     affine = np.diag([FIELD_OF_VIEW / size, FIELD_OF_VIEW / size, (TOP - BOTTOM) / slices, 1.0])

@@ -7,6 +7,7 @@ import logging
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
@@ -18,7 +19,11 @@ from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.labels import AMOS22
+from ctsynth.measures.along_z import correlations
 from ctsynth.phantom import FIRST_TEST_ID, PhantomSubject, make_phantom, make_subject, subject
+from ctsynth.phantom.shapes import Points
+from ctsynth.phantom.texture import COMPONENTS, Texture
+from ctsynth.phantom.texture import correlation as texture_correlation
 
 ID = {organ.name: organ.id for organ in AMOS22.classes}
 COHORT = (*range(1, 6), FIRST_TEST_ID)
@@ -219,6 +224,51 @@ def test_noise_is_correlated_in_the_plane_and_not_between_slices():
     assert correlation(1, 0, 0) - correlation(0, 0, 1) > 0.2
 
 
+@pytest.mark.parametrize("slices", [24, 40, 72])
+def test_the_texture_is_correlated_along_z_as_its_law_says_at_every_spacing(slices):
+    """Measured: within 0.018 of the law on average over these subjects; a subject strays by 0.07 at most."""
+    found = []
+    for index in COHORT:
+        made, without = (
+            make_subject(0, index, size=64, slices=slices, textured=textured) for textured in (True, False)
+        )
+        assert np.array_equal(made.labels, without.labels)
+        texture = np.moveaxis((made.hu - without.hu).astype(np.float32), 2, 0)
+        found.append(correlations(texture, np.moveaxis(made.body, 2, 0)))
+    law = texture_correlation(360 / slices * np.arange(1, 9))
+    np.testing.assert_allclose(np.mean(found, axis=0), law, atol=0.04)
+
+
+def test_the_law_is_1_at_no_distance_and_0_beyond_the_longest_splines_reach():
+    law = texture_correlation(np.array([0, 5, 15, 60, 8 * 45]))
+    assert law[0] == pytest.approx(1)
+    assert (np.diff(law) < 0).all()
+    assert law[-1] == 0
+
+
+def test_the_parts_of_the_texture_have_their_deviations():
+    points = Points.grid(
+        *(np.arange(-150, 150, 3, np.float32) for _ in range(2)), np.arange(-360, -10, 5, np.float32)
+    )
+    found = [Texture(np.random.SeedSequence(seed)).at(points).std() for seed in range(8)]
+    assert np.mean(found) == pytest.approx(np.sqrt(sum(component.hu**2 for component in COMPONENTS)), rel=0.05)
+
+
+def test_the_texture_is_in_the_body_and_moves_no_label():
+    made, without = (make_subject(0, 3, size=64, slices=12, textured=textured) for textured in (True, False))
+    deep = ndimage.binary_dilation(made.body, np.ones((9, 9, 1)))  # a scanner's blur reaches 4 sigma
+    assert np.array_equal(made.hu[~deep], without.hu[~deep])
+    assert 7 < (made.hu - without.hu)[made.body].std() < 11
+
+
+def test_subjects_take_several_numbers_of_slices_in_turn(small):
+    made = small(subjects=3, test_subjects=2, slices=[4, 6])
+    found = [Volume.load(path).geometry for path in (*made.training, *made.validation)]
+    assert [geometry.shape[2] for geometry in found] == [4, 6, 4, 4, 6]
+    assert [float(np.diag(geometry.affine)[2]) for geometry in found] == [90, 60, 90, 90, 60]
+    assert small(subjects=3, test_subjects=2, slices=[4, 6]).skipped == 5
+
+
 def test_the_torso_is_24_slices_of_15_mm():
     assert np.diag(phantom(1).affine).tolist() == [6, 6, 15, 1]
     assert np.diag(fine(1).affine).tolist() == [4, 4, 5, 1]
@@ -387,6 +437,12 @@ def test_real_data_is_never_mixed_with_phantoms(small, small_amos):
 def test_numbers_out_of_range_are_refused_by_name(small, wrong):
     with pytest.raises(UsageError, match=f"{next(iter(wrong)).replace('_', ' ')} is {next(iter(wrong.values()))}"):
         small(**wrong)
+
+
+def test_slices_that_are_no_numbers_are_refused(tmp_path):
+    result = CliRunner().invoke(app, ["phantom", str(tmp_path / "amos"), "--slices", "24,many"])
+    assert result.exit_code == 2
+    assert "--slices is '24,many'" in result.stderr
 
 
 def test_the_command_says_where_and_how_many_and_that_it_is_no_patient(tmp_path):

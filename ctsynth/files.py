@@ -208,7 +208,10 @@ def _depth(content: object) -> int:
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file's bytes, in hexadecimal."""
+    """The SHA-256 of a file's bytes, or of the names and bytes of a folder's files, in hexadecimal."""
+    if path.is_dir():
+        hashes = {file.name: sha256(file) for file in sorted(path.iterdir()) if file.is_file()}
+        return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
 

@@ -104,7 +104,8 @@ def test_a_loss_curve_is_a_whole_picture_for_any_number_of_rows(rows, tmp_path):
 
 
 def test_neither_figures_nor_the_report_import_torch():
-    code = "import sys, ctsynth.figures, ctsynth.reporting.page, ctsynth.metrics.ssim; sys.exit('torch' in sys.modules)"
+    modules = "ctsynth.figures, ctsynth.reporting.page, ctsynth.metrics.ssim"
+    code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

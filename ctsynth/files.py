@@ -14,6 +14,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -214,6 +215,42 @@ def sha256(path: Path) -> str:
         return hashlib.sha256(json.dumps(hashes).encode()).hexdigest()
     with path.open("rb") as handle:
         return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+class HashedFile:
+    """A new file whose SHA-256 is taken by a thread beside the writing, so that it need not be read again.
+
+    Args:
+        path: The file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._file, self._hash = path.open("wb"), hashlib.sha256()
+        self._beside = ThreadPoolExecutor(1)
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Writes and hashes all of it."""
+        hashing = self._beside.submit(self._hash.update, data)
+        try:
+            return self._file.write(data)
+        finally:
+            hashing.result()
+
+    def flush(self) -> None:
+        """Hands all that was written to the system."""
+        self._file.flush()
+
+    @property
+    def sha256(self) -> str:
+        """Of what was written, in hexadecimal."""
+        return self._hash.hexdigest()
+
+    def __enter__(self) -> HashedFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._beside.shutdown()
+        self._file.close()
 
 
 _PACKAGE = Path(__file__).parent

@@ -5,12 +5,13 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
 from ctsynth.errors import DataError, RunError
-from ctsynth.files import atomic, read_json, remove_leftovers, sha256, sole, write_json, write_text
+from ctsynth.files import HashedFile, atomic, read_json, remove_leftovers, sha256, sole, write_json, write_text
 
 
 def write_half(path, error, *, folder=False):
@@ -205,3 +206,29 @@ def test_a_name_that_is_not_utf_8_goes_through_json_and_text(tmp_path):
     assert read_json(tmp_path / "x.json") == [name, "\U0001f642"]
     write_text(tmp_path / "x.txt", name)
     assert (tmp_path / "x.txt").read_bytes() == b"caf\xe9"
+
+
+def test_a_file_is_hashed_while_it_is_written(tmp_path):
+    """Would one wait for the other the barrier would break."""
+    both = threading.Barrier(2, timeout=60)
+
+    class Meeting:
+        def __init__(self, real):
+            self.real = real
+
+        def update(self, data):
+            both.wait()
+            self.real.update(data)
+
+        def write(self, data):
+            both.wait()
+            return self.real.write(data)
+
+        def __getattr__(self, name):
+            return getattr(self.real, name)
+
+    with HashedFile(tmp_path / "file") as file:
+        file._file, file._hash = Meeting(file._file), Meeting(file._hash)
+        for number in range(3):
+            assert file.write(bytes([number]) * 1000) == 1000
+    assert file.sha256 == sha256(tmp_path / "file")

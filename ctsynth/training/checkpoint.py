@@ -15,7 +15,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import nn
 from torch.nn.modules.module import register_module_parameter_registration_hook
@@ -29,11 +28,10 @@ from ctsynth.files import atomic, read_json, sha256, write_json, write_text
 from ctsynth.labels import LabelSet
 from ctsynth.methods.base import Method
 from ctsynth.trainable import SEGMENTERS, TrainableModel
-from ctsynth.training import trainer_file
+from ctsynth.training import trainer_file, weights_file
+from ctsynth.training.weights_file import ANOTHER
 
 log = logging.getLogger(__name__)
-
-ANOTHER = "use another checkpoint of the run"
 
 FILES = frozenset({"model.safetensors", "ema.safetensors", "config.json", "trainer.pt"})
 """Of a checkpoint."""
@@ -55,11 +53,11 @@ def save(
     try:
         with atomic(path) as partial:
             partial.mkdir()
-            for name, weights in (("model", model.state_dict()), ("ema", ema.state_dict())):
-                content = safetensors.torch.save({key: value.contiguous() for key, value in weights.items()})
-                (partial / f"{name}.safetensors").write_bytes(content)  # save_file: owner only
-            trainer_file.save(trainer, partial / trainer_file.NAME)
-            hashes = {file.name: sha256(file) for file in sorted(partial.iterdir())}
+            hashes = {
+                name: weights_file.save(module, partial / name)
+                for name, module in (("ema.safetensors", ema), ("model.safetensors", model))
+            }
+            hashes[trainer_file.NAME] = trainer_file.save(trainer, partial / trainer_file.NAME)
             write_json(partial / "config.json", sealed(replace(config, sha256=hashes)))
         point(run, path)
     except RunError as error:
@@ -244,7 +242,7 @@ def make_ready(model: TrainableModel, checkpoint: Path, device: torch.device, *,
         DataError: The file is missing or damaged, or holds the weights of another network.
     """
     weights = checkpoint / ("model.safetensors" if raw else "ema.safetensors")
-    load_weights(model, weights)
+    weights_file.load(model, weights)
     digest = sha256(weights)
     _refuse_other_bytes(weights, digest, RunConfig.read(checkpoint / "config.json"))
     model.to(device, memory_format=torch.channels_last).eval().requires_grad_(False)  # type: ignore[call-overload]
@@ -272,30 +270,3 @@ def verify(checkpoint: Path) -> RunConfig:
 def _refuse_other_bytes(file: Path, digest: str, config: RunConfig) -> None:
     if digest != config.sha256.get(file.name, digest):
         raise DataError(f"{file}: damaged: its SHA-256 is not the one in config.json", hint=ANOTHER)
-
-
-def load_weights(model: nn.Module, file: Path) -> None:
-    """Loads a safetensors file into a model of exactly those weights.
-
-    Raises:
-        DataError: The file is missing or damaged, of another network, or not of finite numbers.
-    """
-    try:
-        weights = safetensors.torch.load_file(file)
-    except Exception as error:  # of several kinds: SafetensorError, OSError, and what torch makes of a dtype
-        raise DataError(f"{file}: cannot read it: {error}", hint=ANOTHER) from error
-    own = model.state_dict()
-    odd = [name for name in own.keys() | weights.keys() if _form(own, name) != _form(weights, name)]
-    if odd:
-        raise DataError(
-            f"{file}: weights of another network: {len(odd)} of {len(own)} tensors do not fit, such as {min(odd)}",
-            hint="its config.json must be the one it was saved with",
-        )
-    for name, values in weights.items():
-        if not values.isfinite().all():
-            raise DataError(f"{file}: {name} holds NaN or infinity", hint=ANOTHER)
-    model.load_state_dict(weights)
-
-
-def _form(weights: Mapping[str, torch.Tensor], name: str) -> tuple[torch.Size, torch.dtype] | None:
-    return (weights[name].shape, weights[name].dtype) if name in weights else None

@@ -26,7 +26,7 @@ from ctsynth.labels import LabelSet
 from ctsynth.randomness import BatchRNG, seed_of
 from ctsynth.stop import Stop, Stopped
 from ctsynth.trainable import Batch, Phase
-from ctsynth.training import checkpoint, trainer_file
+from ctsynth.training import checkpoint, trainer_file, weights_file
 from ctsynth.training.compile_blocks import compile_blocks, recompute_blocks
 from ctsynth.training.distributed import (
     ALONE,
@@ -325,9 +325,9 @@ class Trainer:
         try:
             refuse_other_settings(checkpoint.verify(path), self.config, path)
             trainer = trainer_file.load(path / trainer_file.NAME, checkpoint.step_of(path), self.optimizers)
-            checkpoint.load_weights(self.model, path / "model.safetensors")
+            weights_file.load(self.model, path / "model.safetensors")
             if self.ema is not None:
-                checkpoint.load_weights(self.ema.model, path / "ema.safetensors")
+                weights_file.load(self.ema.model, path / "ema.safetensors")
         except (DataError, UsageError) as error:
             log.warning("%s: trying the checkpoint before it", error.message)
             return False

@@ -7,13 +7,14 @@ import sys
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import IO, Annotated, Any, NotRequired, TypedDict, cast
 
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
 from ctsynth.errors import DataError
+from ctsynth.files import HashedFile
 from ctsynth.schema import Range, parse
 
 NAME = "trainer.pt"
@@ -38,15 +39,16 @@ class Content(TypedDict):
     log: NotRequired[_Log]
 
 
-def save(content: Mapping[str, Any], file: Path) -> None:
-    """Writes it; equal contents give equal bytes.
+def save(content: Mapping[str, Any], file: Path) -> str:
+    """Writes it and returns its SHA-256; equal contents give equal bytes.
 
     Raises:
         OSError: It cannot be written.
     """
     try:
-        with file.open("wb") as handle:
-            torch.save(_plain(content), handle)
+        with HashedFile(file) as handle:
+            torch.save(_plain(content), cast(IO[bytes], handle))
+            return handle.sha256
     except RuntimeError as error:  # "unexpected pos 768 vs 662" is what torch makes of a full disk
         cause = error.__context__
         raise cause if isinstance(cause, OSError) else OSError(str(error).splitlines()[0]) from None

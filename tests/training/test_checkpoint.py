@@ -19,7 +19,7 @@ from ctsynth.labels import LabelSet
 from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_store
 from ctsynth.sampling.record import provenance
-from ctsynth.training import checkpoint
+from ctsynth.training import checkpoint, weights_file
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +60,14 @@ def test_a_checkpoint_has_four_files_and_latest_names_it(run):
     assert all(hashes[name] == sha256(path / name) for name in hashes.keys() - {"config.json"})
     assert ours | {"sha256": {}} == json.loads((run / "config.json").read_text())
     torch.load(path / "trainer.pt", weights_only=True)
+
+
+def test_a_checkpoint_is_hashed_as_it_is_written(run):
+    folder = checkpoint.find(run)
+    hashes = RunConfig.read(folder / "config.json").sha256
+    assert hashes == {
+        name: sha256(folder / name) for name in ("ema.safetensors", "model.safetensors", "trainer.pt")
+    }
 
 
 def test_the_newest_two_and_multiples_of_keep_every_are_kept(store, tmp_path):
@@ -329,7 +337,7 @@ def test_weights_that_are_not_finite_are_refused(run, value):
     weights[name].view(-1)[-1] = value
     safetensors.torch.save_file(weights, file)
     with pytest.raises(DataError, match=f"ema.safetensors: {name} holds NaN or infinity"):
-        checkpoint.load_weights(checkpoint.make_method(RunConfig.read(run / "config.json")), file)
+        weights_file.load(checkpoint.make_method(RunConfig.read(run / "config.json")), file)
 
 
 def test_a_later_schema_is_refused(run):

@@ -102,11 +102,19 @@ class TrainingConfig:
         Raises:
             UsageError: There is a part of a batch that they cannot.
         """
-        if self.batch_size % (self.accumulate * ranks):
-            raise UsageError(
-                f"batch_size ({self.batch_size}) must divide by accumulate ({self.accumulate}) times the ranks"
-                f" ({ranks})"
-            )
+        check_ranks(self.batch_size, self.accumulate, ranks)
+
+
+def check_ranks(batch_size: int, accumulate: int, ranks: int) -> None:
+    """Refuses a number of ranks that cannot share every part of a batch.
+
+    Raises:
+        UsageError: They cannot.
+    """
+    if batch_size % (accumulate * ranks):
+        raise UsageError(
+            f"batch_size ({batch_size}) must divide by accumulate ({accumulate}) times the ranks ({ranks})"
+        )
 
 
 MAY_CHANGE = frozenset(

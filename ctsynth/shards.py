@@ -1,4 +1,4 @@
-"""I/N: the I-th of N parts of a list, for job arrays."""
+"""I/N: the I-th of N parts of a list, for job arrays; and which of several ranks a process is."""
 
 from __future__ import annotations
 
@@ -42,6 +42,19 @@ def _of_array(env: Mapping[str, str]) -> tuple[int, int]:
             f"--shard slurm: the array {first}-{last}:{step} has gaps ({count} tasks)", hint="sbatch --array=1-8"
         )
     return (task - first) // step + 1, count
+
+
+def ranks(env: Mapping[str, str] = os.environ) -> tuple[int, int, int]:
+    """(rank, number of ranks, rank on this machine), as torchrun or srun says; (0, 1, 0) where neither does.
+
+    SLURM's variables count within a step only: in a batch script itself SLURM_PROCID is 0 and SLURM_NTASKS that of
+    the job, and who trusts them waits for a rank 1 that never comes.
+    """
+    if "RANK" in env and "WORLD_SIZE" in env:
+        return number(env, "RANK", 0), number(env, "WORLD_SIZE", 1), number(env, "LOCAL_RANK", 0)
+    if "SLURM_STEP_ID" in env and (tasks := number(env, "SLURM_NTASKS", 1)) > 1:
+        return number(env, "SLURM_PROCID", 0), tasks, number(env, "SLURM_LOCALID", 0)
+    return 0, 1, 0
 
 
 def number(env: Mapping[str, str], name: str, default: int) -> int:

@@ -11,6 +11,7 @@ from scored import make_store
 from trained import both_splits, ctsynth, settings, weights
 
 from ctsynth.cli._training import find_place
+from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
 from ctsynth.training.distributed import World
@@ -192,6 +193,38 @@ def test_a_task_of_srun_may_see_its_own_gpu_alone(monkeypatch):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     with pytest.raises(UsageError, match="--gpus 3: there is 1"):
         find_place("cuda", None, None)
+
+
+SHARES = {
+    "said": (["--batch-size", 16], False),
+    "in a file": (["--config", "batch.toml"], False),
+    "the preset's": (["--preset", "paper"], True),
+}
+
+
+@pytest.mark.parametrize("launcher", ["srun", "--ranks"])
+@pytest.mark.parametrize("case", SHARES)
+def test_a_batch_that_ranks_cannot_share_is_told_once_before_anything_begins(folder, monkeypatch, case, launcher):
+    more, needs_torch = SHARES[case]
+    (folder / "batch.toml").write_text("training.batch_size = 16\n")
+    words = ["train", "--device", "cpu", "--out", "run", *more]
+    monkeypatch.setattr("ctsynth.training.launch.launch", lambda *_: pytest.fail("the ranks have begun"))
+    monkeypatch.setattr("torch.distributed.init_process_group", lambda *_, **__: pytest.fail("they wait"))
+    if not needs_torch:
+        monkeypatch.setattr(Store, "open", lambda _: pytest.fail("it has gone on"))
+    if launcher == "--ranks":
+        done = [ctsynth(*words, "--ranks", 32)]
+    else:
+        for name, value in {"SLURM_STEP_ID": 0, "SLURM_NTASKS": 32, "SLURM_LOCALID": 1}.items():
+            monkeypatch.setenv(name, str(value))
+        done = []
+        for rank in (0, 31):
+            monkeypatch.setenv("SLURM_PROCID", str(rank))
+            done.append(ctsynth(*words))
+    assert {one.exit_code for one in done} == {2}
+    told = "error: batch_size (16) must divide by accumulate (1) times the ranks (32)\n"
+    assert [one.stderr for one in done] == [told, ""][: len(done)]
+    assert not (folder / "run").exists()
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")

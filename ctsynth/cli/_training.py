@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -16,6 +18,7 @@ from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
 from ctsynth.cli._threads import load_over_cores
 from ctsynth.errors import Interrupted, RunError, UsageError
+from ctsynth.shards import ranks as scheduled
 
 if TYPE_CHECKING:
     import torch
@@ -96,6 +99,33 @@ class Place:
     ranks: int
 
 
+def check_batch(training: Mapping[str, Any], ranks: int | None) -> None:
+    """Refuses a batch that the ranks cannot share before torch is imported, where its size is said.
+
+    Args:
+        training: The training settings that were said.
+        ranks: As ``--gpus`` or ``--ranks`` says.
+
+    Raises:
+        UsageError: They cannot. The first rank alone says so; the others leave with the same exit code.
+    """
+    from ctsynth.config import check_ranks
+
+    size, accumulate = training.get("batch_size"), training.get("accumulate", 1)
+    count = max(scheduled()[1], ranks or 1)
+    if count > 1 and isinstance(size, int) and isinstance(accumulate, int) and accumulate > 0:
+        _told_once(partial(check_ranks, size, accumulate, count))
+
+
+def _told_once(check: Callable[[], None]) -> None:
+    try:
+        check()
+    except UsageError as error:
+        if scheduled()[0] == 0:
+            raise
+        raise typer.Exit(error.exit_code) from None
+
+
 def find_place(device: str, gpus: int | None, ranks: int | None) -> Place:
     """Where this process trains, and how many ranks there should be.
 
@@ -134,10 +164,10 @@ def fit(
     from ctsynth.training.run_folder import make_way
 
     world = place.world
+    _told_once(partial(config.training.check_ranks, max(place.ranks, world.size)))
     if place.ranks > 1 and world.size == 1:
         from ctsynth.training.launch import launch
 
-        config.training.check_ranks(place.ranks)
         console.log.info("%d ranks on this machine", place.ranks)
         raise typer.Exit(launch(sys.argv[1:], place.ranks, stop))
     if not world.is_first:

@@ -182,6 +182,11 @@ def command(
 
     with Stop() as stop:
         from ctsynth.config import read_toml
+
+        file = read_toml(config) if config else {}
+        batch = shared.given({"batch_size": batch_size, "accumulate": accumulate})
+        shared.check_batch({**file.get("training", {}), **batch}, gpus or ranks)
+
         from ctsynth.data.store import Store
         from ctsynth.methods.base import find_method
         from ctsynth.training.configure import configure, resolved_before
@@ -189,7 +194,6 @@ def command(
         if cond and method and method != f"ddpm-{cond}":
             raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
         place = shared.find_place(device, gpus, ranks)
-        file = read_toml(config) if config else {}
         chosen = f"ddpm-{cond}" if cond else method or file.get("method", "ddpm-mask")
         find_method(chosen)  # and not a segmenter
         store = Store.open(data)

@@ -66,6 +66,8 @@ def command(
     from ctsynth.stop import Stop
 
     with Stop() as stop:
+        shared.check_batch(shared.given({"batch_size": batch_size}), gpus or ranks)
+
         from ctsynth.data.store import Store
         from ctsynth.training.configure import configure
 

@@ -92,7 +92,7 @@ class OASIS(Method):
     def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """Cross-entropy of fake and real pixels and LabelMix; the generator's, as if its pixels were real."""
         segmap, noise = one_hot(batch.labels, self.num_classes), rng.normal("z", (NOISE,))
-        pixels = self.totals(phase, batch, rng) if batch.totals is None else batch.totals
+        pixels = segmap.sum((0, 2, 3)) if batch.totals is None else batch.totals
         weights = class_weights(pixels)[batch.labels]
         if phase == "generator":
             judged = self._judge(self._slices(segmap, noise))

@@ -22,7 +22,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from ctsynth.errors import RunError
 from ctsynth.randomness import BatchRNG
-from ctsynth.shards import number
+from ctsynth.shards import number, ranks
 from ctsynth.trainable import Batch, Phase, TrainableModel
 
 T = TypeVar("T")
@@ -96,17 +96,36 @@ class World:
 ALONE = World()
 
 
-def find_world(env: Mapping[str, str] = os.environ) -> World:
-    """What torchrun, or srun, says of this process.
+class Consensus:
+    """Lets the ranks agree on a number at every step without waiting for one another: on what was said a step ago.
 
-    SLURM's variables count within a step only: in a batch script itself SLURM_PROCID is 0 and SLURM_NTASKS that of
-    the job, and who trusts them waits for a rank 1 that never comes.
+    Every rank calls it equally often. The first call gives 0; a single rank gets its own number at once.
+
+    Args:
+        world: The ranks.
     """
-    if "RANK" in env and "WORLD_SIZE" in env:
-        return World(number(env, "RANK", 0), number(env, "WORLD_SIZE", 1), number(env, "LOCAL_RANK", 0))
-    if "SLURM_STEP_ID" in env and (tasks := number(env, "SLURM_NTASKS", 1)) > 1:
-        return World(number(env, "SLURM_PROCID", 0), tasks, number(env, "SLURM_LOCALID", 0))
-    return ALONE
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._said: tuple[dist.Work, Tensor] | None = None
+
+    def __call__(self, number: int) -> int:
+        """The largest of what the ranks said at the call before; all get the same."""
+        if self._world.size == 1:
+            return number
+        before, said = self._said, torch.tensor(number)
+        work = dist.all_reduce(said, dist.ReduceOp.MAX, group=_hosts(), async_op=True)
+        assert work is not None
+        self._said = work, said
+        if before is None:
+            return 0
+        before[0].wait()
+        return int(before[1])
+
+
+def find_world(env: Mapping[str, str] = os.environ) -> World:
+    """What torchrun, or srun, says of this process."""
+    return World(*ranks(env))
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import json
 import math
 import time
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +40,11 @@ class MetricsLog:
             self._sums[name] += value * weight
             self._first_bad = torch.where(torch.isfinite(value), self._first_bad, self._first_bad.clamp(max=step))
 
-    def check(self, saved: list[Path]) -> None:
+    def check(self, checkpoints: Callable[[], Sequence[Path]]) -> None:
         """Stops the run if a term has not been finite.
+
+        Args:
+            checkpoints: Lists what was saved, for the message.
 
         Raises:
             RunError: It names the step and the last good checkpoint.
@@ -50,6 +53,7 @@ class MetricsLog:
         if step == math.inf:
             return
         bad = sorted(name for name, total in self._sums.items() if not math.isfinite(total.item()))
+        saved = checkpoints()
         good = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
         raise RunError(
             f"{', '.join(bad)} not finite at step {step:.0f}: stopped; {good}",

@@ -10,6 +10,7 @@ import math
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -30,6 +31,7 @@ from ctsynth.training import checkpoint, trainer_file, weights_file
 from ctsynth.training.compile_blocks import compile_blocks, recompute_blocks
 from ctsynth.training.distributed import (
     ALONE,
+    Consensus,
     World,
     freeze_others,
     losses,
@@ -73,6 +75,7 @@ class Trainer:
     ) -> None:
         self.run, self.settings, self.dataset, self.sheet = run, config.training, dataset, sheet
         self.device, self.precision, self.world = device, precision, world
+        self._consensus = Consensus(world)
         self.settings.check_ranks(world.size)
         if len(dataset) == 0:
             raise UsageError(
@@ -121,12 +124,12 @@ class Trainer:
             log.info("%s is at step %d: nothing to do", self.run, self.step)
         self._show(stop)
         while self.step < self.settings.iterations:
-            if self._stopping(stop) or not self.advance(stop):
+            if _heed(stop, self._consensus(stop.requested or 0)) or not self.advance(stop):
                 self._halt(stop)
             last = self.step == self.settings.iterations
             due = last or self.step % self.settings.log_every == 0
             if due or self.device.type == "cpu":  # reading a GPU's numbers at each step would make it wait
-                self.log.check(checkpoint.saved(self.run))
+                self.log.check(partial(checkpoint.saved, self.run))
             if due:
                 row = self.log.write(self.step, self._rate(self.step), self.settings.batch_size, len(self.dataset))
                 progress(self.step, f"loss {row['loss']:.4f}")
@@ -135,7 +138,7 @@ class Trainer:
             self._show(stop)
         if self._saved_step != self.step:
             self._save()
-        if self._stopping(stop) and self.world.agree(self._due() is not None):
+        if _heed(stop, self.world.agree(stop.requested or 0)) and self.world.agree(self._due() is not None):
             self._halt(stop)
         if self.world.is_first:
             figures.loss_curve(self.log.rows(), self.run / "loss.png")
@@ -148,12 +151,6 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.model, self.step)
         return True
-
-    def _stopping(self, stop: Stop) -> bool:
-        """Whether a signal has come to any rank; all agree."""
-        if number := self.world.agree(stop.requested or 0):
-            stop.requested = signal.Signals(number)
-        return bool(number)
 
     def _optimize(self, stop: Stop) -> bool:
         """One optimizer step of every phase; False if a signal came while parts of the batch were still to do."""
@@ -245,7 +242,7 @@ class Trainer:
         return self.phases[0].lr * self._factor(step - 1)
 
     def _save(self) -> None:
-        self.log.check(checkpoint.saved(self.run))
+        self.log.check(partial(checkpoint.saved, self.run))
         log_state = self.log.state()
         if self.ema is not None:
             self._take_statistics(self.ema)
@@ -337,6 +334,13 @@ class Trainer:
         if self.world.is_first:
             log.info("continuing %s at step %d", self.run, self.step)
         return True
+
+
+def _heed(stop: Stop, number: int) -> bool:
+    """Whether a signal has come to any rank; this one then stops for it."""
+    if number:
+        stop.requested = signal.Signals(number)
+    return bool(number)
 
 
 def _clip(phase: Phase, largest: float) -> Tensor:

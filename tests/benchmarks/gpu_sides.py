@@ -148,7 +148,7 @@ def our_trainer(asked: argparse.Namespace, setting: Setting) -> Iterator[Trainer
 def our_training(asked: argparse.Namespace, setting: Setting) -> Taken:
     with our_trainer(asked, setting) as trainer:
         taken = clock(partial(trainer.advance, Stop()), asked, asked.batch_size, compiled=setting.compiled)
-        trainer.log.check([])
+        trainer.log.check(list)
         return taken
 
 

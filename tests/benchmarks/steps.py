@@ -64,7 +64,7 @@ def training(method: str, data: Repeated, folder: Path, **options: object) -> Si
 
     def step() -> None:
         trainer.advance(stop)
-        trainer.log.check([])
+        trainer.log.check(list)
 
     return step
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import time
 from dataclasses import fields
 from functools import partial
 
@@ -15,7 +16,15 @@ from ctsynth import trainable
 from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
-from ctsynth.training.distributed import ALONE, World, _first_node, find_world, joined, synchronize_norms
+from ctsynth.training.distributed import (
+    ALONE,
+    Consensus,
+    World,
+    _first_node,
+    find_world,
+    joined,
+    synchronize_norms,
+)
 from ctsynth.training.launch import _free_port
 
 METHODS = ["ddpm-concat", "ddpm-mask", "ddpm-edge", *SMALL]
@@ -44,6 +53,7 @@ def work(rank, size, port, root):
     torch.optim.Adam = calm_adam()
     world = World(rank, size, rank)
     with joined(world, CPU):
+        torch.save(agreed(world, root / "ahead"), root / f"agreed-{rank}.pt")
         torch.save(normalized(slice(rank * 2, rank * 2 + 2), world), root / f"norm-{rank}.pt")
         for method in METHODS:
             store, run = Store.open(root / "store"), root / f"{method}-{size}"
@@ -51,6 +61,18 @@ def work(rank, size, port, root):
         fit(store, root / "parts", "oasis", world=world, accumulate=2, **TRAINING | {"batch_size": 8})
         more = {"options": options("ddpm-concat"), **TRAINING}
         fit(store, root / "elastic", world=world, **more)  # which one rank has begun
+
+
+def agreed(world, ahead):
+    """What a rank gets that says 15 at its second of four steps; the other begins when it has ended its first."""
+    consensus, found = Consensus(world), []
+    for step in range(4):
+        while step == 0 and not world.is_first and not ahead.exists():
+            time.sleep(0.01)
+        found.append(consensus(15 if step == 1 and not world.is_first else 0))
+        if world.is_first:
+            ahead.touch()
+    return found
 
 
 def normalized(share, world):
@@ -109,6 +131,12 @@ def assert_alike(a, b):
 @pytest.mark.parametrize("method", METHODS)
 def test_two_ranks_are_one(together, method):
     assert_alike(together / f"{method}-2", together / f"{method}-1")
+
+
+def test_ranks_agree_on_what_was_said_a_step_ago_and_wait_for_none(together):
+    """Would one wait for the other at its first step both would wait for ever."""
+    assert [torch.load(together / f"agreed-{rank}.pt") for rank in (0, 1)] == [[0, 0, 15, 0]] * 2
+    assert [Consensus(ALONE)(number) for number in (0, 15)] == [0, 15]
 
 
 def test_batch_normalization_is_over_the_slices_of_all_ranks(together):

@@ -15,7 +15,7 @@ from ctsynth.data.store import Store
 from ctsynth.errors import UsageError
 from ctsynth.training import checkpoint
 from ctsynth.training.distributed import World
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
 FILES = ("config.json", "ema.safetensors", "model.safetensors", "trainer.pt")
 
@@ -349,17 +349,17 @@ def test_a_run_that_is_past_its_end_says_so(folder):
 @pytest.fixture
 def ctrl_c(monkeypatch):
     """Ctrl-C is pressed in the third step, as often as is said; returns whether it was."""
-    optimize, pressed = Trainer._optimize, []
+    optimize, pressed = Stepper._optimize, []
 
     def plant(times):
-        def interrupted(trainer, stop):
-            if trainer.step == 2 and not pressed:
+        def interrupted(stepper, stop):
+            if stepper.step == 2 and not pressed:
                 for _ in range(times):
                     pressed.append(None)
                     os.kill(os.getpid(), signal.SIGINT)
-            return optimize(trainer, stop)
+            return optimize(stepper, stop)
 
-        monkeypatch.setattr(Trainer, "_optimize", interrupted)
+        monkeypatch.setattr(Stepper, "_optimize", interrupted)
 
     return plant
 

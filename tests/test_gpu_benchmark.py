@@ -11,7 +11,7 @@ from torch.autograd import DeviceType
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctsynth.stop import Stop
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
 FP32, BF16 = Setting(precision="fp32"), Setting(precision="bf16")
 COMPILED = Setting(precision="bf16", compiled=True)
@@ -25,10 +25,10 @@ TRAINING = {
 SAMPLING = {(None, 16): Taken(800.0, 16), (BF16, 16): Taken(8.1, 16), (COMPILED, 16): Taken(7.9, 16)}
 
 
-def trainer(folder, device):
+def stepper(device):
     config = steps.config("ddpm-concat", 2, 16, channels=32, multipliers=(1, 2), res_blocks=1, attention=(8,))
     data = steps.Repeated(2, 16, device)
-    return Trainer(folder, config, data, None, device=device, precision="fp32")
+    return Stepper(config, data, device=device, precision="fp32")
 
 
 def test_says_in_one_line_that_there_is_no_gpu(monkeypatch, capsys):
@@ -117,23 +117,23 @@ def test_a_training_step_reads_no_number_from_the_device(tmp_path):
             self.operations = (*self.operations, operation)
             return operation(*arguments, **(options or {}))
 
-    learner = trainer(tmp_path, torch.device("cpu"))
+    ours = stepper(torch.device("cpu"))
     with Read() as read:
-        learner.advance(Stop())
+        ours.advance(Stop())
     assert torch.ops.aten.convolution_backward.default in read.operations
     assert torch.ops.aten._local_scalar_dense.default not in read.operations
     with Read() as read:
-        learner.log.check(list)
+        ours.terms.check(list)
     assert torch.ops.aten._local_scalar_dense.default in read.operations
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_training_step_never_waits_for_the_gpu(tmp_path):
-    learner = trainer(tmp_path, torch.device("cuda"))
-    learner.advance(Stop())
+    ours = stepper(torch.device("cuda"))
+    ours.advance(Stop())
     torch.cuda.set_sync_debug_mode("error")
     try:
-        learner.advance(Stop())
+        ours.advance(Stop())
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -86,7 +86,7 @@ def test_the_exit_code_says_whether_to_queue_again(number):
 
 
 COMMANDS = {
-    "report scores.json": "ctsynth.reporting.page.find",
+    "report scores.json": "ctsynth.reporting.page.find_entries",
     "score samples": "ctsynth.data.store.Store.open",
     "preprocess amos out": "ctsynth.data.preprocess.find_cases",
     "phantom amos": "ctsynth.phantom.dataset._check",

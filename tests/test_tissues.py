@@ -32,7 +32,7 @@ from ctsynth.scoring.run import score
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 from ctsynth.training.configure import configure
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
 WITH = label_set("amos22+tissues")
 GAS, FAT, SOFT, DENSE = (tissue.id for tissue in WITH.tissue_classes)
@@ -156,15 +156,13 @@ def test_a_share_of_the_training_slices_has_the_body_as_one_class(amos, tmp_path
     for rate in (0.0, 0.25, 1.0):
         training = {"iterations": 1, "tissue_dropout": rate, "seed": 3}
         config = configure(store, "ddpm-concat", preset="tiny", options={}, training=training, device=CPU)
-        trainer = Trainer(
-            tmp_path / "run", config, SliceDataset(store, "train"), None, device=CPU, precision="fp32"
-        )
-        labels = trainer._batch(range(400)).labels
+        stepper = Stepper(config, SliceDataset(store, "train"), device=CPU, precision="fp32")
+        labels = stepper._batch(range(400)).labels
         joined = (labels == WITH.body_id).any(dim=(1, 2))
         split = (labels > WITH.body_id).any(dim=(1, 2))
         assert not (joined & split).any()
         counts[rate] = int(joined.sum())
-        torch.testing.assert_close(trainer._batch(range(100, 140)).labels, labels[100:140])
+        torch.testing.assert_close(stepper._batch(range(100, 140)).labels, labels[100:140])
     assert counts[0.0] == 0
     assert counts[1.0] == 400
     assert abs(counts[0.25] - 400 * 0.25) < 4 * (400 * 0.25 * 0.75) ** 0.5

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -25,10 +24,7 @@ from ctsynth.training.checkpoint import make_model
 from ctsynth.training.compile_blocks import recompute_blocks
 from ctsynth.training.cost import flop_counter
 from ctsynth.training.distributed import freeze_others
-from ctsynth.training.loop import Trainer
-
-NOWHERE = Path(os.devnull) / "run"
-"""The folder of a run that writes nothing."""
+from ctsynth.training.stepper import Stepper
 
 MOST_STEPS = 10
 
@@ -204,14 +200,14 @@ def measure(
     training, dataset = config.training, SliceDataset(store, "train")
     whole = training.batch_size // ranks
 
-    def trainer(batch: int, *, compiled: bool) -> Trainer:
+    def stepper(batch: int, *, compiled: bool) -> Stepper:
         parts = training.accumulate if batch == whole else 1
         settings = replace(training, batch_size=batch, accumulate=parts, compile=compiled)
         run = replace(config, training=settings)
-        return Trainer(NOWHERE, run, dataset, None, device=device, precision=training.precision)
+        return Stepper(run, dataset, device=device, precision=training.precision)
 
     if device.type == "cpu":
-        ours = trainer(1, compiled=False)
+        ours = stepper(1, compiled=False)
         duration = _elapsed(ours)
         if duration < TRIAL_SECONDS / 2:  # a first step is several times slower than the second
             duration = min(duration, _elapsed(ours))
@@ -219,7 +215,7 @@ def measure(
     else:
         batch = whole
     if device.type != "cpu" or batch > 1 or training.compile:
-        ours = trainer(batch, compiled=training.compile)
+        ours = stepper(batch, compiled=training.compile)
         _elapsed(ours)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -239,12 +235,12 @@ def _affordable(duration: float, memory: dict[str, int], whole: int, accumulate:
     return max(1, min(whole, fitting, int(TRIAL_SECONDS / 2 / duration)))
 
 
-def _elapsed(trainer: Trainer) -> float:
+def _elapsed(stepper: Stepper) -> float:
     """Seconds of an optimizer step."""
     start = time.perf_counter()
-    trainer.advance(Stop())
-    if trainer.device.type != "cpu":
-        torch.accelerator.synchronize(trainer.device)
+    stepper.advance(Stop())
+    if stepper.device.type != "cpu":
+        torch.accelerator.synchronize(stepper.device)
     return time.perf_counter() - start
 
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl, and the watch over losses that are not finite."""
+"""The loss terms of a run: summed on the device, watched for what is not finite, and written to metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -19,19 +19,18 @@ from ctsynth.files import write_text
 from ctsynth.training.distributed import World
 
 
-class MetricsLog:
-    """metrics.jsonl: one row every ``log_every`` steps, its terms averaged on the device until then."""
+class LossTerms:
+    """The loss terms of the steps since the last row, summed on the device.
 
-    def __init__(self, path: Path, device: torch.device, world: World) -> None:
-        self.path, self.world = path, world
+    Attributes:
+        steps: How many these are.
+    """
+
+    def __init__(self, device: torch.device, world: World) -> None:
+        self.world = world
         self.steps = 0
         self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros((), device=device))
         self._first_bad = torch.tensor(math.inf, device=device)
-        self.restart_clock()
-
-    def restart_clock(self) -> None:
-        """Leaves what was done since the last row out of images_per_s."""
-        self._since, self._steps_before = time.perf_counter(), self.steps
 
     def add(self, step: int, terms: dict[str, Tensor], weight: float = 1.0) -> None:
         """Adds the terms of a step, or of a part of its batch."""
@@ -60,25 +59,14 @@ class MetricsLog:
             hint="lower --lr or say --precision fp32; the same command continues from that checkpoint",
         )
 
-    def write(self, step: int, lr: float, batch_size: int, dataset_size: int) -> dict[str, float]:
-        """The row of this step, averaged over the ranks and written by the first; the next one begins."""
-        elapsed = time.perf_counter() - self._since
-        row: dict[str, float] = {"step": step, "epoch": round(step * batch_size / dataset_size, 3)}
-        row |= {name: total.item() / max(self.steps, 1) for name, total in self.world.mean(self._sums).items()}
-        row.setdefault("loss", sum(value for name, value in row.items() if name.endswith("_loss")))
-        row |= {"lr": lr, "images_per_s": (self.steps - self._steps_before) * batch_size / max(elapsed, 1e-9)}
-        try:
-            if self.world.is_first:
-                with self.path.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-        except OSError as error:
-            raise RunError(
-                f"{self.path}: cannot write it: {error.strerror}", hint="free some space; the same command goes on"
-            ) from error
+    def means(self) -> dict[str, float]:
+        """The mean of each term over these steps and all ranks; call it on each."""
+        return {name: total.item() / max(self.steps, 1) for name, total in self.world.mean(self._sums).items()}
+
+    def clear(self) -> None:
+        """Begins the next row."""
         self.steps = 0
         self._sums.clear()
-        self.restart_clock()
-        return row
 
     def state(self) -> dict[str, Any]:
         """What every rank has added since the last row; call it on each."""
@@ -94,7 +82,40 @@ class MetricsLog:
         for name, sums in state.get("sums", {}).items():
             own = sums[self.world.rank] if len(sums) == self.world.size else sums.mean()
             self._sums[name] = own.to(self._first_bad.device)
+
+
+class MetricsLog:
+    """metrics.jsonl: one row every ``log_every`` steps."""
+
+    def __init__(self, path: Path, terms: LossTerms, world: World) -> None:
+        self.path, self.terms, self.world = path, terms, world
         self.restart_clock()
+
+    def restart_clock(self) -> None:
+        """Leaves what was done since the last row out of images_per_s."""
+        self._since, self._steps_before = time.perf_counter(), self.terms.steps
+
+    def write(self, step: int, lr: float, batch_size: int, dataset_size: int) -> dict[str, float]:
+        """The row of this step, averaged over the ranks and written by the first; the next one begins."""
+        elapsed = time.perf_counter() - self._since
+        row: dict[str, float] = {"step": step, "epoch": round(step * batch_size / dataset_size, 3)}
+        row |= self.terms.means()
+        row.setdefault("loss", sum(value for name, value in row.items() if name.endswith("_loss")))
+        row |= {
+            "lr": lr,
+            "images_per_s": (self.terms.steps - self._steps_before) * batch_size / max(elapsed, 1e-9),
+        }
+        try:
+            if self.world.is_first:
+                with self.path.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(row) + "\n")
+        except OSError as error:
+            raise RunError(
+                f"{self.path}: cannot write it: {error.strerror}", hint="free some space; the same command goes on"
+            ) from error
+        self.terms.clear()
+        self.restart_clock()
+        return row
 
     def rows(self) -> list[history.Row]:
         """Every row so far."""

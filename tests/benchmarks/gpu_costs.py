@@ -13,9 +13,9 @@ from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from ctsynth.stop import Stop
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
-from .gpu_sides import WARM_UP, Setting, our_trainer, wait
+from .gpu_sides import WARM_UP, Setting, our_stepper, wait
 
 PROFILED = 3
 """Training steps."""
@@ -42,25 +42,25 @@ def our_costs(asked: argparse.Namespace, setting: Setting) -> Costs:
     """Of ``PROFILED`` steps, after some that are not looked at."""
     on_gpu = asked.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
-    with our_trainer(asked, setting) as trainer:
-        for _ in range(WARM_UP):
-            trainer.advance(Stop())
-        waits = _waits(trainer) if on_gpu else None
+    stepper = our_stepper(asked, setting)
+    for _ in range(WARM_UP):
+        stepper.advance(Stop())
+    waits = _waits(stepper) if on_gpu else None
+    wait(asked.device)
+    with profile(activities=activities) as profiler:
+        for _ in range(PROFILED):
+            stepper.advance(Stop())
         wait(asked.device)
-        with profile(activities=activities) as profiler:
-            for _ in range(PROFILED):
-                trainer.advance(Stop())
-            wait(asked.device)
     time_spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
     return Costs(setting, largest(profiler.key_averages(), time_spent), waits)
 
 
-def _waits(trainer: Trainer) -> int:
+def _waits(stepper: Stepper) -> int:
     torch.cuda.set_sync_debug_mode("warn")
     try:
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always")
-            trainer.advance(Stop())
+            stepper.advance(Stop())
     finally:
         torch.cuda.set_sync_debug_mode("default")
     return sum("called a synchronizing" in str(warning.message) for warning in caught)

@@ -25,7 +25,7 @@ from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
 from ctsynth.training.checkpoint import make_method
 from ctsynth.training.compile_blocks import compile_blocks
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
 from . import steps
 
@@ -133,23 +133,21 @@ def wait(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-@contextmanager
-def our_trainer(asked: argparse.Namespace, setting: Setting) -> Iterator[Trainer]:
+def our_stepper(asked: argparse.Namespace, setting: Setting) -> Stepper:
     settings = steps.config(METHOD, asked.batch_size, asked.size)
     settings = replace(settings, training=replace(settings.training, compile=setting.compiled))
     data = steps.Repeated(asked.batch_size, asked.size, asked.device)
-    with TemporaryDirectory() as folder:
-        trainer = Trainer(Path(folder), settings, data, None, device=asked.device, precision=setting.precision)
-        for model in (trainer.model, trainer.ema.model):  # alike, or the averages take a slow path
-            model.to(memory_format=setting.layout)
-        yield trainer
+    stepper = Stepper(settings, data, device=asked.device, precision=setting.precision)
+    for model in (stepper.model, stepper.ema.model):  # alike, or the averages take a slow path
+        model.to(memory_format=setting.layout)
+    return stepper
 
 
 def our_training(asked: argparse.Namespace, setting: Setting) -> Taken:
-    with our_trainer(asked, setting) as trainer:
-        taken = clock(partial(trainer.advance, Stop()), asked, asked.batch_size, compiled=setting.compiled)
-        trainer.log.check(list)
-        return taken
+    stepper = our_stepper(asked, setting)
+    taken = clock(partial(stepper.advance, Stop()), asked, asked.batch_size, compiled=setting.compiled)
+    stepper.terms.check(list)
+    return taken
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
 from ctsynth.trainable import Batch
 from ctsynth.training.checkpoint import make_method
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
 from .row import Row, Side, checkout
 
@@ -56,15 +56,15 @@ def config(method: str, size: int, side: int = SIDE, **options: object) -> RunCo
     )  # fmt: skip
 
 
-def training(method: str, data: Repeated, folder: Path, **options: object) -> Side:
+def training(method: str, data: Repeated, **options: object) -> Side:
     """All that the loop does for a step: both phases, the running averages, the look for NaN."""
     settings = config(method, len(data), data.labels.shape[-1], **options)
-    trainer = Trainer(folder, settings, data, None, device=CPU, precision="fp32")
+    stepper = Stepper(settings, data, device=CPU, precision="fp32")
     stop = Stop()
 
     def step() -> None:
-        trainer.advance(stop)
-        trainer.log.check(list)
+        stepper.advance(stop)
+        stepper.terms.check(list)
 
     return step
 
@@ -114,7 +114,7 @@ def improved_diffusion(
 def ddpm(official: Path, folder: Path) -> tuple[Side, Side]:
     data = Repeated(4)
     loop = improved_diffusion(official, folder)
-    return training("ddpm-concat", data, folder), lambda: loop.run_step(data.image, {"labels": data.labels})
+    return training("ddpm-concat", data), lambda: loop.run_step(data.image, {"labels": data.labels})
 
 
 def sdm(official: Path, folder: Path) -> tuple[Side, Side]:
@@ -129,7 +129,7 @@ def sdm(official: Path, folder: Path) -> tuple[Side, Side]:
     def step() -> None:
         loop.run_step(data.image, loop.preprocess_input({"label": data.labels[:, None]}))
 
-    return training("sdm", data, folder), step
+    return training("sdm", data), step
 
 
 def pix2pix(official: Path, folder: Path) -> tuple[Side, Side]:
@@ -158,7 +158,7 @@ def pix2pix(official: Path, folder: Path) -> tuple[Side, Side]:
             loss.backward()
             optimizer.step()
 
-    return training("pix2pix", data, folder), step
+    return training("pix2pix", data), step
 
 
 SPADE = Namespace(
@@ -184,7 +184,7 @@ def spade(official: Path, folder: Path) -> tuple[Side, Side]:
         for phase in (peer.run_generator_one_step, peer.run_discriminator_one_step):
             phase({"label": data.labels[:, None], "image": data.image})
 
-    return training("spade", data, folder, vgg="no"), step
+    return training("spade", data, vgg="no"), step
 
 
 OASIS = Namespace(
@@ -222,7 +222,7 @@ def oasis(official: Path, folder: Path) -> tuple[Side, Side]:
             optimizer.step()
         utils.update_EMA(peer, 1, None, OASIS)
 
-    return training("oasis", data, folder), step
+    return training("oasis", data), step
 
 
 def saved(loss, network: nn.Module) -> float:

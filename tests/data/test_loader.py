@@ -17,7 +17,7 @@ from ctsynth.data.volume import Geometry
 from ctsynth.errors import DataError
 from ctsynth.labels import AMOS22
 from ctsynth.training.distributed import World
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
 
 @given(st.integers(1, 40), st.integers(0, 2**63 - 1), st.integers(0, 5))
@@ -58,13 +58,13 @@ def test_ranks_share_the_order_without_overlap_or_loss(length, seed, ranks, accu
     seen = {}
     for step, rank in visits:
         about = {"settings": settings, "world": World(rank, ranks), "labels": AMOS22, "device": CPU}
-        trainer = SimpleNamespace(step=step, dataset=Numbers(length), **about)
-        for part in Trainer._parts(trainer):
+        stepper = SimpleNamespace(step=step, dataset=Numbers(length), **about)
+        for part in Stepper._parts(stepper):
             positions = list(part)
             assert len(positions) == share
             assert {position // size for position in positions} == {step}  # the batch is one rank's alone
             assert seen.keys().isdisjoint(positions)
-            seen |= zip(positions, Trainer._batch(trainer, part), strict=True)
+            seen |= zip(positions, Stepper._batch(stepper, part), strict=True)
     order = [seen[position] for position in range(len(seen))]
     assert order == shuffled(length, seed, 0, len(order))
     for start in (0, length):

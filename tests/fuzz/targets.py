@@ -145,7 +145,7 @@ def _resumed(file: Path) -> None:
     run = Path("out/run")
     config = RunConfig.read(Path("in/run/config.json"))
     data = SliceDataset(Store.open(Path("in/store")), "train")
-    Trainer(run, config, data, None, device=CPU, precision="fp32").advance(Stop())
+    Trainer(run, config, data, None, device=CPU, precision="fp32").stepper.advance(Stop())
 
 
 TRAIN = ("train", "--device", "cpu", "--data", "in/store")

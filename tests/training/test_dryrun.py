@@ -61,7 +61,7 @@ def test_flops_of_attention_are_those_of_its_products():
 
 def test_a_forecast_of_two_ranks_is_that_of_the_share_of_one(store):
     run = config(store, "ddpm-concat", batch_size=4)
-    with mock.patch.object(dryrun, "_elapsed", lambda trainer: trainer.settings.batch_size / 10):
+    with mock.patch.object(dryrun, "_elapsed", lambda stepper: stepper.settings.batch_size / 10):
         one, two = (forecast(store, run, CPU, ranks=ranks) for ranks in (1, 2))
     assert (one.batch, two.batch) == (4, 2)
     assert two.images_per_s == pytest.approx(2 * one.images_per_s)
@@ -92,9 +92,9 @@ def test_steps_that_would_take_too_long_or_too_much_memory_are_measured_on_fewer
 def test_a_slow_first_step_does_not_make_the_timed_ones_smaller(store):
     taken = []
 
-    def elapsed(trainer):
-        taken.append(trainer.settings.batch_size)
-        return 6.0 if len(taken) == 1 else 0.1 * trainer.settings.batch_size
+    def elapsed(stepper):
+        taken.append(stepper.settings.batch_size)
+        return 6.0 if len(taken) == 1 else 0.1 * stepper.settings.batch_size
 
     with mock.patch.object(dryrun, "_elapsed", elapsed):
         found = forecast(store, config(store, "ddpm-concat", batch_size=8), CPU)
@@ -132,21 +132,21 @@ from trained import CPU
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.stop import Stop
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 from ctsynth.training.configure import configure
 
 def status(name):
     (line,) = [line for line in open("/proc/self/status") if line.startswith(name)]
     return int(line.split()[1]) * 1024
 
-def trainer(**options):
+def stepper(**options):
     run = configure(store, "ddpm-concat", preset="tiny", options=options, training={"batch_size": 8}, device=CPU)
-    return Trainer(Path("/dev/null/run"), run, SliceDataset(store, "train"), None, device=CPU, precision="fp32")
+    return Stepper(run, SliceDataset(store, "train"), device=CPU, precision="fp32")
 
 torch.set_num_threads(1)
 store = Store.open(Path(sys.argv[1]))
-trainer(channels=4, multipliers=[1, 1]).advance(Stop())  # so that what torch itself loads does not count
-before, run = status("VmRSS"), trainer()
+stepper(channels=4, multipliers=[1, 1]).advance(Stop())  # so that what torch itself loads does not count
+before, run = status("VmRSS"), stepper()
 run.advance(Stop())
 print(status("VmHWM") - before)
 """

@@ -17,7 +17,7 @@ import pytest
 from trained import SMALL, both_splits, settings
 
 from ctsynth.training import checkpoint
-from ctsynth.training.loop import Trainer
+from ctsynth.training.stepper import Stepper
 
 REPETITIONS = [0, *(pytest.param(number, marks=pytest.mark.slow) for number in range(1, 20))]
 EVERY, LAST = 3, 24
@@ -278,14 +278,14 @@ def test_the_newest_checkpoint_is_damaged(job, tmp_path, number):
 
 
 def wait_in_the_fifth_step():
-    optimize = Trainer._optimize
+    optimize = Stepper._optimize
 
-    def waiting(trainer, stop):
-        while trainer.step == 4 and not stop.requested:
+    def waiting(stepper, stop):
+        while stepper.step == 4 and not stop.requested:
             time.sleep(0.01)
-        return optimize(trainer, stop)
+        return optimize(stepper, stop)
 
-    Trainer._optimize = waiting
+    Stepper._optimize = waiting
 
 
 def test_ctrl_c_on_the_launcher_saves_and_ends_with_130(job, tmp_path):
@@ -302,7 +302,7 @@ def test_ctrl_c_on_the_launcher_saves_and_ends_with_130(job, tmp_path):
 def raise_in_rank_1():
     Path(f"rank {os.getpid()}").touch()
     if os.environ["RANK"] == "1":
-        Trainer._optimize = lambda trainer, stop: [][trainer.step]
+        Stepper._optimize = lambda stepper, stop: [][stepper.step]
 
 
 def test_a_rank_that_raises_takes_the_others_down_and_says_why(job, tmp_path):

@@ -17,8 +17,8 @@ from ctsynth.config import RunConfig
 from ctsynth.errors import Interrupted
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
-from ctsynth.training.loop import Trainer
 from ctsynth.training.sheet import SampleSheet
+from ctsynth.training.stepper import Stepper
 
 TOY_GAN = '''
 """A method in one file: a generator and a discriminator, batch norm and dropout."""
@@ -275,7 +275,7 @@ def test_longer_training_continues_a_finished_run(store, tmp_path):
 def test_a_finished_run_is_not_trained_again(store, tmp_path, monkeypatch):
     run = fit(store, tmp_path / "run")
     before = weights(run, 6)
-    monkeypatch.setattr(Trainer, "_optimize", None)
+    monkeypatch.setattr(Stepper, "_optimize", None)
     assert weights(fit(store, run), 6) == before
 
 

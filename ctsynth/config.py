@@ -37,7 +37,7 @@ class TrainingConfig:
     """Passes over the data set; where given, ``iterations`` follows from it and the number of slices."""
 
     batch_size: Annotated[int, Range(1, 65_536)] = 16
-    """Slices a step."""
+    """Slices a step; of a method that learns from windows of 8, 16 are two windows."""
 
     accumulate: Annotated[int, Range(1)] = 1
     """Parts that a batch is worked through in, to save memory."""
@@ -96,25 +96,25 @@ class TrainingConfig:
         if self.batch_size % self.accumulate:
             raise UsageError(f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size})")
 
-    def check_ranks(self, ranks: int) -> None:
-        """Refuses a number of ranks that cannot share the batches.
+    def check_ranks(self, ranks: int, window: int = 1) -> None:
+        """Refuses a number of ranks that cannot share the batches, or a batch of no whole windows.
 
         Raises:
             UsageError: There is a part of a batch that they cannot.
         """
-        check_ranks(self.batch_size, self.accumulate, ranks)
+        check_ranks(self.batch_size, self.accumulate, ranks, window)
 
 
-def check_ranks(batch_size: int, accumulate: int, ranks: int) -> None:
-    """Refuses a number of ranks that cannot share every part of a batch.
+def check_ranks(batch_size: int, accumulate: int, ranks: int, window: int = 1) -> None:
+    """Refuses a number of ranks that cannot share every part of a batch, in whole windows.
 
     Raises:
         UsageError: They cannot.
     """
-    if batch_size % (accumulate * ranks):
-        raise UsageError(
-            f"batch_size ({batch_size}) must divide by accumulate ({accumulate}) times the ranks ({ranks})"
-        )
+    if batch_size % (accumulate * ranks * window):
+        shares = f"accumulate ({accumulate}) times the ranks ({ranks})"
+        shares += f" times the window ({window} slices)" if window > 1 else ""
+        raise UsageError(f"batch_size ({batch_size}) must divide by {shares}")
 
 
 MAY_CHANGE = frozenset(
@@ -152,12 +152,19 @@ class RunConfig:
     preset: str
     data: dict[str, Any] = field(default_factory=dict)
     """The store it was trained on: path, digest, subjects, slices."""
+    start: dict[str, Any] = field(default_factory=dict)
+    """The checkpoint that it began from: path, checkpoint, sha256; empty for one that began from chance."""
     phases: dict[str, Any] = field(default_factory=dict)
     """Learning rate and betas of each optimizer, as they came out."""
     sha256: dict[str, str] = field(default_factory=dict)
     """Of a checkpoint: of the files beside its config.json."""
     version: str = ""
     schema: int = SCHEMA
+
+    @property
+    def window(self) -> int:
+        """How many slices the method learns from together, where that is a setting of its own."""
+        return int(self.options.get("window", 1))
 
     def as_json(self) -> dict[str, Any]:
         """What ``read`` reads back, as it reads it: lists for tuples."""

@@ -17,6 +17,26 @@ METHODS, SEGMENTERS = "ctsynth.methods", "ctsynth.segmenters"
 
 
 @dataclass(frozen=True, slots=True)
+class Windows:
+    """How the slices of a batch lie along z: window after window, each of slices that follow one another.
+
+    Shapes:
+        valid: (N, K) bool, of N windows of K slices; False where one reaches past an end of its volume.
+        spacing: (N,) float32, mm from a slice of the volume to the next.
+        stride: (N,) float32, slices of the volume from one of the window to the next.
+    """
+
+    valid: Tensor
+    spacing: Tensor
+    stride: Tensor
+
+    def split(self, parts: int) -> list[Windows]:
+        """So many equal parts of them, in order."""
+        columns = (column.chunk(parts) for column in (self.valid, self.spacing, self.stride))
+        return [Windows(*part) for part in zip(*columns, strict=True)]
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """Real slices and their label maps.
 
@@ -27,18 +47,21 @@ class Batch:
             share, or one step's of accumulation. None where they are the whole.
         shared: by name what an earlier phase of a step leaves, graph and all, for a later one. None where it may
             not: kept for every part of a batch, it would take the memory that the parts are to save.
+        windows: how they lie along z, (N, K) with N K = B; None where each stands alone.
     """
 
     image: Tensor
     labels: Tensor
     totals: Tensor | None = None
     shared: dict[str, Tensor] | None = None
+    windows: Windows | None = None
 
     def split(self, parts: int) -> list[Batch]:
         """So many equal parts of it, in order."""
         size = len(self.labels) // parts
-        slices = zip(self.image.split(size), self.labels.split(size), strict=True)
-        return [replace(self, image=image, labels=labels) for image, labels in slices]
+        windows = self.windows.split(parts) if self.windows else [None] * parts
+        pieces = zip(self.image.split(size), self.labels.split(size), windows, strict=True)
+        return [replace(self, image=image, labels=labels, windows=some) for image, labels, some in pieces]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +99,9 @@ class TrainableModel(nn.Module, ABC):
         lr: Its base learning rate, which ``--lr`` replaces; the rates of the phases keep their ratio to it.
         blocks: What its networks are made of many times over: what ``--compile`` takes one by one, and what
             ``--checkpointing``, for which there must be some, computes twice.
+        window: Slices, one after another in their volume, that it learns from together, by its option of that
+            name; 1 for one that knows a slice alone. A batch is then ``batch_size / window`` windows.
+        strides: Every how many slices a window takes one; each window draws its own from these.
         knows_tissues: Whether it learns from the tissues of a label set that has them; if not, body is one class.
 
     Args:
@@ -89,6 +115,8 @@ class TrainableModel(nn.Module, ABC):
     presets: ClassVar[Mapping[str, Preset]]
     lr: ClassVar[float] = 1e-4
     blocks: ClassVar[tuple[type[nn.Module], ...]] = ()
+    window: int = 1
+    strides: tuple[int, ...] = (1,)
     knows_tissues: ClassVar[bool] = True
 
     @abstractmethod

@@ -164,7 +164,7 @@ def fit(
     from ctsynth.training.run_folder import make_way
 
     world = place.world
-    _told_once(partial(config.training.check_ranks, max(place.ranks, world.size)))
+    _told_once(partial(config.training.check_ranks, max(place.ranks, world.size), config.window))
     if place.ranks > 1 and world.size == 1:
         from ctsynth.training.launch import launch
 

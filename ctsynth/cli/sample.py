@@ -13,6 +13,7 @@ from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
     from ctsynth.diffusion.samplers import SamplerConfig
+    from ctsynth.methods.base import Method
 
 WHAT, HOW, MACHINE = "What to draw", "How", "Machine"
 
@@ -78,7 +79,8 @@ def command(
     preset: Annotated[
         Literal["fast", "paper"],
         typer.Option(
-            help="fast: dpm++ in 20 steps; paper: ancestral in 1000. GANs draw in one pass.", rich_help_panel=HOW
+            help="fast: dpm++ in 20 steps, edm in 10; paper: ancestral in 1000. GANs draw in one pass.",
+            rich_help_panel=HOW,
         ),
     ] = "fast",
     sampler: Annotated[
@@ -115,9 +117,22 @@ def command(
         int, typer.Option(callback=check_seed, help="Same seed, same volume.", rich_help_panel=HOW)
     ] = 0,
     noise: Annotated[
-        Literal["volume", "slice"],
-        typer.Option(help="Start neighboring slices from alike noise, or each from its own.", rich_help_panel=HOW),
-    ] = "volume",
+        Literal["volume", "slice"] | None,
+        typer.Option(
+            help="Start neighboring slices from alike noise, or each from its own.",
+            show_default="volume; edm-volume: slice",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
+    chunk: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="edm-volume: slices drawn together; a longer volume is drawn chunk after chunk, in less memory.",
+            show_default="128",
+            rich_help_panel=HOW,
+        ),
+    ] = None,
     raw: Annotated[
         bool, typer.Option("--raw", help="Use the raw weights, not the averaged ones.", rich_help_panel=HOW)
     ] = False,
@@ -199,11 +214,11 @@ def command(
         from ctsynth.sampling.batches import SamplingConfig
         from ctsynth.sampling.cases import cases_of_masks, cases_of_store
 
-        one_pass = not trained.method.samplers
         sampling = SamplingConfig(
-            sampler=pick_sampler(preset, sampler, steps, guidance, eta, draws_in_one_pass=one_pass),
+            sampler=pick_sampler(trained.method, preset, sampler, steps, guidance, eta),
             seed=seed,
             noise=noise,
+            chunk=chunk,
             batch_size=batch_size or (4 if where.type == "cpu" else 16),
             device=where,
             precision=find_precision(precision, where),
@@ -231,18 +246,17 @@ def command(
 
 
 def pick_sampler(
+    method: Method,
     preset: str,
     name: str | None = None,
     steps: int | None = None,
     guidance: float = 1.0,
     eta: float = 0.0,
-    *,
-    draws_in_one_pass: bool,
 ) -> SamplerConfig | None:
     """What was asked for, on top of the preset; None for a method that draws in one pass."""
     from ctsynth.diffusion.samplers import SamplerConfig
 
-    if draws_in_one_pass and name is None and steps is None and (guidance, eta) == (1, 0):
+    if not method.samplers and name is None and steps is None and (guidance, eta) == (1, 0):
         return None
-    default = ("ddpm", 1000) if preset == "paper" else ("dpm++", 20)
+    default = ("ddpm", 1000) if preset == "paper" else ("dpm++", method.steps)
     return SamplerConfig(name=name or default[0], steps=steps or default[1], guidance=guidance, eta=eta)

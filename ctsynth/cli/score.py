@@ -257,7 +257,7 @@ def _draw(
     where = find_device(device)
     trained = checkpoint.load(path, where)
     sampling = SamplingConfig(
-        sampler=pick_sampler(preset, draws_in_one_pass=not trained.method.samplers),
+        sampler=pick_sampler(trained.method, preset),
         batch_size=4 if where.type == "cpu" else 16,
         device=where,
         precision=find_precision("auto", where),

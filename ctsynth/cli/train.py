@@ -106,6 +106,15 @@ def command(
             help="Side of a slice, pixels; must be the store's.", show_default="the store's", rich_help_panel=DATA
         ),
     ] = None,
+    from_: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            help="Run or checkpoint whose averaged weights to begin from; edm-volume also takes those of edm.",
+            show_default=False,
+            rich_help_panel=DATA,
+        ),
+    ] = None,
     resume: shared.Resume = True,
     overwrite: shared.Overwrite = False,
     dry_run: Annotated[
@@ -190,6 +199,7 @@ def command(
         from ctsynth.data.store import Store
         from ctsynth.methods.base import find_method
         from ctsynth.training.configure import configure, resolved_before
+        from ctsynth.training.start import begun_from
 
         if cond and method and method != f"ddpm-{cond}":
             raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
@@ -223,6 +233,8 @@ def command(
             training={**file.get("training", {}), **shared.given(optimization)},
             device=place.device,
         )
+        if from_ is not None:
+            resolved = begun_from(resolved, from_, run, overwrite=overwrite)
         if dry_run:
             _forecast(store, resolved, place, stop)
             return

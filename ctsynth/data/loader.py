@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 
 from ctsynth.data.slice_files import SliceFiles
 from ctsynth.data.store import Store
-from ctsynth.trainable import Batch
+from ctsynth.trainable import Batch, Windows
 
 
 class SliceDataset:
@@ -43,13 +44,36 @@ class SliceDataset:
             self._files.read(subject, "mask", place, labels[row])
         return hu, labels
 
-    def batch(self, indices: list[int], device: torch.device) -> Batch:
-        """These slices on a device; HU become [-1, 1] there."""
+    def batch(
+        self, indices: list[int], device: torch.device, window: int = 1, strides: Sequence[int] | None = None
+    ) -> Batch:
+        """These slices on a device; HU become [-1, 1] there.
+
+        Args:
+            indices: The slices or, where ``window`` is more than 1, the middles of the windows.
+            device: Where.
+            window: Slices of a window, ``window // 2`` of them before the middle.
+            strides: Of each window: every how many slices it takes one; 1 where None.
+        """
+        windows = None
+        if window > 1:
+            indices, windows = self._windows(indices, window, strides or [1] * len(indices))
+            windows = Windows(*(column.to(device) for column in (windows.valid, windows.spacing, windows.stride)))
         hu, labels = map(torch.from_numpy, self.read(indices))
         if device.type == "cuda":
             hu, labels = hu.pin_memory(), labels.pin_memory()
         image = hu.to(device, non_blocking=True).float().sub_(self.window.low).mul_(2 / self.window.width).sub_(1)
-        return Batch(image[:, None], labels.to(device, non_blocking=True).long())
+        return Batch(image[:, None], labels.to(device, non_blocking=True).long(), windows=windows)
+
+    def _windows(self, middles: list[int], window: int, strides: Sequence[int]) -> tuple[list[int], Windows]:
+        """The slices of windows; where one reaches past an end of its volume, the slice at that end for each."""
+        numbers = np.searchsorted(self.starts, middles, side="right") - 1
+        low, high = self.starts[numbers, None], self.starts[numbers + 1, None] - 1
+        wanted = np.array(middles)[:, None] + np.array(strides)[:, None] * (np.arange(window) - window // 2)
+        inside = wanted.clip(low, high)
+        spacing = [self.subjects[number].geometry.spacing[2] for number in numbers]
+        columns = (wanted == inside, np.array(spacing, np.float32), np.array(strides, np.float32))
+        return [int(index) for index in inside.ravel()], Windows(*map(torch.from_numpy, columns))
 
 
 def shuffled(length: int, seed: int, start: int, count: int) -> list[int]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,27 +10,19 @@ from typing import Annotated, ClassVar, Literal
 import torch
 from torch import Tensor
 
-from ctsynth.diffusion.conditioners import (
-    Conditioner,
-    Conditioning,
-    EdgeConditioner,
-    MaskConditioner,
-    MaskEncoding,
-)
+from ctsynth.diffusion.conditioners import Conditioner, Conditioning, EdgeConditioner, MaskConditioner
 from ctsynth.diffusion.process import GaussianDiffusion, Prediction
 from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, SamplerConfig
 from ctsynth.diffusion.schedule import SCHEDULES
 from ctsynth.errors import UsageError
+from ctsynth.methods._network import NetworkOptions, check_encoder, make_encoder, make_unet
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches
 from ctsynth.networks.dropout import seed_dropout
-from ctsynth.networks.unet import UNet
 from ctsynth.randomness import BatchRNG
-from ctsynth.schema import Multipliers, Range, Share, Width, check
+from ctsynth.schema import Range, Width
 from ctsynth.trainable import Batch
-
-log = logging.getLogger(__name__)
 
 LR = 1e-4
 """The paper's, for every diffusion model."""
@@ -41,35 +32,8 @@ EARLY = 50_000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class DiffusionOptions:
+class DiffusionOptions(NetworkOptions):
     """The denoiser and its process; the defaults are improved-diffusion's at 256 x 256, as in the paper."""
-
-    channels: Width = 128
-    """Channels of the U-Net's finest level."""
-
-    multipliers: Multipliers = (1, 1, 2, 2, 4, 4)
-    """Channels of each level, as multiples."""
-
-    res_blocks: Annotated[int, Range(1, 64)] = 2
-    """Residual blocks a level."""
-
-    attention: tuple[int, ...] = (16, 8)
-    """Sides of the feature maps that have self-attention."""
-
-    heads: Annotated[int, Range(0, 8192)] = 4
-    """Attention heads; 0 where ``head_channels`` says how many."""
-
-    head_channels: Annotated[int, Range(0, 8192)] = 0
-    """Channels of an attention head; 0 where ``heads`` says how many."""
-
-    resblock_updown: bool = False
-    """Change the resolution in residual blocks, as guided-diffusion does, and not with a convolution."""
-
-    dropout: Share = 0.0
-    """Rate in the residual blocks."""
-
-    patch: Annotated[int, Range(1, 64)] = 1
-    """Side of the pixel squares that are folded into channels; 2 halves the resolution that the U-Net works at."""
 
     prediction: Prediction = "epsilon"
     """What the network predicts."""
@@ -80,30 +44,6 @@ class DiffusionOptions:
     timesteps: Annotated[int, Range(20, 1_000_000, above=True)] = 1000
     """T. A linear schedule's last beta is 20 / T."""
 
-    mask_encoding: MaskEncoding = "onehot"
-    """One channel a class, or the class id in one channel."""
-
-    label_dropout: Share = 0.0
-    """Share of training slices whose label map is the null map, which ``--guidance`` needs; SDM's is 0.2."""
-
-    def __post_init__(self) -> None:
-        check(self)
-        if not self.multipliers:
-            raise UsageError("multipliers must be one or more numbers")
-        if min(self.heads, self.head_channels) != 0 or max(self.heads, self.head_channels) < 1:
-            raise UsageError(
-                f"of heads ({self.heads}) and head_channels ({self.head_channels}) one must be 0, the other above"
-            )
-        by = "heads" if self.heads else "head_channels"
-        if self.channels < 4 or self.channels % 4 or self.channels % getattr(self, by):
-            raise UsageError(
-                f"channels must divide by 4 and by {by} ({getattr(self, by)}), not be {self.channels}"
-            )
-        if self.label_dropout and self.mask_encoding == "index":
-            raise UsageError(
-                "label_dropout goes with mask_encoding onehot only: in index, zeros are a class and no null map"
-            )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GuidedOptions(DiffusionOptions):
@@ -113,11 +53,8 @@ class GuidedOptions(DiffusionOptions):
     """Channels of that encoder's finest level; the paper does not say."""
 
     def __post_init__(self) -> None:
-        DiffusionOptions.__post_init__(self)  # super() does not find it in a class with slots
-        if len(self.multipliers) < 2:
-            raise UsageError("multipliers must be two or more: the mask joins where the network downsamples")
-        if self.encoder_channels < 4 or self.encoder_channels % 4:
-            raise UsageError(f"encoder_channels must divide by 4, not be {self.encoder_channels}")
+        NetworkOptions.__post_init__(self)  # super() does not find it in a class with slots
+        check_encoder(self.encoder_channels, self.multipliers)
 
 
 _SMALL = {
@@ -155,17 +92,6 @@ GUIDED_PRESETS = {
 }
 
 
-def _attention_levels(options: DiffusionOptions, size: int) -> list[int]:
-    """The levels whose feature maps have a side of ``attention``; the log says which sides none has."""
-    sides = [size // options.patch // 2**level for level in range(len(options.multipliers))]
-    if missing := [side for side in options.attention if side not in sides]:
-        log.warning(
-            "attention: no feature map has a side of %s; at slices of %d x %d theirs are %s",
-            " or ".join(map(str, missing)), size, size, ", ".join(map(str, sides)),
-        )  # fmt: skip
-    return [level for level, side in enumerate(sides) if side in options.attention]
-
-
 class DiffusionMethod(Method):
     """A denoising diffusion model on label maps; a subclass says how it reads them, in ``conditioner``."""
 
@@ -177,28 +103,9 @@ class DiffusionMethod(Method):
     def __init__(self, options: DiffusionOptions, *, num_classes: int, size: int) -> None:
         super().__init__(options, num_classes=num_classes, size=size)
         self.options = options
-        factor = options.patch * 2 ** (len(options.multipliers) - 1)
-        if size % factor:
-            raise UsageError(
-                f"slices of {size} x {size} do not suit this network: the side must divide by {factor}"
-            )
         self.process = GaussianDiffusion(SCHEDULES[options.schedule](options.timesteps), options.prediction)
         self.conditioner = self.make_conditioner(num_classes)
-        pixels = options.patch**2
-        self.unet = UNet(
-            pixels + self.conditioner.concat_channels,
-            2 * pixels,
-            channels=options.channels,
-            multipliers=options.multipliers,
-            res_blocks=options.res_blocks,
-            attention_levels=_attention_levels(options, size),
-            heads=options.heads,
-            head_channels=options.head_channels,
-            dropout=options.dropout,
-            resblock_updown=options.resblock_updown,
-            feature_channels=self.conditioner.feature_channels,
-            segmap_channels=self.conditioner.segmap_channels,
-        )
+        self.unet = make_unet(options, self.conditioner, size, outputs=2)
 
     @abstractmethod
     def make_conditioner(self, num_classes: int) -> Conditioner:
@@ -301,12 +208,4 @@ class GuidedMethod(DiffusionMethod):
 
     def make_conditioner(self, num_classes: int) -> Conditioner:
         """An encoder with one feature map for each level that the U-Net downsamples."""
-        options = self.options
-        return self.conditioner_type(
-            num_classes,
-            options.encoder_channels,
-            options.multipliers[:-1],
-            options.res_blocks,
-            options.mask_encoding,
-            options.patch,
-        )
+        return make_encoder(self.conditioner_type, self.options, self.options.encoder_channels, num_classes)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
 from torch import Tensor
 
 from ctsynth import plugins
+from ctsynth.diffusion.edm import Known
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.randomness import BatchRNG
 from ctsynth.trainable import METHODS as PACKAGE
 from ctsynth.trainable import Batch, Phase, Preset, TrainableModel
+
+Noise = Literal["volume", "slice"]
 
 __all__ = ["PACKAGE", "Method", "Phase", "Preset", "find_method", "method_names"]
 
@@ -28,12 +32,19 @@ class Method(TrainableModel):
         Options: Its settings; the defaults are the paper's.
         presets: ``paper``, ``small`` and ``tiny``, by name.
         samplers: Names of the samplers it takes; empty for a method that draws in one pass.
+        noises: What ``sample --noise`` may be, the default first: ``volume``, alike for neighboring slices, or
+            ``slice``.
+        begins_from: Methods whose trained networks it can begin from, beside its own.
+        steps: Evaluations of the network that a slice is drawn in, unless another number is asked for.
         choices: What else may be chosen when it draws: by name the values, the default first. ``generate`` reads
             the attribute of that name.
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {"paper": Preset()}
     samplers: ClassVar[tuple[str, ...]] = ()
+    noises: ClassVar[tuple[Noise, ...]] = ("volume", "slice")
+    begins_from: ClassVar[tuple[str, ...]] = ()
+    steps: ClassVar[int] = 20
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
@@ -50,6 +61,34 @@ class Method(TrainableModel):
     def predict(self, batch: Batch, rng: BatchRNG) -> Tensor:
         """Slices for the batch's label maps, drawn with the method's own sampler."""
         return self.generate(batch.labels, rng=rng)
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """How the slices of a volume are to be drawn as one.
+
+    Args:
+        spacing: From a slice to the next, mm.
+        chunk: At most so many together; a longer volume is drawn chunk after chunk, each given the end of
+            the one before.
+        known: Slices that are there already; None where all are to be drawn.
+    """
+
+    spacing: float
+    chunk: int
+    known: Known | None = None
+
+
+class VolumeMethod(Method):
+    """A method that learns from windows of slices and draws whole volumes, from noise that is white along z."""
+
+    noises = ("slice",)
+
+    @abstractmethod
+    def generate_volume(
+        self, labels: Tensor, stack: Stack, *, rng: BatchRNG, sampler: SamplerConfig | None = None
+    ) -> Tensor:
+        """Draws the slices of one volume for its label maps: (Z, H, W) int64 to (Z, 1, H, W) in [-1, 1]."""
 
 
 def method_names() -> list[str]:

@@ -7,7 +7,7 @@ has ``segmap_channels`` (SDM, Wang et al. 2022).
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 from ctsynth.networks.dropout import Dropout
 from ctsynth.networks.spade import SPADE
+
+Layer = TypeVar("Layer", bound=nn.Module)
 
 
 def group_norm(channels: int, *, affine: bool = True) -> nn.GroupNorm:
@@ -26,7 +28,7 @@ def group_norm(channels: int, *, affine: bool = True) -> nn.GroupNorm:
     return nn.GroupNorm(math.gcd(channels, max(1, min(32, channels // 4))), channels, affine=affine)
 
 
-def zeroed(layer: nn.Conv1d | nn.Conv2d) -> nn.Conv1d | nn.Conv2d:
+def zeroed(layer: Layer) -> Layer:
     """The layer with its weights at zero, so that a block begins as the identity."""
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)

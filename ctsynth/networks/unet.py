@@ -18,6 +18,7 @@ from ctsynth.networks.blocks import (
     timestep_embedding,
     zeroed,
 )
+from ctsynth.networks.mixing import Mixing
 
 
 class UNet(nn.Module):
@@ -35,6 +36,8 @@ class UNet(nn.Module):
         features: one tensor a level that is downsampled, finest first; number l is
             (B, feature_channels[l], H / 2**l, W / 2**l).
         segmap: (B, segmap_channels, H, W), or None where ``segmap_channels`` is 0.
+        valid: (N, K) bool with N K = B, where slices are mixed: N windows of K slices, False past a volume's ends.
+        numbers: (B, ``numbers``), or None.
         returns: (B, out_channels, H, W).
 
     Args:
@@ -51,6 +54,9 @@ class UNet(nn.Module):
             convolution of stride 2 or after repeating pixels.
         feature_channels: Channels of a second encoder's features at each level; empty without one.
         segmap_channels: Channels of the label map; 0 without.
+        mixing: Let each slice read its neighbors after each residual block of a level or of the middle.
+        numbers: How many numbers beside the timestep the time embedding takes up of a slice; at the start of a
+            training they change nothing.
     """
 
     def __init__(
@@ -68,6 +74,8 @@ class UNet(nn.Module):
         resblock_updown: bool = False,
         feature_channels: Sequence[int] = (),
         segmap_channels: int = 0,
+        mixing: bool = False,
+        numbers: int = 0,
     ) -> None:
         super().__init__()
         self.channels, self.levels, self.res_blocks = channels, len(multipliers), res_blocks
@@ -80,18 +88,19 @@ class UNet(nn.Module):
         def attention(width: int) -> AttentionBlock:
             return AttentionBlock(width, width // head_channels if head_channels else heads)
 
-        def stage(level: int, resblock: ResBlock) -> Stage:
-            return Stage(resblock, attention(widths[level]) if level in attention_levels else None)
+        def stage(width: int, resblock: ResBlock, *, attends: bool) -> Stage:
+            return Stage(resblock, attention(width) if attends else None, Mixing(width) if mixing else None)
 
         self.time = nn.Sequential(
             nn.Linear(channels, time_channels), nn.SiLU(), nn.Linear(time_channels, time_channels)
         )
+        self.numbers = zeroed(nn.Linear(numbers, time_channels)) if numbers else None
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.encoder, self.down = nn.ModuleList(), nn.ModuleList()
         width, skips = channels, [channels]
         for level, out in enumerate(widths):
             for _ in range(res_blocks):
-                self.encoder.append(stage(level, block(width, out)))
+                self.encoder.append(stage(out, block(width, out), attends=level in attention_levels))
                 width = out
                 skips.append(width)
             if level + 1 < len(widths):
@@ -100,13 +109,13 @@ class UNet(nn.Module):
                     block(into, width, resample="down") if resblock_updown else Downsample(into, width)
                 )
                 skips.append(width)
-        self.middle_in = Stage(told(width, width), attention(width))
-        self.middle_out = Stage(told(width, width))
+        self.middle_in = stage(width, told(width, width), attends=True)
+        self.middle_out = stage(width, told(width, width), attends=False)
         self.decoder, self.up = nn.ModuleList(), nn.ModuleList()
         for level, out in reversed(list(enumerate(widths))):
             for i in range(res_blocks + 1):
                 into = width + skips.pop() + (extra[level] if i == 0 else 0)
-                self.decoder.append(stage(level, told(into, out)))
+                self.decoder.append(stage(out, told(into, out), attends=level in attention_levels))
                 width = out
             if level:
                 self.up.append(told(width, width, resample="up") if resblock_updown else Upsample(width))
@@ -114,40 +123,59 @@ class UNet(nn.Module):
         self.conv_out = zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
 
     def forward(
-        self, x: Tensor, timesteps: Tensor, features: Sequence[Tensor] = (), segmap: Tensor | None = None
+        self,
+        x: Tensor,
+        timesteps: Tensor,
+        features: Sequence[Tensor] = (),
+        segmap: Tensor | None = None,
+        valid: Tensor | None = None,
+        numbers: Tensor | None = None,
     ) -> Tensor:
         """The network's output for noisy slices at their timesteps."""
         time = self.time(timestep_embedding(timesteps, self.channels))
+        if self.numbers is not None and numbers is not None:
+            time = time + self.numbers(numbers)
         joined = dict(enumerate(features))
         h = self.conv_in(x)
         skips = [h]
         for level in range(self.levels):
             for stage in self.encoder[level * self.res_blocks : (level + 1) * self.res_blocks]:
-                h = stage(h, time)
+                h = stage(h, time, valid=valid)
                 skips.append(h)
             if level < len(self.down):
                 h = self.down[level](torch.cat([h, joined[level]], dim=1) if level in joined else h, time)
                 skips.append(h)
-        h = self.middle_out(self.middle_in(h, time, segmap), time, segmap)
+        h = self.middle_out(self.middle_in(h, time, segmap, valid), time, segmap, valid)
         for place in range(self.levels):
             level = self.levels - 1 - place
             first = place * (self.res_blocks + 1)
             for i, stage in enumerate(self.decoder[first : first + self.res_blocks + 1]):
                 parts = [h, skips.pop(), *([joined[level]] if i == 0 and level in joined else [])]
-                h = stage(torch.cat(parts, dim=1), time, segmap)
+                h = stage(torch.cat(parts, dim=1), time, segmap, valid)
             if level:
                 h = self.up[place](h, time, segmap)
         return self.conv_out(F.silu(self.norm_out(h)))
 
 
 class Stage(nn.Module):
-    """A residual block, then self-attention where there is any; takes and returns what the block does."""
+    """A residual block, then what the neighbors say and self-attention, where there are any.
 
-    def __init__(self, block: ResBlock, attention: AttentionBlock | None = None) -> None:
+    It takes and returns what the block does, and ``valid`` as ``Mixing`` does.
+    """
+
+    def __init__(
+        self, block: ResBlock, attention: AttentionBlock | None = None, mixing: Mixing | None = None
+    ) -> None:
         super().__init__()
         self.block = block
+        self.mixing = mixing
         self.attention = attention or nn.Identity()
 
-    def forward(self, x: Tensor, time: Tensor, segmap: Tensor | None = None) -> Tensor:
-        """The block, then the attention."""
-        return self.attention(self.block(x, time, segmap))
+    def forward(
+        self, x: Tensor, time: Tensor, segmap: Tensor | None = None, valid: Tensor | None = None
+    ) -> Tensor:
+        """The block, the mixing, the attention."""
+        h = self.block(x, time, segmap)
+        if self.mixing is not None:
+            h = self.mixing(h, valid)
+        return self.attention(h)

@@ -1,4 +1,4 @@
-"""Label slices to CT slices in HU, in batches that may reach over several volumes."""
+"""Label slices to CT slices in HU, in batches that may reach over several volumes, or volume by volume."""
 
 from __future__ import annotations
 
@@ -6,22 +6,27 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import groupby
 from operator import itemgetter
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, TypeVar
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError
+from ctsynth.methods.base import Method, Noise, Stack, VolumeMethod
 from ctsynth.randomness import BatchRNG
 from ctsynth.schema import Range, check
 from ctsynth.training.checkpoint import Trained
 
 CORRELATION_LENGTH = 12.0
 """Of the noise along z, mm: at AMOS's 1.25 to 5 mm neighboring slices share most of it, at 15 mm little."""
+
+CHUNK = 128
+"""Slices: most AMOS volumes are drawn whole."""
 
 CPU = torch.device("cpu")
 
@@ -33,8 +38,11 @@ class SamplingConfig:
     Args:
         sampler: None for a method that draws in one pass.
         seed: Same seed, same volume.
-        noise: ``volume`` starts neighboring slices from alike noise, ``slice`` each from its own.
-        batch_size: Slices drawn at once; changes rounding only.
+        noise: ``volume`` starts neighboring slices from alike noise, ``slice`` each from its own; None is the
+            first of the method's ``noises``.
+        batch_size: Slices drawn at once; changes rounding only. A method that draws volumes has ``chunk`` instead.
+        chunk: Slices of a volume drawn together by a method that draws volumes; None is ``CHUNK``. Another number
+            makes another volume, if the volume has more slices.
         device: Where.
         precision: ``bf16`` or ``fp32``.
         compile: Compile the network first; changes rounding only. ``sampling.sample`` does it.
@@ -43,8 +51,9 @@ class SamplingConfig:
 
     sampler: SamplerConfig | None
     seed: int = 0
-    noise: Literal["volume", "slice"] = "volume"
+    noise: Noise | None = None
     batch_size: Annotated[int, Range(1, 65_536)] = 16
+    chunk: Annotated[int, Range(1, 65_536)] | None = None
     device: torch.device = CPU
     precision: Precision = "fp32"
     compile: bool = False
@@ -52,6 +61,14 @@ class SamplingConfig:
 
     def __post_init__(self) -> None:
         check(self)
+
+    def noise_for(self, method: Method) -> Noise:
+        """What noise it starts that method's slices from."""
+        return self.noise or method.noises[0]
+
+    def chunk_for(self, method: Method) -> int | None:
+        """How many slices that method draws together at most; None for one that draws slice by slice."""
+        return (self.chunk or CHUNK) if isinstance(method, VolumeMethod) else None
 
 
 class Slices:
@@ -82,9 +99,10 @@ def sample_batches(
 ) -> Iterator[SlicesT]:
     """Draws volumes and yields each, in their order, when its last slice is drawn.
 
-    Every batch has ``batch_size`` slices, of one volume or of several; the last is filled up with copies of its
-    last slice. For a network computes a slice to the same bits wherever it stands in a batch and whatever stands
-    beside it, but not in a batch of another size. So a volume's bytes do not depend on its company.
+    A method that draws volumes draws one at a time. Of the others every batch has ``batch_size`` slices, of one
+    volume or of several; the last is filled up with copies of its last slice. For a network computes a slice to
+    the same bits wherever it stands in a batch and whatever stands beside it, but not in a batch of another size.
+    So a volume's bytes do not depend on its company.
 
     Args:
         trained: The model.
@@ -95,6 +113,12 @@ def sample_batches(
     Raises:
         DataError: The model draws NaN or infinity.
     """
+    if isinstance(trained.method, VolumeMethod):
+        for volume in volumes:
+            _draw_whole(trained, trained.method, volume, sampling)
+            advance(volume, len(volume.masks))
+            yield volume
+        return
     batch: list[tuple[SlicesT, int]] = []
     for volume in volumes:
         for place in range(len(volume.masks)):
@@ -114,6 +138,16 @@ def draw(
     return volume.hu
 
 
+def _draw_whole(trained: Trained, method: VolumeMethod, volume: Slices, sampling: SamplingConfig) -> None:
+    """Draws all slices of a volume as one."""
+    labels = torch.from_numpy(volume.masks.astype(np.int64)).to(sampling.device)
+    rng = _noise(volume, list(range(len(labels))), "slice", sampling)
+    stack = Stack(volume.spacing, sampling.chunk or CHUNK)
+    with torch.inference_mode(), autocast(sampling.device, sampling.precision):
+        image = method.generate_volume(labels, stack, rng=rng, sampler=sampling.sampler)
+    volume.hu[:] = _hu(trained, image, volume.name)
+
+
 def _finished(
     trained: Trained,
     batch: list[tuple[SlicesT, int]],
@@ -125,20 +159,13 @@ def _finished(
     labels = torch.from_numpy(np.stack([volume.masks[place] for volume, place in full]).astype(np.int64))
     rng = BatchRNG.joined(
         [
-            _noise(volume, [place for _, place in places], sampling)
+            _noise(volume, [place for _, place in places], sampling.noise_for(trained.method), sampling)
             for volume, places in groupby(full, itemgetter(0))
         ]
     )
     with torch.inference_mode(), autocast(sampling.device, sampling.precision):
         image = trained.method.generate(labels.to(sampling.device), rng=rng, sampler=sampling.sampler)
-    window = Window(trained.config.level, trained.config.width)
-    hu = np.rint(window.denormalize((image[:, 0].float().cpu().numpy() + 1) / 2))
-    if not np.isfinite(hu).all():
-        raise DataError(
-            f"{trained.path}: what it draws for {batch[0][0].name} is not finite",
-            hint="use another checkpoint; with --precision bf16 try fp32",
-        )
-    for (volume, place), drawn in zip(batch, hu, strict=False):
+    for (volume, place), drawn in zip(batch, _hu(trained, image, batch[0][0].name), strict=False):
         volume.hu[place] = drawn
     advance(batch[-1][0], batch[-1][1] + 1)
     for volume, place in batch:
@@ -146,8 +173,20 @@ def _finished(
             yield volume
 
 
-def _noise(volume: Slices, places: list[int], sampling: SamplingConfig) -> BatchRNG:
-    if sampling.noise == "volume":
+def _hu(trained: Trained, image: Tensor, name: str) -> NDArray[np.float32]:
+    """Drawn slices (B, 1, H, W) in whole HU, (B, H, W)."""
+    window = Window(trained.config.level, trained.config.width)
+    hu = np.rint(window.denormalize((image[:, 0].float().cpu().numpy() + 1) / 2))
+    if not np.isfinite(hu).all():
+        raise DataError(
+            f"{trained.path}: what it draws for {name} is not finite",
+            hint="use another checkpoint; with --precision bf16 try fp32",
+        )
+    return hu
+
+
+def _noise(volume: Slices, places: list[int], noise: Noise, sampling: SamplingConfig) -> BatchRNG:
+    if noise == "volume":
         positions = [place * volume.spacing for place in places]
         return BatchRNG.smooth(
             ("sample", sampling.seed, volume.name), positions, CORRELATION_LENGTH, sampling.device

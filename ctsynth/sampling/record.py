@@ -29,7 +29,7 @@ KIND = Kind(DESCRIPTION, frozenset({"synthetic", "subject", "mask_sha256", "weig
 
 def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[str, Any]:
     """What a synthetic volume was made with: the content of the JSON file beside it, but for the body's origin."""
-    config = trained.config
+    config, noise, chunk = trained.config, sampling.noise_for(trained.method), sampling.chunk_for(trained.method)
     return {
         "synthetic": True,
         "version": __version__,
@@ -44,8 +44,9 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         "sampler": asdict(sampling.sampler) if sampling.sampler else None,
         **{name: sampling.choices.get(name) for name in trained.method.choices},
         "seed": sampling.seed,
-        "noise": sampling.noise,
-        "correlation_length_mm": CORRELATION_LENGTH if sampling.noise == "volume" else None,
+        "noise": noise,
+        "correlation_length_mm": CORRELATION_LENGTH if noise == "volume" else None,
+        **({"chunk": chunk} if chunk else {}),
         "device": sampling.device.type,
         "precision": sampling.precision,
         "compile": sampling.compile,

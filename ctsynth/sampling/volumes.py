@@ -14,6 +14,7 @@ from ctsynth.data.record import claim, save
 from ctsynth.data.volume import Volume
 from ctsynth.device import check_compiler
 from ctsynth.errors import CTSynthError, RunError, UsageError, WriteError, explain
+from ctsynth.methods.base import VolumeMethod
 from ctsynth.outputs import refuse_inputs
 from ctsynth.sampling.batches import SamplingConfig, Slices, sample_batches
 from ctsynth.sampling.cases import Case
@@ -193,6 +194,16 @@ def check(trained: Trained, sampling: SamplingConfig) -> None:
         )
     if sampling.sampler is not None:
         trained.method.check(sampling.sampler)
+    method = trained.method
+    if sampling.noise is not None and sampling.noise not in method.noises:
+        raise UsageError(
+            f"{trained.config.method} does not take --noise {sampling.noise}: it draws slices together",
+            hint="leave --noise out",
+        )
+    if sampling.chunk and not isinstance(method, VolumeMethod):
+        raise UsageError(f"{trained.config.method} draws slice by slice", hint="leave --chunk out")
+    if isinstance(method, VolumeMethod) and sampling.chunk and sampling.chunk < method.window:
+        raise UsageError(f"--chunk {sampling.chunk}: wanted at least {method.window}, the model's window")
     for name, value in sampling.choices.items():
         if value not in trained.method.choices.get(name, ()):
             flag = f"--{name.replace('_', '-')}"

@@ -15,10 +15,10 @@ from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.device import autocast
-from ctsynth.errors import RunError, UsageError
+from ctsynth.errors import RunError
 from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
-from ctsynth.trainable import Batch
+from ctsynth.trainable import Batch, Windows
 from ctsynth.training.activations import SavedActivations
 from ctsynth.training.checkpoint import make_model
 from ctsynth.training.compile_blocks import recompute_blocks
@@ -116,11 +116,7 @@ def forecast(store: Store, config: RunConfig, device: torch.device, *, ranks: in
         RunError: The device has too little memory.
     """
     training = config.training
-    if training.batch_size % (training.accumulate * ranks):
-        raise UsageError(
-            f"batch_size ({training.batch_size}) must divide by accumulate ({training.accumulate})"
-            f" times the ranks ({ranks})"
-        )
+    training.check_ranks(ranks, config.window)
     counted = count(config, device, training.batch_size // (training.accumulate * ranks))
     try:
         timed = measure(store, config, device, counted.memory, ranks=ranks)
@@ -157,6 +153,9 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
         if config.training.checkpointing:
             recompute_blocks(model)
         batch = Batch(torch.zeros(side)[:, None], torch.zeros(side, dtype=torch.int64))
+        if model.window > 1:
+            ones = torch.ones(slices // model.window, model.window)
+            batch = replace(batch, windows=Windows(ones > 0, ones[:, 0], ones[:, 0]))
         if config.training.accumulate == 1:
             batch = replace(batch, shared={})
         rng = BatchRNG.at([("dry run", number) for number in range(slices)], where)
@@ -187,8 +186,8 @@ def measure(
 ) -> Timing:
     """Times optimizer steps on a run's own data.
 
-    They are a rank's share of the run's own steps. On a CPU they are smaller, down to a single slice, where those
-    take more than half of the memory, or where two of them may take longer than ``TRIAL_SECONDS``.
+    They are a rank's share of the run's own steps. On a CPU they are smaller, down to a single slice or window,
+    where those take more than half of the memory, or where two of them may take longer than ``TRIAL_SECONDS``.
 
     Args:
         store: As for ``forecast``.
@@ -206,15 +205,16 @@ def measure(
         run = replace(config, training=settings)
         return Stepper(run, dataset, device=device, precision=training.precision)
 
+    least = config.window
     if device.type == "cpu":
-        ours = stepper(1, compiled=False)
+        ours = stepper(least, compiled=False)
         duration = _elapsed(ours)
         if duration < TRIAL_SECONDS / 2:  # a first step is several times slower than the second
             duration = min(duration, _elapsed(ours))
-        batch = _affordable(duration, memory, whole, training.accumulate)
+        batch = least * _affordable(duration, memory, whole // least, training.accumulate)
     else:
         batch = whole
-    if device.type != "cpu" or batch > 1 or training.compile:
+    if device.type != "cpu" or batch > least or training.compile:
         ours = stepper(batch, compiled=training.compile)
         _elapsed(ours)
     if device.type == "cuda":
@@ -227,7 +227,7 @@ def measure(
 
 
 def _affordable(duration: float, memory: dict[str, int], whole: int, accumulate: int) -> int:
-    """How many slices a timed step may have, where one on a single slice takes that many seconds."""
+    """How many slices (or windows) a timed step may have, where one on a single one takes that many seconds."""
     half = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
     left = half - sum(memory.values()) + memory["activations"]
     at_once = int(left / memory["activations"] * whole / accumulate)

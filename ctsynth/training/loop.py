@@ -27,6 +27,7 @@ from ctsynth.training.ema import EMA
 from ctsynth.training.log import MetricsLog
 from ctsynth.training.resume_check import refuse_other_settings
 from ctsynth.training.sheet import SampleSheet
+from ctsynth.training.start import begin
 from ctsynth.training.stepper import Stepper
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,9 @@ class Trainer:
         self.log = MetricsLog(run / "metrics.jsonl", self.stepper.terms, world)
         self._consensus = Consensus(world)
         self._saved_step = -1
+        if config.start and not world.agree(world.is_first and bool(checkpoint.saved(run))):
+            for model in (self.stepper.model, *([self.stepper.ema.model] if self.stepper.ema else [])):
+                begin(model, config.start)
         if world.agree(world.is_first and ((run / "config.json").exists() or bool(checkpoint.saved(run)))):
             self._resume()
 

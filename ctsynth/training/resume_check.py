@@ -27,10 +27,10 @@ def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
         training = {key: value for key, value in content.pop("training").items() if key not in MAY_CHANGE}
         options = content.pop("options")
         ignored = {"version", "schema", "preset", "phases", "sha256"}
-        data = content.pop("data").get("digest")
+        data, start = content.pop("data").get("digest"), content.pop("start").get("sha256")
         labels = LabelSet.from_json(content.pop("labels"), "labels of a run")  # equal where only colors differ
         kept = {key: value for key, value in content.items() if key not in ignored}
-        return kept | training | options | {"data": data, "labels": labels}
+        return kept | training | options | {"data": data, "labels": labels, "from": start}
 
     old, new = flat(before), flat(now)
     changed = [key for key in old.keys() | new.keys() if old.get(key) != new.get(key)]

@@ -34,15 +34,16 @@ class SampleSheet:
         self, dataset: SliceDataset, labels: LabelSet, *, device: torch.device, precision: Precision
     ) -> None:
         self.labels, self.device, self.precision = labels, device, precision
-        chosen = _varied(dataset, COUNT)
-        self.batch = dataset.batch(chosen, device)
+        self.dataset, self.chosen = dataset, _varied(dataset, COUNT)
 
     def draw(self, model: TrainableModel, path: Path, step: int, iterations: int) -> None:
         """Writes the sheet of a step as PNG."""
-        keys = [("sheet", row) for row in range(len(self.batch.labels))]
+        batch = self.dataset.batch(self.chosen, self.device, model.window)
+        keys = [("sheet", row) for row in range(len(batch.labels))]
         with torch.inference_mode(), autocast(self.device, self.precision):
-            made = model.predict(self.batch, BatchRNG.at(keys, self.device))
-        columns = [self._pictures(slices) for slices in (self.batch.labels, self.batch.image, made)]
+            made = model.predict(batch, BatchRNG.at(keys, self.device))
+        middles = slice(model.window // 2, None, model.window)
+        columns = [self._pictures(slices[middles]) for slices in (batch.labels, batch.image, made)]
         title = f"{model.title}, step {step:,} of {iterations:,} ({step / iterations:.0%})"
         headers = ("mask", "real", "found" if made.ndim == 3 else "synthetic")
         rows = list(zip(*columns, strict=True))

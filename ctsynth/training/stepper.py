@@ -54,7 +54,7 @@ class Stepper:
     ) -> None:
         self.settings, self.dataset = config.training, dataset
         self.device, self.precision, self.world = device, precision, world
-        self.settings.check_ranks(world.size)
+        self.settings.check_ranks(world.size, config.window)
         if len(dataset) == 0:
             raise UsageError(
                 "the store has no training slices", hint="see its manifest.json; is there an imagesTr?"
@@ -177,13 +177,21 @@ class Stepper:
         return [range(start, start + share) for start in starts]
 
     def _batch(self, positions: Sequence[int]) -> Batch:
-        """The slices at these positions of the run's order, a share of them with the body as one class."""
-        seed = self.settings.seed
-        indices = [index for position in positions for index in shuffled(len(self.dataset), seed, position, 1)]
-        batch = self.dataset.batch(indices, self.device)
+        """The slices at these positions of the run's order, a share of them with the body as one class.
+
+        Of a model with a window that order is one of windows, each at as many positions as it has slices.
+        """
+        seed, window = self.settings.seed, self.model.window
+        starts = [position for position in positions if position % window == 0]
+        indices = [index for start in starts for index in shuffled(len(self.dataset), seed, start // window, 1)]
+        strides = None
+        if len(self.model.strides) > 1:
+            drawn = BatchRNG.at([("stride", seed, start) for start in starts], torch.device("cpu"))
+            strides = [self.model.strides[place] for place in drawn.integers("place", len(self.model.strides))]
+        batch = self.dataset.batch(indices, self.device, window, strides)
         if not self.labels.tissues:
             return batch
-        rng = BatchRNG.at([("tissues", seed, position) for position in positions], self.device)
+        rng = BatchRNG.at([("tissues", seed, position - position % window) for position in positions], self.device)
         is_joined = rng.uniform("dropout") < (self.settings.tissue_dropout if self.model.knows_tissues else 1)
         joined = batch.labels.clamp(max=self.labels.body_id)
         return replace(batch, labels=torch.where(is_joined[:, None, None], joined, batch.labels))

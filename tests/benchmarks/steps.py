@@ -45,7 +45,7 @@ class Repeated:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def batch(self, indices: list[int], device: torch.device) -> Batch:
+    def batch(self, indices: list[int], device: torch.device, *_: object) -> Batch:
         return Batch(self.image, self.labels)
 
 

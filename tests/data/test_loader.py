@@ -37,8 +37,8 @@ class Numbers(list):
     def __init__(self, length):
         super().__init__(range(length))
 
-    def batch(self, indices, device):
-        return indices
+    def batch(self, indices, device, window, strides):
+        return [index for index in indices for _ in range(window)]
 
 
 @given(
@@ -47,25 +47,28 @@ class Numbers(list):
     st.integers(1, 5),
     st.integers(1, 3),
     st.integers(1, 3),
+    st.sampled_from([1, 3]),
     st.randoms(),
 )
-def test_ranks_share_the_order_without_overlap_or_loss(length, seed, ranks, accumulate, share, random):
+def test_ranks_share_the_order_without_overlap_or_loss(length, seed, ranks, accumulate, share, window, random):
     """What a rank works on is a function of the seed, the step and the number of ranks, and of nothing else."""
+    share, model = share * window, SimpleNamespace(window=window, strides=(1,))
     size = ranks * accumulate * share
     settings = SimpleNamespace(batch_size=size, accumulate=accumulate, seed=seed)
-    visits = [(step, rank) for step in range(-(-2 * length // size)) for rank in range(ranks)]
+    visits = [(step, rank) for step in range(-(-2 * length * window // size)) for rank in range(ranks)]
     random.shuffle(visits)  # none needs what another has done
     seen = {}
     for step, rank in visits:
         about = {"settings": settings, "world": World(rank, ranks), "labels": AMOS22, "device": CPU}
-        stepper = SimpleNamespace(step=step, dataset=Numbers(length), **about)
+        stepper = SimpleNamespace(step=step, dataset=Numbers(length), model=model, **about)
         for part in Stepper._parts(stepper):
             positions = list(part)
             assert len(positions) == share
             assert {position // size for position in positions} == {step}  # the batch is one rank's alone
             assert seen.keys().isdisjoint(positions)
             seen |= zip(positions, Stepper._batch(stepper, part), strict=True)
-    order = [seen[position] for position in range(len(seen))]
+    order = [seen[position] for position in range(0, len(seen), window)]
+    assert [seen[position] for position in range(len(seen))] == [one for one in order for _ in range(window)]
     assert order == shuffled(length, seed, 0, len(order))
     for start in (0, length):
         assert sorted(order[start : start + length]) == list(range(length))
@@ -104,6 +107,26 @@ def test_a_batch_is_within_minus_one_and_one_and_inverts_to_hu(store):
     hu = np.rint(store.window.denormalize((batch.image[:, 0].numpy() + 1) / 2))
     assert np.array_equal(hu, data.read([11, 0, 3, 3])[0])
     assert np.array_equal(batch.labels.numpy(), data.read([11, 0, 3, 3])[1])
+
+
+@pytest.mark.parametrize("strides", [[1, 1, 1], [2, 1, 2]])
+def test_a_window_has_its_middle_and_what_lies_around_it_in_its_volume(store, strides):
+    data, middles = SliceDataset(store, "train"), [0, 5, 8]  # of subjects of 6 slices
+    batch = data.batch(middles, CPU, 4, strides)
+    plain = data.batch(list(range(12)), CPU)
+    pairs = zip(middles, strides, strict=True)
+    places = [[middle + stride * offset for offset in (-2, -1, 0, 1)] for middle, stride in pairs]
+    inside = [[low <= place < low + 6 for place in row] for row, low in zip(places, (0, 0, 6), strict=True)]
+    assert batch.windows.valid.tolist() == inside
+    for row, place in enumerate(place for window in places for place in window):
+        if batch.windows.valid.flatten()[row]:
+            assert torch.equal(batch.image[row], plain.image[place])
+            assert torch.equal(batch.labels[row], plain.labels[place])
+    assert batch.windows.spacing.tolist() == [5.0] * 3
+    assert batch.windows.stride.tolist() == strides
+    first, *_ = batch.split(3)
+    assert torch.equal(first.image, batch.image[:4])
+    assert first.windows.valid.tolist() == inside[:1]
 
 
 def test_a_file_that_is_cut_off_while_it_is_read_is_named(store):

@@ -38,7 +38,8 @@ def files(folder):
 
 @pytest.mark.parametrize("method", base.method_names())
 def test_every_method_is_forecast_with_the_parameters_of_info(store, method):
-    run = config(store, method, preset="tiny", options={}, batch_size=2)
+    options = {"window": 2} if method == "edm-volume" else {}
+    run = config(store, method, preset="tiny", options=options, batch_size=2)
     with mock.patch.multiple(dryrun, MOST_STEPS=2, TRIAL_SECONDS=1e9):
         found = forecast(store, run, CPU)
     told = cost(method, preset="tiny", num_classes=AMOS22.num_classes, size=64)

@@ -116,6 +116,7 @@ CASES = [
     ("toy-gan", DROPOUT),
     ("toy-gan", DROPOUT | {"accumulate": 2}),
     *((method, {}) for method in SMALL),
+    ("edm-volume", {"accumulate": 2}),
 ]
 
 

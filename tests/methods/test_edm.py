@@ -1,0 +1,217 @@
+"""EDM, and EDM for volumes: what one is of the other, and what their windows, levels and chunks do."""
+
+import pytest
+import torch
+from trained import CPU, SMALL
+
+from ctsynth.config import build
+from ctsynth.diffusion.edm import Known
+from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.errors import UsageError
+from ctsynth.methods import base
+from ctsynth.methods.base import Stack
+from ctsynth.networks.mixing import Mixing
+from ctsynth.randomness import BatchRNG
+from ctsynth.trainable import Batch, Windows
+from ctsynth.training.cost import cost
+
+RUN = SamplerConfig(steps=3)
+
+
+def make(name, size=16, **options):
+    cls = base.find_method(name)
+    torch.manual_seed(0)
+    return cls(build(cls.Options, SMALL[name] | options, name), num_classes=4, size=size)
+
+
+def make_random(name, **options):
+    """With weights that say something of every input."""
+    model = make(name, **options).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return model
+
+
+def rng_of(count, name="step", first=0):
+    return BatchRNG.at([(name, at) for at in range(first, first + count)], CPU)
+
+
+def labels_of(count, size=16):
+    labels = torch.zeros(count, size, size, dtype=torch.int64)
+    for row in range(count):
+        labels[row, 3 : 9 + row % 5, 4:12] = 1 + row % 3
+    return labels
+
+
+def batch_of(valid, spacing=5.0, stride=1.0):
+    """Windows with these slices valid."""
+    valid = torch.tensor(valid, dtype=torch.bool)
+    labels = labels_of(valid.numel())
+    ones = torch.ones(len(valid))
+    windows = Windows(valid, spacing * ones, stride * ones)
+    return Batch(labels[:, None].float() / 2 - 0.8, labels, windows=windows)
+
+
+@pytest.mark.parametrize("name", ["edm", "edm-volume"])
+@pytest.mark.parametrize("encoding", ["onehot", "index"])
+def test_gradients_reach_every_parameter(name, encoding):
+    model = make(name, mask_encoding=encoding, attention=[4])
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
+    for step in range(4):  # layers that begin at zero block those before them in the first steps
+        optimizer.zero_grad()
+        batch = batch_of([[True] * 4] * 2, spacing=3.0)
+        model.loss("denoiser", batch, rng_of(8, first=8 * step))["loss"].backward()
+        optimizer.step()
+    unreached = [n for n, p in model.named_parameters() if p.grad is None or not p.grad.abs().max() > 0]
+    assert unreached == []
+
+
+@pytest.mark.parametrize("chunk", [20, 6])
+def test_without_mixing_a_volume_is_its_slices(chunk):
+    """At zero mixing weights edm-volume is edm: whole, and in chunks but for the slices that both have."""
+    slices, volumes = make_random("edm"), make("edm-volume", window=4).eval()
+    volumes.load_state_dict(volumes.state_dict() | slices.state_dict())
+    labels = labels_of(10)
+    one_by_one = slices.generate(labels, rng=rng_of(10), sampler=RUN)
+    together = volumes.generate_volume(labels, Stack(3.0, chunk), rng=rng_of(10), sampler=RUN)
+    torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=0)
+
+
+def test_a_new_volume_model_has_no_mixing():
+    volumes = make("edm-volume")
+    assert {p.abs().max().item() for n, p in volumes.named_parameters() if n.endswith("mixing.conv.weight")} == {0}
+    assert not any(p.abs().max() for p in volumes.unet.numbers.parameters())
+    own = {name for name, _ in volumes.named_parameters()} - {name for name, _ in make("edm").named_parameters()}
+    assert {name.split(".")[-3] for name in own if "mixing" in name} == {"mixing"}
+    assert all("mixing" in name or "numbers" in name for name in own)
+
+
+def test_a_slice_reads_its_neighbors():
+    model, labels = make_random("edm-volume"), labels_of(9)
+    other = labels.clone()
+    other[4] = 2
+    a, b = (model.generate_volume(each, Stack(3.0, 9), rng=rng_of(9), sampler=RUN) for each in (labels, other))
+    changed = [(x - y).abs().max().item() > 1e-4 for x, y in zip(a, b, strict=True)]
+    assert changed[3:6] == [True] * 3
+
+
+@pytest.mark.parametrize("stack", [Stack(1.0, 9), Stack(15.0, 9)])
+def test_a_volume_depends_on_its_spacing(stack):
+    model = make_random("edm-volume")
+    one = model.generate_volume(labels_of(5), Stack(5.0, 9), rng=rng_of(5), sampler=RUN)
+    assert (one - model.generate_volume(labels_of(5), stack, rng=rng_of(5), sampler=RUN)).abs().max() > 1e-3
+
+
+def test_a_window_past_an_end_is_a_shorter_window():
+    """What stands in the place of slices that are not there changes nothing."""
+    torch.manual_seed(0)
+    mixing = Mixing(8)
+    torch.nn.init.normal_(mixing.conv.weight)
+    x = torch.randn(6, 8, 4, 4)
+    long = mixing(x, torch.tensor([[False, False, True, True, True, False]]))
+    torch.testing.assert_close(long[2:5], mixing(x[2:5], torch.ones(1, 3, dtype=torch.bool)))
+
+
+def test_mixing_is_a_convolution_along_z():
+    torch.manual_seed(0)
+    mixing = Mixing(8)
+    torch.nn.init.normal_(mixing.conv.weight)
+    x = torch.randn(2 * 5, 8, 4, 4)
+    after, own, before = mixing.conv.weight.view(3, 8, 8).flip(0)  # as conv3d has them
+    h = torch.nn.functional.silu(mixing.norm(x)).view(2, 5, 8, 4, 4).transpose(1, 2)
+    kernel = torch.stack([after, own, before], dim=-1)[..., None, None]
+    expected = torch.nn.functional.conv3d(h, kernel, padding=(1, 0, 0)).transpose(1, 2).reshape(x.shape)
+    torch.testing.assert_close(mixing(x, torch.ones(2, 5, dtype=torch.bool)) - x, expected, atol=1e-5, rtol=1e-5)
+
+
+def test_slices_past_an_end_have_no_loss():
+    model, valid = make_random("edm-volume"), [[False, True, True, True], [True, True, True, False]]
+    batch = batch_of(valid)
+    other = batch.labels.clone(), batch.image.clone()
+    outside = ~batch.windows.valid.flatten()
+    other[0][outside], other[1][outside] = 3, 0.9
+    changed = Batch(other[1], other[0], windows=batch.windows)
+    a, b = (model.loss("denoiser", each, rng_of(8))["loss"] for each in (batch, changed))
+    torch.testing.assert_close(a, b)
+
+
+def test_parts_of_a_batch_have_its_loss():
+    model, batch = make_random("edm-volume"), batch_of([[False, True, True, True], [True, True, True, True]])
+    whole = model.loss("denoiser", batch, rng_of(8))["loss"]
+    parts = [
+        model.loss("denoiser", part, rng_of(4, first=4 * number))["loss"]
+        for number, part in enumerate(batch.split(2))
+    ]
+    torch.testing.assert_close(whole, sum(parts) / 2)
+
+
+def test_slices_of_a_window_have_levels_of_their_own_or_share_one():
+    batch = batch_of([[True] * 4] * 500)
+    sigma = make("edm-volume", shared_levels=0.3).levels(batch, rng_of(2000)).view(500, 4)
+    shared = (sigma == sigma[:, :1]).all(1)
+    assert shared.float().mean().item() == pytest.approx(0.3, abs=0.08)
+    own = sigma[~shared].log()
+    assert own.mean().item() == pytest.approx(-0.4, abs=0.15)
+    assert own.std().item() == pytest.approx(1.4, rel=0.1)
+    assert torch.corrcoef(own.T).fill_diagonal_(0).abs().max() < 0.2
+    assert len(make("edm").levels(batch, rng_of(2000)).unique()) == 2000
+
+
+def test_given_slices_stay_as_they_are_and_change_their_neighbors():
+    model, labels = make_random("edm-volume"), labels_of(9)
+    where = torch.arange(9) == 4
+    real = torch.full((9, 1, 16, 16), 0.5)
+    drawn = [
+        model.generate_volume(labels, Stack(5.0, 9, known), rng=rng_of(9), sampler=RUN)
+        for known in (None, Known(real, where), Known(-real, where))
+    ]
+    assert torch.equal(drawn[1][4], real[4])
+    assert (drawn[1][3] - drawn[2][3]).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("name", ["edm", "edm-volume"])
+def test_slices_do_not_depend_on_their_batch(name):
+    model, labels = make_random(name, label_dropout=0.2), labels_of(4)
+    run = SamplerConfig(steps=3, guidance=2.0)
+    together = model.generate(labels, rng=rng_of(4), sampler=run)
+    assert torch.equal(together, model.generate(labels, rng=rng_of(4), sampler=run))
+    alone = model.generate(labels[2:3], rng=rng_of(1, first=2), sampler=run)
+    torch.testing.assert_close(together[2:3], alone, atol=1e-4, rtol=0)
+    assert together.abs().max() <= 1
+    assert (together - model.generate(labels, rng=rng_of(4), sampler=RUN)).abs().max() > 1e-3  # unguided
+
+
+def test_guidance_needs_label_dropout():
+    with pytest.raises(UsageError, match="--guidance 2 needs a model trained with label dropout"):
+        make("edm").check(SamplerConfig(guidance=2.0))
+
+
+def test_a_network_that_says_zero_has_a_loss_of_one_or_less():
+    """F = 0 is the best linear denoiser of data with deviation 0.5, and the loss weighs its error to 1."""
+    model = make("edm")
+    image = 0.5 * torch.randn(256, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    loss = model.loss("denoiser", Batch(image, labels_of(256)), rng_of(256))["loss"]
+    assert loss.item() == pytest.approx(1, rel=0.02)
+
+
+@pytest.mark.parametrize(("name", "parameters", "gigaflops"), [("edm", 144.0, 391), ("edm-volume", 158.0, 428)])
+def test_the_papers_preset_costs_no_more_than_is_promised(name, parameters, gigaflops):
+    """edm at most the conditional DDPM's 500 GFLOP a slice and evaluation, edm-volume 600."""
+    counted = cost(name, num_classes=17, size=256)
+    assert counted.parameters["denoiser"] / 1e6 == pytest.approx(parameters, abs=0.05)
+    assert counted.flops / 1e9 == pytest.approx(gigaflops, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level_std": 0}, "level_std must be above 0"),
+        ({"encoder_channels": 6}, "encoder_channels must divide by 4"),
+        ({"window": 1}, "window is 1"),
+        ({"strides": []}, "strides must be one or more numbers"),
+        ({"heads": 0, "head_channels": 12}, "head_channels"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        make("edm-volume", **options)

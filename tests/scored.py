@@ -13,7 +13,7 @@ from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
 from ctsynth.metrics.base import Metric, Pair
-from ctsynth.scoring.run import measured
+from ctsynth.scoring.measuring import measured
 
 DOCS = Path(__file__).parents[1] / "docs"
 

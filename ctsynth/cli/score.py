@@ -107,6 +107,15 @@ def command(
             rich_help_panel=RUN,
         ),
     ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that measure what takes no network, up to 1 GB each.",
+            show_default="one for 8 subjects, at most the cores and 8",
+            rich_help_panel=RUN,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool,
         typer.Option("--overwrite", help="Measure again; with --checkpoint, draw again.", rich_help_panel=RUN),
@@ -170,7 +179,7 @@ def command(
             overwrite=overwrite,
         )
         with work as now, console.progress("scoring", len(now.subjects)) as progress:
-            made = now.measure(progress)
+            made = now.measure(progress, workers)
             scores = now.scores() if shard is None else None
         if scores is None:
             shares[name or str(volumes)] = {"measured": made, "kept": len(now.subjects) - made}

@@ -13,7 +13,7 @@ from typing import TypeVar
 
 from ctsynth.errors import RunError
 
-_MOST_WORKERS = 8
+MOST_WORKERS = 8
 
 Case = TypeVar("Case")
 Outcome = TypeVar("Outcome")
@@ -34,7 +34,7 @@ def outcomes(
     Raises:
         RunError: A process was killed.
     """
-    workers = min(workers or min(len(os.sched_getaffinity(0)), _MOST_WORKERS), len(cases))
+    workers = min(workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS), len(cases))
     if workers <= 1:
         for case in cases:
             yield case, task(case)

@@ -116,6 +116,7 @@ class Metric(ABC):
         digits: Decimal places to show.
         higher_is_better: None where neither is, as with a ratio that should be 1.
         rank: Its place in tables, the lowest first; the paper's FID, PSNR, SSIM and DSC lead.
+        parallel: Whether worker processes may measure it: it runs no network, and its class can be imported there.
     """
 
     title: ClassVar[str]
@@ -123,6 +124,7 @@ class Metric(ABC):
     digits: ClassVar[int] = 3
     higher_is_better: ClassVar[bool | None] = None
     rank: ClassVar[int] = 100
+    parallel: ClassVar[bool] = False
 
     @classmethod
     def available(cls) -> str | None:

@@ -16,6 +16,7 @@ class GradientRatio(Metric):
 
     title = "Gradient ratio"
     rank = 5
+    parallel = True
     settings: ClassVar[dict[str, Any]] = {
         "values": "[0, 1]",
         "gradient": "neighbor difference along rows",

@@ -23,6 +23,7 @@ class OrganHU(Metric):
     digits = 1
     higher_is_better = False
     rank = 6
+    parallel = True
     settings: ClassVar[dict[str, Any]] = {
         "values": "HU within the window",
         "mean": "over a subject's voxels, then over subjects, then organs",

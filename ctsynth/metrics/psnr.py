@@ -26,6 +26,7 @@ class PSNR(Metric):
     digits = 2
     higher_is_better = True
     rank = 2
+    parallel = True
     settings: ClassVar[dict[str, Any]] = {
         "values": "[0, 1]",
         "data_range": 1.0,

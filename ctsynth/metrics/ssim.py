@@ -34,6 +34,7 @@ class SSIM(Metric):
     title = "SSIM"
     higher_is_better = True
     rank = 3
+    parallel = True
     settings: ClassVar[dict[str, Any]] = {
         "values": "[0, 1]",
         "data_range": 1.0,

@@ -2,31 +2,27 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import logging
 import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-import numpy as np
-
 from ctsynth import __version__
 from ctsynth.data.store import Store, Subject
-from ctsynth.errors import CTSynthError, RunError, UsageError, WriteError, explain
-from ctsynth.files import code_digest, sha256, sole
+from ctsynth.data.workers import MOST_WORKERS, outcomes
+from ctsynth.errors import CTSynthError, RunError
+from ctsynth.files import sole
 from ctsynth.metrics import base
-from ctsynth.metrics.base import Context, Metric, Pair, Segmenting
+from ctsynth.metrics.base import Context, Metric, Segmenting
 from ctsynth.scoring.choice import choose
-from ctsynth.scoring.pairs import read_pair
-from ctsynth.scoring.records import Arrays, Records
+from ctsynth.scoring.measuring import Case, Measuring
+from ctsynth.scoring.records import Records
 from ctsynth.scoring.scores import Reference, Result, Scores, Sources, Value, has_tissues
 from ctsynth.scoring.volumes import base_name, match, provenance, refuse_strangers
 from ctsynth.shards import lock_name, take
@@ -39,6 +35,9 @@ ALL = "1/1"
 RECORDS = "measured"
 """Folder beside the volumes that keeps what was measured of each."""
 
+_A_WORKER = 8
+"""Subjects for which starting a process pays."""
+
 
 def score(
     synthetic: Path,
@@ -46,6 +45,7 @@ def score(
     split: str,
     *,
     progress: Callable[..., None] = lambda done, note="": None,
+    workers: int | None = None,
     **options: Any,  # noqa: ANN401  those of scoring
 ) -> Scores:
     """Scores synthetic volumes against the real ones of a split, one subject in memory at a time.
@@ -55,6 +55,7 @@ def score(
         store: As there.
         split: As there.
         progress: Called with the number of subjects done and the name of the last.
+        workers: As of ``Scoring.measure``.
         options: All others of ``scoring``.
 
     Raises:
@@ -63,7 +64,7 @@ def score(
         RunError: Another process is scoring these volumes.
     """
     with scoring(synthetic, store, split, **options) as work:
-        work.measure(progress)
+        work.measure(progress, workers)
         return work.scores()
 
 
@@ -110,7 +111,9 @@ def scoring(
     with _own_folder(beside, shard) as folder:
         names = [subject.name for subject in scored]
         records = {name: Records(folder / name, names) for name in chosen}
-        yield Scoring(synthetic, store, split, scored, files, missing, chosen, left_out, records, shard, overwrite)
+        yield Scoring(
+            synthetic, store, split, scored, files, missing, chosen, left_out, folder, records, shard, overwrite
+        )
 
 
 @contextmanager
@@ -138,6 +141,7 @@ class Scoring:
         missing: Subjects without one.
         metrics: By name.
         left_out: Metrics that cannot be computed here, and why.
+        folder: Where the records lie.
         records: Of each metric.
         shard: Which share of the subjects these are.
         overwrite: Measure again what has been measured.
@@ -151,12 +155,20 @@ class Scoring:
     missing: Sequence[str]
     metrics: Mapping[str, Metric]
     left_out: Mapping[str, str]
+    folder: Path
     records: Mapping[str, Records]
     shard: str | None
     overwrite: bool
 
-    def measure(self, progress: Callable[..., None] = lambda done, note="": None) -> int:
+    def measure(
+        self, progress: Callable[..., None] = lambda done, note="": None, workers: int | None = None
+    ) -> int:
         """Measures what is not yet, or not of these very files and settings.
+
+        Args:
+            progress: Called with the number of subjects done and the name of the last.
+            workers: Processes that measure what takes no network; their number does not change a byte. One for 8
+                subjects, at most the cores and 8, if None. 1 works in this process.
 
         Returns:
             The number of subjects that were measured.
@@ -166,52 +178,33 @@ class Scoring:
             RunError: Some of several volumes cannot be measured; the others are, and that is kept.
         """
         progress(0)
-        made, broken = 0, []
-        for done, subject in enumerate(self.subjects, start=1):
-            try:
-                made += self._measure(subject)
-            except (WriteError, UsageError):  # not for this subject alone
-                raise
-            except Exception as error:
-                broken.append(explain(error, str(self.files[subject.name])))
-            progress(done, subject.name)
+        made: set[str] = set()
+        broken: dict[str, CTSynthError] = {}
+        passes = self._passes(workers)
+        for number, (task, processes) in enumerate(passes):
+            cases = [Case(one, self.files[one.name]) for one in self.subjects if one.name not in broken]
+            before = len(self.subjects) * number + len(broken)
+            with closing(outcomes(task, cases, processes)) as finished:
+                for done, (case, outcome) in enumerate(finished, start=1):
+                    if isinstance(outcome, CTSynthError):
+                        broken[case.subject.name] = outcome
+                    elif outcome:
+                        made.add(case.subject.name)
+                    progress((before + done) // len(passes), case.subject.name)
         if broken:
-            raise _several(broken, len(self.subjects))
+            raise _several([broken[one.name] for one in self.subjects if one.name in broken], len(self.subjects))
         if self.shard:
             others = self.store.subjects("test" if self.split == "train" else "train")
             for metric in self.metrics.values():
                 metric.ahead(take(others, self.shard))
-        return made
+        return len(made)
 
-    def _measure(self, subject: Subject) -> bool:
-        """A function of its own, so that a subject is out of memory before the next one is read."""
-        keys = self._keys(subject)
-        lacking = [n for n, key in keys.items() if self.overwrite or not self.records[n].has(subject.name, key)]
-        if lacking:
-            pair = read_pair(subject, self.files[subject.name], self.store)
-            for name in lacking:
-                self.records[name].keep(subject.name, keys[name], measured(self.metrics[name], pair))
-        return bool(lacking)
-
-    def _keys(self, subject: Subject) -> dict[str, str]:
-        """By metric, a SHA-256 of all that its record of a subject depends on."""
-        store = self.store
-        pair = {
-            "synthetic": sha256(self.files[subject.name]),
-            "real": [subject.record[key] for key in ("ct_sha256", "mask_sha256", "geometry")],
-            "window": [store.window.level, store.window.width, store.size],
-            "labels": store.labels.as_json(),
-            "ctsynth": code_digest(),
-        }
-        keys = {}
-        for name, metric in self.metrics.items():
-            own = {
-                "code": sha256(Path(inspect.getfile(type(metric)))),
-                "settings": metric.settings,
-                "inputs": [sha256(path) for path in metric.inputs(subject.name)],
-            }
-            keys[name] = hashlib.sha256(json.dumps(pair | own, sort_keys=True).encode()).hexdigest()
-        return keys
+    def _passes(self, workers: int | None) -> list[tuple[Measuring, int]]:
+        """What is done with every subject, and in how many processes: networks stay in this one."""
+        count = workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS, -(-len(self.subjects) // _A_WORKER))
+        task = Measuring(replace(self.store, subjects_by_name={}), self.folder, self.metrics, self.overwrite)
+        parts = [task.of(parallel=parallel) for parallel in (True, False)] if count > 1 else [task]
+        return [(part, count if part.parallel else 1) for part in parts if part.metrics]
 
     def scores(self) -> Scores:
         """What all that was measured comes to.
@@ -264,22 +257,6 @@ class Scoring:
                 values[key] = one.total
                 values |= {f"{key}/{organ}": value for organ, value in one.per_organ.items()}
         return Reference(values=values, reason="") if values else Reference(values=None, reason=reason)
-
-
-def measured(metric: Metric, pair: Pair) -> Arrays:
-    """What a metric measures of a pair, as arrays.
-
-    Raises:
-        UsageError: A part of it is neither numbers nor text.
-    """
-    record = {name: np.asarray(values) for name, values in metric.measure(pair).items()}
-    for name, values in record.items():
-        if values.dtype.kind not in "biufU":
-            raise UsageError(
-                f"{metric.title}: what it measures of {pair.subject} holds {name!r} of {values.dtype}",
-                hint="a metric's measure() returns numbers or text; NaN stands for none",
-            )
-    return record
 
 
 def _several(broken: Sequence[CTSynthError], total: int) -> CTSynthError:

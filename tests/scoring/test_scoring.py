@@ -12,7 +12,7 @@ from ctsynth.errors import DataError, RunError, UsageError, WriteError
 from ctsynth.files import sha256
 from ctsynth.metrics import base
 from ctsynth.metrics.base import Metric, slice_mean
-from ctsynth.scoring import run
+from ctsynth.scoring import measuring
 from ctsynth.scoring.run import score
 from ctsynth.scoring.scores import Scores
 
@@ -268,14 +268,14 @@ def test_a_split_without_subjects_and_a_folder_that_is_not_there(tmp_path, store
     ids=repr,
 )
 def test_no_error_of_one_volume_stops_the_others(error, said, store, samples, monkeypatch):
-    done = run.read_pair
+    done = measuring.read_pair
 
     def broken(subject, *words):
         if subject.name == "subject_1":
             raise error
         return done(subject, *words)
 
-    monkeypatch.setattr(run, "read_pair", broken)
+    monkeypatch.setattr(measuring, "read_pair", broken)
     with pytest.raises(RunError, match=rf"^1 of 3 volumes cannot be scored:\n.*{said}"):
         score(samples, store, "test", metrics=["psnr"])
     kept = samples / "measured" / "psnr"
@@ -286,7 +286,7 @@ def test_a_disk_that_is_full_stops_at_the_first_volume(store, samples, monkeypat
     def full(self, subject, *_):
         raise WriteError(f"{subject}: cannot write it: No space left on device")
 
-    monkeypatch.setattr(run.Records, "keep", full)
+    monkeypatch.setattr(measuring.Records, "keep", full)
     with pytest.raises(WriteError, match="subject_0: cannot write it"):
         score(samples, store, "test", metrics=["psnr"])
 

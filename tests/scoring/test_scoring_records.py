@@ -78,6 +78,33 @@ def test_shards_in_any_order_one_repeated_give_the_bytes_of_one_process(count, t
     assert len(seen) == sum(made)
 
 
+def test_any_number_of_workers_keeps_the_same_bytes(tmp_path, store):
+    """The Dice of a folder of masks is measured in this process, the rest in the workers."""
+    masks, kept = tmp_path / "masks", []
+    for subject in store.subjects("test"):
+        mask = Volume(stack(np.asarray(subject.mask())), stacked_geometry(subject.geometry, store.size))
+        mask.save(masks / f"{subject.name}.nii.gz")
+    for workers in (1, 2):
+        samples, told = write_synthetic(tmp_path / f"{workers}" / "samples", store), []
+        options = {"segmenting": Segmenting(str(masks)), "workers": workers}
+        scores = score(samples, store, "test", progress=lambda done, *_, told=told: told.append(done), **options)
+        scores.save(samples / "scores.json")
+        assert told == sorted(told)
+        assert (told[0], told[-1]) == (0, SUBJECTS)
+        files = sorted(path for path in samples.rglob("*") if path.suffix in (".npz", ".json"))
+        kept.append({path.relative_to(samples): path.read_bytes() for path in files})
+    assert len(kept[0]) > 4 * SUBJECTS
+    assert kept[0] == kept[1]
+
+
+def test_a_volume_that_a_worker_cannot_measure_stops_no_other(store, samples):
+    (samples / "subject_1.nii.gz").write_bytes(b"no volume")
+    with pytest.raises(RunError, match=r"1 of 5 volumes cannot be scored:\n.*subject_1\.nii\.gz"):
+        score(samples, store, "test", metrics=["psnr", "hu"], workers=2)
+    kept = sorted(path.stem for path in (samples / "measured" / "psnr").iterdir())
+    assert kept == [f"subject_{number}" for number in (0, 2, 3, 4)]
+
+
 def test_shards_alone_are_enough(tmp_path, store, samples, seen):
     for number in (2, 1):
         with scoring(samples, store, "test", shard=f"{number}/2") as work:

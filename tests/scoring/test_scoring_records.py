@@ -171,7 +171,7 @@ def test_what_other_code_has_measured_is_measured_again(store, samples, seen, ow
     for _ in range(2):
         score(samples, store, "test", metrics=["psnr"])
     assert len(seen) == SUBJECTS
-    own_code("report/page.py")
+    own_code("reporting/page.py")
     score(samples, store, "test", metrics=["psnr"])
     assert len(seen) == SUBJECTS
     own_code(file)

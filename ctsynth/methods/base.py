@@ -36,8 +36,8 @@ class Method(TrainableModel):
             ``slice``.
         begins_from: Methods whose trained networks it can begin from, beside its own.
         steps: Evaluations of the network that a slice is drawn in, unless another number is asked for.
-        choices: What else may be chosen when it draws: by name the values, the default first. ``generate`` reads
-            the attribute of that name.
+        choices: What else may be chosen when it draws: by name the values, the default first. ``generate`` has
+            an argument of each name.
     """
 
     presets: ClassVar[Mapping[str, Preset]] = {"paper": Preset()}

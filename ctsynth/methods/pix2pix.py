@@ -64,7 +64,6 @@ class Pix2Pix(Method):
     def __init__(self, options: Pix2PixOptions, *, num_classes: int, size: int) -> None:
         super().__init__(options, num_classes=num_classes, size=size)
         self.options, self.num_classes = options, num_classes
-        self.pix2pix_test = self.choices["pix2pix_test"][0]
         self.generator = UNetGenerator(num_classes, options.channels, _depth(size))
         self.discriminator = PatchDiscriminator(
             _conv, nn.BatchNorm2d, num_classes + 1, options.discriminator_channels
@@ -95,10 +94,12 @@ class Pix2Pix(Method):
         l1 = F.l1_loss(fake, batch.image)
         return {"loss": adversarial + self.options.l1_weight * l1, "adversarial": adversarial, "l1": l1}
 
-    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(
+        self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None, pix2pix_test: str = "eval"
+    ) -> Tensor:
         """Draws in one pass; ``rng`` matters where ``pix2pix_test`` is ``original``."""
         segmap = one_hot(labels, self.num_classes)
-        if self.pix2pix_test == "original":
+        if pix2pix_test == "original":
             return self._slices(segmap, self._dropout(labels.shape[-1], rng), per_slice=True)
         return self._slices(segmap)
 

@@ -163,8 +163,9 @@ def _finished(
             for volume, places in groupby(full, itemgetter(0))
         ]
     )
+    generate: Callable[..., Tensor] = trained.method.generate
     with torch.inference_mode(), autocast(sampling.device, sampling.precision):
-        image = trained.method.generate(labels.to(sampling.device), rng=rng, sampler=sampling.sampler)
+        image = generate(labels.to(sampling.device), rng=rng, sampler=sampling.sampler, **sampling.choices)
     for (volume, place), drawn in zip(batch, _hu(trained, image, batch[0][0].name), strict=False):
         volume.hu[place] = drawn
     advance(batch[-1][0], batch[-1][1] + 1)

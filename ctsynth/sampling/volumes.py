@@ -56,8 +56,6 @@ def sample(
         Interrupted: A signal came; the volumes so far are whole.
     """
     check(trained, sampling)
-    for name, value in sampling.choices.items():
-        setattr(trained.method, name, value)
     if sampling.compile:
         check_compiler(sampling.device)
         compile_blocks(trained.method)

@@ -181,11 +181,12 @@ def test_loss_terms_and_gradients_equal_the_ports(golden, filled, monkeypatch, p
 
 @pytest.mark.parametrize("row", [0, 1, 2])
 def test_original_draws_what_test_lua_draws_with_its_batch_of_one(golden, filled, row):
-    filled.eval().pix2pix_test = "original"
+    filled.eval()
     labels = golden_batch().labels
     with torch.no_grad():
-        alone = filled.generate(labels[row : row + 1], rng=StreamDraws(slice(row, row + 1)))
-        together = filled.generate(labels, rng=StreamDraws())[row : row + 1]
+        rng = StreamDraws(slice(row, row + 1))
+        alone = filled.generate(labels[row : row + 1], rng=rng, pix2pix_test="original")
+        together = filled.generate(labels, rng=StreamDraws(), pix2pix_test="original")[row : row + 1]
     wanted = golden["alone"][row : row + 1].tanh()
     close(alone[..., 1::4, 2::4], wanted)
     close(together[..., 1::4, 2::4], wanted)
@@ -365,7 +366,6 @@ def trained():
 @torch.no_grad()
 def test_eval_draws_the_same_slice_whatever_the_draws(trained):
     labels = batch_of().labels
-    assert trained.pix2pix_test == "eval"
     assert torch.equal(
         trained.generate(labels, rng=draws(4, "one")), trained.generate(labels, rng=draws(4, "two"))
     )
@@ -373,9 +373,10 @@ def test_eval_draws_the_same_slice_whatever_the_draws(trained):
 
 @torch.no_grad()
 def test_original_draws_by_its_draws(trained):
-    trained.pix2pix_test = "original"
     labels = batch_of().labels
-    one, again, two = (trained.generate(labels, rng=draws(4, name)) for name in ("one", "one", "two"))
+    one, again, two = (
+        trained.generate(labels, rng=draws(4, name), pix2pix_test="original") for name in ("one", "one", "two")
+    )
     assert torch.equal(one, again)
     assert (one - two).abs().max() > 1e-3
 
@@ -384,39 +385,37 @@ def test_original_draws_by_its_draws(trained):
 def test_eval_and_original_differ(trained):
     labels, images = batch_of().labels, {}
     for choice in trained.choices["pix2pix_test"]:
-        trained.pix2pix_test = choice
-        images[choice] = trained.generate(labels, rng=draws(4))
+        images[choice] = trained.generate(labels, rng=draws(4), pix2pix_test=choice)
+    assert torch.equal(images["eval"], trained.generate(labels, rng=draws(4)))
     assert (images["eval"] - images["original"]).abs().max() > 1e-2
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("test", ["eval", "original"])
 def test_the_label_map_matters_and_its_batch_does_not(trained, test):
-    trained.pix2pix_test = test
     labels = batch_of().labels
-    together = trained.generate(labels, rng=draws(4))
-    alone = trained.generate(labels[2:3], rng=draws(1, first=2))
+    together = trained.generate(labels, rng=draws(4), pix2pix_test=test)
+    alone = trained.generate(labels[2:3], rng=draws(1, first=2), pix2pix_test=test)
     torch.testing.assert_close(together[2:3], alone, atol=1e-4, rtol=0)
-    other = trained.generate(labels.roll(1, 0), rng=draws(4))
+    other = trained.generate(labels.roll(1, 0), rng=draws(4), pix2pix_test=test)
     assert (together - other).abs().max() > 1e-2
 
 
 @torch.no_grad()
 def test_original_leaves_the_running_statistics_alone(trained):
-    trained.train().pix2pix_test = "original"
+    trained.train()
     before = [buffer.clone() for buffer in trained.buffers()]
-    trained.generate(batch_of().labels, rng=draws(4))
+    trained.generate(batch_of().labels, rng=draws(4), pix2pix_test="original")
     assert all(torch.equal(b, a) for b, a in zip(before, trained.buffers(), strict=True))
 
 
 @torch.no_grad()
 @pytest.mark.parametrize("test", ["eval", "original"])
 def test_bf16_draws_float32_slices_near_those_of_fp32(trained, test):
-    trained.pix2pix_test = test
     labels = batch_of().labels
-    plain = trained.generate(labels, rng=draws(4))
+    plain = trained.generate(labels, rng=draws(4), pix2pix_test=test)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        low = trained.generate(labels, rng=draws(4))
+        low = trained.generate(labels, rng=draws(4), pix2pix_test=test)
     assert low.dtype == torch.float32
     assert (low - plain).abs().mean() < 0.02
 

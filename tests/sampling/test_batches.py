@@ -65,6 +65,17 @@ def test_company_does_not_change_a_bit_of_a_volume(load, method):
         np.testing.assert_array_equal(volume.hu, alone)
 
 
+def test_a_choice_holds_for_the_volume_it_is_made_for(load):
+    trained = load("pix2pix")
+    masks = volumes(3)[0].masks
+    before, chosen, after = (
+        draw(trained, masks, 5.0, "v0", drawing(trained, choices=choices))
+        for choices in ({}, {"pix2pix_test": "original"}, {"pix2pix_test": "eval"})
+    )
+    assert (before != chosen).any()
+    np.testing.assert_array_equal(before, after)
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_weights_that_are_not_finite_draw_no_volume(load, value):
     trained = load("ddpm-concat")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -22,7 +23,10 @@ def command(
     mask: Annotated[
         Path | None,
         typer.Option(
-            help="Label volume (.nii, .nii.gz), or a folder of them.", show_default=False, rich_help_panel=WHAT
+            help="Label volume (NIfTI; with ctsynth\\[formats] also .nrrd, .seg.nrrd, .mha, DICOM SEG, RTSTRUCT),"
+            " or a folder of them.",
+            show_default=False,
+            rich_help_panel=WHAT,
         ),
     ] = None,
     data: Annotated[
@@ -44,6 +48,36 @@ def command(
             rich_help_panel=WHAT,
         ),
     ] = None,
+    format_: Annotated[
+        Literal["nii.gz", "nii", "nrrd", "mha", "dicom"],
+        typer.Option(
+            "--format", help="Of the volumes, unless --out names a file; dicom: a folder.", rich_help_panel=WHAT
+        ),
+    ] = "nii.gz",
+    samples: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            max=1000,
+            help="Volumes of each mask, NAME_synthetic_0 and on, with this seed and the next ones.",
+            rich_help_panel=WHAT,
+        ),
+    ] = 1,
+    uncertainty: Annotated[
+        bool,
+        typer.Option(
+            "--uncertainty",
+            help="Write mean and standard deviation of the samples, too: NAME_mean, NAME_std, HU.",
+            rich_help_panel=WHAT,
+        ),
+    ] = False,
+    outside: Annotated[
+        Literal["window", "air"],
+        typer.Option(
+            help="Outside the patient: what is drawn, which is in the window, or air: -1000 HU.",
+            rich_help_panel=WHAT,
+        ),
+    ] = "window",
     labels: Annotated[
         str | None,
         typer.Option(
@@ -184,6 +218,8 @@ def command(
         ctsynth sample --mask seg.nii.gz
         ctsynth sample --mask segs/ --out synthetic/ --labels totalsegmentator
         ctsynth sample --data out --split test --preset paper --shard 1/8
+        ctsynth sample --mask seg.nii.gz --samples 8 --uncertainty
+        ctsynth sample --mask seg.seg.nrrd --format nrrd --outside air
 
     A volume that is whole and was made with the same settings is skipped, so
     the same command continues a broken one. One made with other settings is
@@ -198,6 +234,8 @@ def command(
         raise UsageError(
             "--labels, --unmatched and --body-from are for --mask: a store knows its labels and has a body"
         )
+    if uncertainty and samples < 2:
+        raise UsageError(f"--uncertainty wants 2 samples and more, not {samples}", hint="say --samples 8")
     with Stop() as stop:
         from ctsynth.device import find_device, find_precision
         from ctsynth.files import sole
@@ -212,7 +250,9 @@ def command(
         from ctsynth.data.store import Store
         from ctsynth.sampling import volumes
         from ctsynth.sampling.batches import SamplingConfig
-        from ctsynth.sampling.cases import cases_of_masks, cases_of_store
+        from ctsynth.sampling.cases import cases_of_masks, cases_of_store, samples_of
+        from ctsynth.sampling.uncertainty import check as check_summaries
+        from ctsynth.sampling.uncertainty import summarize
 
         sampling = SamplingConfig(
             sampler=pick_sampler(trained.method, preset, sampler, steps, guidance, eta),
@@ -230,19 +270,27 @@ def command(
             raise UsageError(f"--no-tissues: the model's labels, {trained.labels.name}, have none")
         if mask is not None:
             cases = cases_of_masks(
-                mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched, tissues=tissues
-            )
+                mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched, tissues=tissues,
+                suffix=f".{format_}",
+            )  # fmt: skip
         else:
             assert data is not None
             folder = out or Path("synthetic")
-            cases = cases_of_store(Store.open(data), split, trained, folder, tissues=tissues)
-        cases = take(cases, shard)
+            cases = cases_of_store(Store.open(data), split, trained, folder, tissues=tissues, suffix=f".{format_}")
+        cases = [replace(case, outside=outside) for case in take(cases, shard)]
+        drawn = [samples_of(case, samples) if samples > 1 else [case] for case in cases]
+        if uncertainty:
+            check_summaries(cases)
         folder = cases[0].out.parent if cases else Path()
-        with sole(folder / lock_name("sample", shard)), console.progress("sample", len(cases)) as progress:
+        everything = [sample for several in drawn for sample in several]
+        with sole(folder / lock_name("sample", shard)), console.progress("sample", len(everything)) as progress:
             for volume in volumes.sample(
-                trained, cases, sampling, stop=stop, overwrite=overwrite, progress=progress
+                trained, everything, sampling, stop=stop, overwrite=overwrite, progress=progress
             ):
                 console.echo(str(volume))
+            for case, several in zip(cases, drawn, strict=True) if uncertainty else ():
+                for path in summarize(case, several, overwrite=overwrite):
+                    console.echo(str(path))
 
 
 def pick_sampler(

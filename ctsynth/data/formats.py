@@ -104,6 +104,11 @@ def stem(path: Path) -> str:
     return composed(name[: len(name) - length])
 
 
+def renamed(path: Path, name: str) -> Path:
+    """A volume of another name beside it, of the same format."""
+    return path.with_name(name + path.name[len(path.name) - len(_suffix(path)) :])
+
+
 def composed(name: str) -> str:
     """A name as ``stem`` gives it."""
     return unicodedata.normalize("NFC", name)

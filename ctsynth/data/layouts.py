@@ -113,7 +113,7 @@ def discover(
                 files[split] = _images(source / f"images{end}", source / f"labels{end}")
     if not any(files.values()):
         raise DataError(
-            f"{source}: no .nii or .nii.gz found in {images or 'imagesTr and imagesVa'}",
+            f"{source}: no volumes found in {images or 'imagesTr and imagesVa'}",
             hint="wanted: AMOS22 (imagesTr, labelsTr, imagesVa, labelsVa), nnU-Net raw, or --images and --labels",
         )
     if any(image.name.startswith(f"{name}_0000.") for cases in files.values() for name, image, _ in cases):

@@ -34,7 +34,7 @@ def read_pair(
         DataError: A file cannot be read, the two lie on different grids, the image is not in HU, or a label is
             unknown.
     """
-    image, label = Volume.load(case.image), Volume.load(case.label)
+    image, label = Volume.load(case.image), Volume.load(case.label, case.image)
     _check_grids(case, image.geometry, label.geometry)
     return _hu(case.image, image.voxels), read_labels(case.label, label, labels, dataset=dataset), image.geometry
 

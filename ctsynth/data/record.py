@@ -9,8 +9,7 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from ctsynth.data import nifti
-from ctsynth.data.formats import record_beside
+from ctsynth.data.formats import codec, is_dicom, record_beside
 from ctsynth.data.volume import Volume
 from ctsynth.errors import CTSynthError, DataError, RunError
 from ctsynth.files import read_json, remove_leftovers, sha256, write_json
@@ -73,16 +72,16 @@ def _read(path: Path, kind: Kind) -> dict[str, Any] | None:
 
 
 def _compare(path: Path, record: Mapping[str, Any], kind: Kind) -> Standing:
-    if not path.is_file():
+    if not (path.is_file() or is_dicom(path)):
         return Standing.FOREIGN
     if record.get(DIGEST) == sha256(path):
         return Standing.WHOLE
     is_whole = True
     try:
-        nifti.read(path)
+        Volume.load(path)
     except CTSynthError:
         is_whole = False
-    said = nifti.description(path)
+    said = codec(path).description(path)
     if (is_whole or said) and not said.startswith(kind.description):
         return Standing.FOREIGN
     if not is_whole or record.get(DIGEST, "") is None:
@@ -99,7 +98,13 @@ def claim(path: Path, record: Mapping[str, Any]) -> None:
     write_json(record_beside(path), {**record, DIGEST: None})
 
 
-def save(volume: Volume, path: Path, description: str, record: Mapping[str, Any]) -> None:
+def save(
+    volume: Volume,
+    path: Path,
+    description: str,
+    record: Mapping[str, Any],
+    window: tuple[float, float] | None = None,
+) -> None:
     """Writes a volume and its record: first that the name is taken, last the hash of what was written.
 
     So what has no record is never ours, and what was broken off is known.
@@ -112,7 +117,7 @@ def save(volume: Volume, path: Path, description: str, record: Mapping[str, Any]
         remove_leftovers(file)
     claim(path, record)
     try:
-        volume.save(path, description)
+        volume.save(path, description, window)
     except RunError:
         if not path.exists():
             beside.unlink(missing_ok=True)

@@ -53,6 +53,9 @@ def refuse_twins(records: Iterable[Mapping[str, object]], source: Path) -> None:
 
 def _sample(path: Path) -> bytes:
     """What images of other bytes hardly ever share; empty for an empty file."""
+    if path.is_dir():  # a DICOM series
+        files = sorted(file for file in path.iterdir() if file.is_file())
+        return _sample(files[len(files) // 2]) if files else b""
     size = path.stat().st_size
     with path.open("rb") as file:
         file.seek(max(0, size - _SAMPLE) // 2)

@@ -78,13 +78,14 @@ class Slices:
         name: The subject, which keys the noise.
         masks: (Z, size, size) uint8 labels of the model's set, body included.
         spacing: Between slices, mm.
+        sample: Which of several from one mask; its seed is the first one's plus this.
 
     Attributes:
         hu: (Z, size, size) int16, HU within the model's window, as far as they are drawn.
     """
 
-    def __init__(self, name: str, masks: NDArray[np.uint8], spacing: float) -> None:
-        self.name, self.masks, self.spacing = name, masks, spacing
+    def __init__(self, name: str, masks: NDArray[np.uint8], spacing: float, sample: int = 0) -> None:
+        self.name, self.masks, self.spacing, self.sample = name, masks, spacing, sample
         self.hu = np.empty(masks.shape, np.int16)
 
 
@@ -187,9 +188,8 @@ def _hu(trained: Trained, image: Tensor, name: str) -> NDArray[np.float32]:
 
 
 def _noise(volume: Slices, places: list[int], noise: Noise, sampling: SamplingConfig) -> BatchRNG:
+    key = ("sample", sampling.seed + volume.sample, volume.name)
     if noise == "volume":
         positions = [place * volume.spacing for place in places]
-        return BatchRNG.smooth(
-            ("sample", sampling.seed, volume.name), positions, CORRELATION_LENGTH, sampling.device
-        )
-    return BatchRNG.at([("sample", sampling.seed, volume.name, place) for place in places], sampling.device)
+        return BatchRNG.smooth(key, positions, CORRELATION_LENGTH, sampling.device)
+    return BatchRNG.at([(*key, place) for place in places], sampling.device)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.formats import names_a_file, stem, volumes
+from ctsynth.data.formats import SUFFIXES, names_a_file, record_beside, renamed, stem, volumes
 from ctsynth.data.masks import Unmatched, complete_labels
 from ctsynth.data.relabel import given_by_dataset
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
@@ -20,11 +21,16 @@ from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
-from ctsynth.labels import LabelSet
+from ctsynth.labels import BACKGROUND, LabelSet
 from ctsynth.outputs import check_length
 from ctsynth.training.checkpoint import Trained
 
 log = logging.getLogger(__name__)
+
+Outside = Literal["window", "air"]
+
+_DRAWN = re.compile(r"_synthetic(_\d+)?$")
+_SUMMARY = re.compile(r"_(mean|std)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +49,8 @@ class Case:
         tissues: Whether it may be drawn from tissues; if not, the body is one class.
         read: Gives the masks to draw from.
         finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
+        outside: What voxels become whose class is background: what is drawn there, or air.
+        sample: Which of several from one mask.
     """
 
     name: str
@@ -56,6 +64,8 @@ class Case:
     names: dict[str, int] | None = None
     unmatched: Unmatched | None = None
     tissues: bool = True
+    outside: Outside = "window"
+    sample: int = 0
 
 
 class Masks(NamedTuple):
@@ -66,15 +76,19 @@ class Masks(NamedTuple):
         geometry: Of the volume to write.
         body: Where the body came from: ``label``, ``ct`` or ``estimated``.
         tissues: Where the tissues came from: ``label``, ``ct`` or ``none``, which leaves the body one class.
+        background: (X, Y, Z) bool, RAS+: where the patient is not, on the grid of the volume to write.
     """
 
     slices: NDArray[np.uint8]
     geometry: Geometry
     body: str
     tissues: str
+    background: NDArray[np.bool_]
 
 
-def cases_of_store(store: Store, split: str, trained: Trained, out: Path, *, tissues: bool = True) -> list[Case]:
+def cases_of_store(
+    store: Store, split: str, trained: Trained, out: Path, *, tissues: bool = True, suffix: str = SUFFIXES[0]
+) -> list[Case]:
     """The subjects of a store, each on the grid of its re-stacked slices (see ``stacked_geometry``).
 
     Args:
@@ -83,6 +97,7 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path, *, tis
         trained: The model.
         out: A folder.
         tissues: Draw from the store's tissues, if it has any; if not, the body is one class.
+        suffix: Of the files.
 
     Raises:
         DataError: The store has another label set or another slice size than the model, or no such subjects.
@@ -104,11 +119,12 @@ def cases_of_store(store: Store, split: str, trained: Trained, out: Path, *, tis
     def case(subject: Subject) -> Case:
         def read() -> Masks:
             slices, told = _told(np.asarray(subject.mask()), store.labels, tissues)
-            return Masks(slices, stacked_geometry(subject.geometry, store.size), "label", told)
+            geometry = stacked_geometry(subject.geometry, store.size)
+            return Masks(slices, geometry, "label", told, stack(slices == BACKGROUND))
 
         digest = str(subject.record["mask_sha256"])
         source = subject.folder / "mask.npy"
-        target = out / f"{subject.name}.nii.gz"
+        target = out / f"{subject.name}{suffix}"
         return Case(
             subject.name, target, str(source), digest, read, lambda hu, _: stack(hu), (source,), tissues=tissues
         )
@@ -125,26 +141,28 @@ def cases_of_masks(
     body_from: Path | None = None,
     unmatched: Unmatched | None = None,
     tissues: bool = True,
+    suffix: str = SUFFIXES[0],
 ) -> list[Case]:
     """A label volume, or those of a folder, each on its own grid.
 
     Args:
-        mask: A NIfTI file or a folder of them.
+        mask: A file in any of the formats, or a folder of them.
         trained: The model.
-        out: A folder, or a NIfTI file for a single mask; None writes NAME_synthetic.nii.gz beside each mask.
+        out: A folder, or a file for a single mask; None writes NAME_synthetic.nii.gz beside each mask.
         labels: The label set of the masks; None finds it out.
         body_from: A CT on the same grid, from which the body is taken and, for a model of tissues, its tissues.
         unmatched: What voxels become whose class the model does not know; None refuses more than a few.
         tissues: Draw from the tissues of the masks or the CT; if not, the body is one class.
+        suffix: Of files that are not named.
 
     Raises:
         UsageError: There are no masks, or one output or CT is named for several.
     """
     found = volumes(mask) if mask.is_dir() else [mask]
-    files = [file for file in found if file == mask or not stem(file).endswith("_synthetic")]
+    files = [file for file in found if file == mask or not _is_drawn(file)]
     if not files:
-        raise UsageError(f"{mask}: no NIfTI label volumes in this folder")
-    if body_from and not body_from.is_file():
+        raise UsageError(f"{mask}: no label volumes in this folder")
+    if body_from and not body_from.exists():
         raise DataError(f"{body_from}: no such file")
     single = out is not None and names_a_file(out)
     if len(files) > 1 and (single or body_from):
@@ -154,7 +172,7 @@ def cases_of_masks(
         if not file.is_file():
             raise DataError(f"{file}: no such file")
         name = stem(file)
-        target = out if single and out else (out or file.parent) / f"{name}_synthetic.nii.gz"
+        target = out if single and out else (out or file.parent) / f"{name}_synthetic{suffix}"
         problem, digest = "", ""
         try:
             digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
@@ -167,7 +185,7 @@ def cases_of_masks(
                 raise DataError(problem)
             own = trained.labels
             check_length(target, str(file))
-            volume = Volume.load(file)
+            volume = Volume.load(file, body_from)
             known, body, ct = complete_labels(
                 file,
                 volume,
@@ -177,14 +195,14 @@ def cases_of_masks(
                 body_from=body_from,
                 unmatched=unmatched,
             )
-            slices = to_slices(known, trained.config.size, "labels")
+            slices, background = to_slices(known, trained.config.size, "labels"), known == BACKGROUND
             if ct is not None and own.tissues and tissues:
                 slices = split_body(slices, ct.voxels, ct.geometry.spacing, own)
-                return Masks(slices, volume.geometry, body, "ct")
+                return Masks(slices, volume.geometry, body, "ct", background)
             slices, told = _told(slices, own, tissues)
             if own.tissues and told == "none":
                 log.warning("%s: drawn from the body as one class (tissues: --body-from CT)", file)
-            return Masks(slices, volume.geometry, body, told)
+            return Masks(slices, volume.geometry, body, told, background)
 
         def finish(hu: NDArray[np.int16], geometry: Geometry) -> NDArray[Any]:
             return from_slices(hu, geometry, "ct")
@@ -207,6 +225,21 @@ def cases_of_masks(
     if len({case.out for case in cases}) < len(cases):
         raise UsageError(f"{mask}: two masks of one name would write one volume")
     return cases
+
+
+def samples_of(case: Case, count: int) -> list[Case]:
+    """Several volumes of one mask, NAME_synthetic_0 and on, each with its own seed."""
+    name = stem(case.out).removesuffix("_synthetic")
+    return [
+        replace(case, out=renamed(case.out, f"{name}_synthetic_{sample}"), sample=sample)
+        for sample in range(count)
+    ]
+
+
+def _is_drawn(file: Path) -> bool:
+    """Whether a file beside masks is what was drawn from one."""
+    name = stem(file)
+    return bool(_DRAWN.search(name)) or (bool(_SUMMARY.search(name)) and record_beside(file).is_file())
 
 
 def _told(slices: NDArray[np.uint8], labels: LabelSet, tissues: bool) -> tuple[NDArray[np.uint8], str]:

@@ -43,7 +43,7 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         "window": {"level": config.level, "width": config.width},
         "sampler": asdict(sampling.sampler) if sampling.sampler else None,
         **{name: sampling.choices.get(name) for name in trained.method.choices},
-        "seed": sampling.seed,
+        "seed": sampling.seed + case.sample,
         "noise": noise,
         "correlation_length_mm": CORRELATION_LENGTH if noise == "volume" else None,
         **({"chunk": chunk} if chunk else {}),
@@ -57,6 +57,7 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         "may_have_tissues": case.tissues if trained.labels.tissues else None,
         "mask_names": case.names,
         "unmatched": case.unmatched,
+        "outside": "air" if case.outside == "air" else None,
     }
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from ctsynth.data.formats import record_beside
 from ctsynth.data.record import claim, save
 from ctsynth.data.volume import Volume
+from ctsynth.data.window import Window
 from ctsynth.device import check_compiler
 from ctsynth.errors import CTSynthError, RunError, UsageError, WriteError, explain
 from ctsynth.methods.base import VolumeMethod
@@ -24,6 +25,9 @@ from ctsynth.training.checkpoint import Trained
 from ctsynth.training.compile_blocks import compile_blocks
 
 log = logging.getLogger(__name__)
+
+AIR = -1000
+"""HU, by definition: what is outside the patient where the window's lower end is not wanted there."""
 
 
 def sample(
@@ -90,14 +94,18 @@ class _Opened(Slices):
     def __init__(self, case: Case, wanted: dict[str, Any]) -> None:
         masks = case.read()
         self.geometry = masks.geometry
-        super().__init__(case.name, masks.slices, masks.geometry.spacing[2])
+        super().__init__(case.name, masks.slices, masks.geometry.spacing[2], case.sample)
+        self.background = masks.background if case.outside == "air" else None
         origins = {"body": masks.body, "tissues": masks.tissues}
         self.case, self.out, self.record = case, case.out, wanted | origins
         self.written: Future[None] | None = None
 
     def write(self) -> None:
-        volume = Volume(self.case.finish(self.hu, self.geometry), self.geometry)
-        save(volume, self.out, DESCRIPTION, self.record)
+        voxels = self.case.finish(self.hu, self.geometry)
+        if self.background is not None:
+            voxels[self.background] = AIR
+        window = Window(**self.record["window"])
+        save(Volume(voxels, self.geometry), self.out, DESCRIPTION, self.record, (window.low, window.high))
 
 
 class _Queue:

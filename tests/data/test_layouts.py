@@ -133,7 +133,7 @@ def test_a_subject_twice_in_a_folder_is_refused(tmp_path):
 def test_a_source_that_is_none_is_named(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         discover(tmp_path / "amos")
-    with pytest.raises(DataError, match=r"no \.nii or \.nii\.gz found in imagesTr"):
+    with pytest.raises(DataError, match=r"no volumes found in imagesTr"):
         discover(tmp_path)
     with pytest.raises(DataError, match="ct: no such folder"):
         discover(tmp_path, images=tmp_path / "ct", labels=tmp_path / "seg")

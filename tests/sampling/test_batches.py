@@ -159,9 +159,9 @@ def test_a_volume_is_written_while_the_next_one_is_drawn(load, tmp_path, small_c
             drawn.set()
         return generate(self, labels, **more)
 
-    def slow(self, path, description=""):
+    def slow(self, path, *words):
         waited.append(drawn.wait(60))
-        save(self, path, description)
+        save(self, path, *words)
 
     monkeypatch.setattr(type(trained.method), "generate", watched)
     monkeypatch.setattr(Volume, "save", slow)

@@ -273,7 +273,7 @@ def test_a_body_from_another_ct_is_another_volume(trained, small_case, write_nif
 
 
 def test_a_full_disk_leaves_no_record_without_a_volume(trained, mask, monkeypatch):
-    def full(self, path, description=""):
+    def full(self, path, *words):
         raise RunError(f"{path}: cannot write it: No space left on device")
 
     before = contents(mask.parent)

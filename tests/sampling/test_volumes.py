@@ -480,7 +480,7 @@ def test_where_volumes_go(trained, mask, tmp_path):
 
 def test_a_folder_without_masks_is_refused(trained, tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="empty: no NIfTI label volumes"):
+    with pytest.raises(UsageError, match="empty: no label volumes"):
         drawn(trained, tmp_path / "empty")
     with pytest.raises(DataError, match=r"nowhere\.nii\.gz: no such file"):
         drawn(trained, tmp_path / "nowhere.nii.gz")

@@ -104,5 +104,5 @@ def _found(size: int) -> dict[str, dict[str, Any]]:
         "devices": gpus | {"cpu": f"{cores} cores"},
         "methods": {name: _cost(name, size) for name in methods.method_names()},
         "samplers": {name: sampler.title for name, sampler in SAMPLERS.items()},
-        "metrics": {name: metrics.find_metric(name)().available() or "ready" for name in metrics.metric_names()},
+        "metrics": {name: metrics.find_metric(name).available() or "ready" for name in metrics.metric_names()},
     }

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import functools
+import threading
 from collections.abc import Sequence
+from functools import lru_cache, partial
 
 import numpy as np
 import torch
@@ -27,6 +28,7 @@ class SliceDataset:
         self.subjects = store.subjects(split)
         self._files = SliceFiles(len(self.subjects))
         self.starts = np.cumsum([0, *(subject.slices for subject in self.subjects)])
+        self._ahead: _Reading | None = None
 
     def __len__(self) -> int:
         return int(self.starts[-1])
@@ -59,11 +61,24 @@ class SliceDataset:
         if window > 1:
             indices, windows = self._windows(indices, window, strides or [1] * len(indices))
             windows = Windows(*(column.to(device) for column in (windows.valid, windows.spacing, windows.stride)))
-        hu, labels = map(torch.from_numpy, self.read(indices))
+        if self._ahead is not None and self._ahead.indices == indices:
+            (hu, labels), self._ahead = map(torch.from_numpy, self._ahead.result()), None
+        else:
+            hu, labels = map(torch.from_numpy, self.read(indices))
         if device.type == "cuda":
             hu, labels = hu.pin_memory(), labels.pin_memory()
         image = hu.to(device, non_blocking=True).float().sub_(self.window.low).mul_(2 / self.window.width).sub_(1)
         return Batch(image[:, None], labels.to(device, non_blocking=True).long(), windows=windows)
+
+    def read_ahead(self, indices: list[int], window: int = 1, strides: Sequence[int] | None = None) -> None:
+        """Begins to read a batch in a thread, so that ``batch`` of the same arguments finds it read.
+
+        A batch of others is read as if there were no thread, so that this never changes what a batch holds. What
+        cannot be read is an error of ``batch`` alone.
+        """
+        if window > 1:
+            indices, _ = self._windows(indices, window, strides or [1] * len(indices))
+        self._ahead = _Reading(self, indices)
 
     def _windows(self, middles: list[int], window: int, strides: Sequence[int]) -> tuple[list[int], Windows]:
         """The slices of windows; where one reaches past an end of its volume, the slice at that end for each."""
@@ -76,6 +91,30 @@ class SliceDataset:
         return [int(index) for index in inside.ravel()], Windows(*map(torch.from_numpy, columns))
 
 
+class _Reading(threading.Thread):
+    """Reads slices; a daemon, so that a process that ends waits for no disk."""
+
+    def __init__(self, dataset: SliceDataset, indices: list[int]) -> None:
+        super().__init__(name="read-ahead", daemon=True)
+        self.indices, self._read = indices, partial(dataset.read, indices)
+        self._found: tuple[NDArray[np.int16], NDArray[np.uint8]] | Exception | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self._found = self._read()
+        except Exception as error:
+            self._found = error
+
+    def result(self) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """What ``SliceDataset.read`` returns or raises."""
+        self.join()
+        assert self._found is not None
+        if isinstance(self._found, Exception):
+            raise self._found
+        return self._found
+
+
 def shuffled(length: int, seed: int, start: int, count: int) -> list[int]:
     """Entries ``start`` to ``start + count`` of an endless order in which every epoch is a permutation of its own.
 
@@ -84,6 +123,6 @@ def shuffled(length: int, seed: int, start: int, count: int) -> list[int]:
     return [int(_permutation(length, seed, at // length)[at % length]) for at in range(start, start + count)]
 
 
-@functools.lru_cache(maxsize=2)
+@lru_cache(maxsize=2)
 def _permutation(length: int, seed: int, epoch: int) -> NDArray[np.int64]:
     return np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(length)

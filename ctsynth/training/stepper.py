@@ -16,7 +16,7 @@ from ctsynth.errors import UsageError
 from ctsynth.labels import LabelSet
 from ctsynth.randomness import BatchRNG, seed_of
 from ctsynth.stop import Stop
-from ctsynth.trainable import Batch, Phase
+from ctsynth.trainable import Batch, Phase, TrainableModel
 from ctsynth.training import checkpoint
 from ctsynth.training.compile_blocks import compile_blocks, recompute_blocks
 from ctsynth.training.distributed import ALONE, World, freeze_others, losses, synchronize_norms, unsynchronized
@@ -127,6 +127,8 @@ class Stepper:
         """One optimizer step of every phase; False if a signal came while parts of the batch were still to do."""
         parts = self._parts()
         batch = self._batch([position for part in parts for position in part])
+        if self.step + 1 < self.settings.iterations:
+            self._read_ahead()
         shared: dict[str, Tensor] | None = {} if len(parts) == 1 else None
         batch = replace(batch, shared=shared)
         before = [b.clone() for b in self.model.buffers()] if len(parts) > 1 else []
@@ -168,33 +170,35 @@ class Stepper:
         prefix = f"{phase.name}_" if len(self.phases) > 1 else ""
         self.terms.add(self.step + 1, {prefix + name: term for name, term in terms.items()}, weight)
 
-    def _parts(self) -> list[range]:
-        """This rank's positions in the run's order of slices at this step, one range a step of accumulation."""
+    def _parts(self, ahead: int = 0) -> list[range]:
+        """This rank's positions in the run's order of slices, one range a step of accumulation.
+
+        They are those of this step, or of one so many steps ahead.
+        """
         size = self.settings.batch_size
         part = size // self.settings.accumulate
         share = part // self.world.size
-        starts = range(self.step * size + self.world.rank * share, (self.step + 1) * size, part)
+        first = (self.step + ahead) * size
+        starts = range(first + self.world.rank * share, first + size, part)
         return [range(start, start + share) for start in starts]
 
     def _batch(self, positions: Sequence[int]) -> Batch:
-        """The slices at these positions of the run's order, a share of them with the body as one class.
-
-        Of a model with a window that order is one of windows, each at as many positions as it has slices.
-        """
-        seed, window = self.settings.seed, self.model.window
-        starts = [position for position in positions if position % window == 0]
-        indices = [index for start in starts for index in shuffled(len(self.dataset), seed, start // window, 1)]
-        strides = None
-        if len(self.model.strides) > 1:
-            drawn = BatchRNG.at([("stride", seed, start) for start in starts], torch.device("cpu"))
-            strides = [self.model.strides[place] for place in drawn.integers("place", len(self.model.strides))]
-        batch = self.dataset.batch(indices, self.device, window, strides)
+        """The slices at these positions of the run's order, a share of them with the body as one class."""
+        indices, strides = _slices(positions, self.model, self.settings.seed, len(self.dataset))
+        batch = self.dataset.batch(indices, self.device, self.model.window, strides)
         if not self.labels.tissues:
             return batch
+        seed, window = self.settings.seed, self.model.window
         rng = BatchRNG.at([("tissues", seed, position - position % window) for position in positions], self.device)
         is_joined = rng.uniform("dropout") < (self.settings.tissue_dropout if self.model.knows_tissues else 1)
         joined = batch.labels.clamp(max=self.labels.body_id)
         return replace(batch, labels=torch.where(is_joined[:, None, None], joined, batch.labels))
+
+    def _read_ahead(self) -> None:
+        """Begins to read the next step's slices, for a disk may be as slow as the step."""
+        positions = [position for part in self._parts(ahead=1) for position in part]
+        indices, strides = _slices(positions, self.model, self.settings.seed, len(self.dataset))
+        self.dataset.read_ahead(indices, self.model.window, strides)
 
     def _draws(self, phase: str, part: range) -> BatchRNG:
         keys = [("train", self.settings.seed, phase, position) for position in part]
@@ -216,6 +220,21 @@ class Stepper:
         if self.settings.lr_schedule == "cosine":
             factor *= 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / self.settings.iterations)))
         return factor
+
+
+def _slices(
+    positions: Sequence[int], model: TrainableModel, seed: int, length: int
+) -> tuple[list[int], list[int] | None]:
+    """The slices of the data set at these positions of the run's order, and the strides of their windows.
+
+    Of a model with a window that order is one of windows, each at as many positions as it has slices.
+    """
+    starts = [position for position in positions if position % model.window == 0]
+    indices = [index for start in starts for index in shuffled(length, seed, start // model.window, 1)]
+    if len(model.strides) == 1:
+        return indices, None
+    drawn = BatchRNG.at([("stride", seed, start) for start in starts], torch.device("cpu"))
+    return indices, [model.strides[place] for place in drawn.integers("place", len(model.strides))]
 
 
 def _clip(phase: Phase, largest: float) -> Tensor:

@@ -45,6 +45,9 @@ class Repeated:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def read_ahead(self, *_: object) -> None:
+        pass
+
     def batch(self, indices: list[int], device: torch.device, *_: object) -> Batch:
         return Batch(self.image, self.labels)
 

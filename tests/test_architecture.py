@@ -16,7 +16,7 @@ LAYERS = (
     {"errors"},
     {"files", "outputs", "device", "plugins", "shards", "stop", "randomness"},
     {"schema", "tissues"},
-    {"labels", "config", "weights", "trainable", "history"},
+    {"labels", "config", "weights", "trainable", "history", "scoring.result"},
     {"figures", "label_files", "scoring.scores"},
     {"data", "features", "measures", "networks", "scoring.records"},
     {"diffusion", "phantom"},
@@ -30,7 +30,7 @@ LAYERS = (
 )
 """The one table of the layers; docs/architecture.md shows it. ``__init__`` is below all, ``__main__`` above.
 
-A module with a row of its own, ``scoring.scores``, is lower than its package.
+A module with an entry of its own, ``scoring.scores``, is lower than its package.
 """
 
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}

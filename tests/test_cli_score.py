@@ -35,6 +35,11 @@ def test_stdout_is_the_table_and_nothing_else(folder):
         "SSIM in body",
         "Gradient ratio",
         "Organ HU error (HU)",
+        "Organ HU W1 (HU)",
+        "Organ HU spread",
+        "z-gradient",
+        "z-gradient in a label",
+        "z-gradient across labels",
     ]
     assert max(map(len, lines)) <= 80
     for name in ("fid", "dice"):
@@ -53,7 +58,8 @@ def test_json_is_one_object_with_the_content_of_the_file(folder):
 def test_csv_has_every_value_and_markdown_and_latex_the_table(folder):
     rows = list(csv.DictReader(io.StringIO(run("score", "samples", "--format", "csv").stdout)))
     assert [row["metric"] for row in rows if not row["organ"]] == [
-        "psnr", "psnr_body", "ssim", "ssim_body", "gradient", "hu"
+        "psnr", "psnr_body", "ssim", "ssim_body", "gradient", "hu", "hu_w1", "hu_spread",
+        "z-gradient", "z-gradient_same", "z-gradient_changed",
     ]  # fmt: skip
     assert {row["organ"] for row in rows if row["metric"] == "hu"} == {"", "spleen", "liver", "body"}
     assert float(rows[0]["low"]) <= float(rows[0]["value"]) <= float(rows[0]["high"])
@@ -66,7 +72,7 @@ def test_csv_has_every_value_and_markdown_and_latex_the_table(folder):
 def test_chosen_metrics_alone(folder):
     done = run("score", "samples", "--metrics", "ssim, hu")
     assert [line.split("  ")[0] for line in done.stdout.splitlines()[2:]] == [
-        "SSIM", "SSIM in body", "Organ HU error (HU)"
+        "SSIM", "SSIM in body", "Organ HU error (HU)", "Organ HU W1 (HU)", "Organ HU spread"
     ]  # fmt: skip
     assert "left out" not in done.stderr
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
-import json
 import logging
 import os
 import time
@@ -19,12 +17,12 @@ from numpy.typing import NDArray
 
 from ctsynth import weights
 from ctsynth.data.store import Store, Subject
-from ctsynth.errors import DataError, RunError
+from ctsynth.errors import DataError
 from ctsynth.features.frechet import BLOCKS, Stacked, frechet_distance, kernel_distance
 from ctsynth.features.inception import DIMENSIONS, Inception, absent
 from ctsynth.files import code_digest
 from ctsynth.metrics.base import Arrays, Context, Metric, Pair, Record
-from ctsynth.scoring.records import Records
+from ctsynth.scoring.records import StoreRecords
 from ctsynth.scoring.scores import Result, Value
 
 log = logging.getLogger(__name__)
@@ -59,7 +57,7 @@ class FID(Metric):
 
     def __init__(self, store: Store | None = None, split: str = "") -> None:
         self._store, self._split = store, split
-        self._unwritten: dict[str, Features] = {}
+        self._kept = StoreRecords(store.root / CACHE if store else Path(CACHE))
 
     @classmethod
     def available(cls) -> str | None:
@@ -167,19 +165,7 @@ class FID(Metric):
         window = self._store.window
         known = {"ct": subject.record["ct_sha256"], "window": [window.low, window.high], "weights": self._digest}
         known["code"] = code_digest("features/inception.py", "data/window.py")
-        key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
-        if key in self._unwritten:
-            return self._unwritten[key]
-        kept = Records(self._store.root / CACHE, [key])
-        if kept.has(key, key):
-            return kept[key]["features"]
-        features = self._net(window.normalize(subject.ct()))
-        try:
-            kept.keep(key, key, {"features": features})
-        except RunError as error:  # a store that others own: computed again next time
-            log.debug("%s", error.message)
-            self._unwritten[key] = features
-        return features
+        return self._kept.get(known, lambda: {"features": self._net(window.normalize(subject.ct()))})["features"]
 
     @functools.cached_property
     def _net(self) -> Inception:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.lib.npyio import NpzFile
 from numpy.typing import ArrayLike, NDArray
 
-from ctsynth.errors import DataError
+from ctsynth.errors import DataError, RunError
 from ctsynth.files import atomic, remove_leftovers
 from ctsynth.outputs import refuse_foreign
 
@@ -81,6 +82,39 @@ class Records(Mapping[str, Arrays]):
 
     def _path(self, subject: str) -> Path:
         return self._folder / f"{subject}.npz"
+
+
+class StoreRecords:
+    """What is computed of a store's real slices, kept in the store so that it is computed once.
+
+    Args:
+        folder: Where the records lie.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._unwritten: dict[str, Arrays] = {}
+
+    def get(self, known: Mapping[str, Any], compute: Callable[[], Record]) -> Arrays:
+        """A record, read if it is there, else computed.
+
+        Args:
+            known: All that it depends on, as JSON.
+            compute: Makes the record.
+        """
+        key = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()
+        if key in self._unwritten:
+            return self._unwritten[key]
+        kept = Records(self._folder, [key])
+        if kept.has(key, key):
+            return kept[key]
+        record = {name: np.asarray(values) for name, values in compute().items()}
+        try:
+            kept.keep(key, key, record)
+        except RunError as error:  # a store that others own: computed again next time
+            log.debug("%s", error.message)
+            self._unwritten[key] = record
+        return record
 
 
 def _is_own(path: Path) -> bool:

@@ -131,3 +131,49 @@ def test_a_mask_without_organs_gives_no_number():
     found = result(OrganHU, REAL, np.full_like(MASK, AMOS22.body_id), subjects=2)
     assert found.total.value is None
     assert found.per_subject == {"subject_0": None, "subject_1": None}
+
+
+def test_organs_of_two_densities_have_their_mean_and_not_their_distribution():
+    """Half of each organ 10 HU too dense and half 10 too dark: no error of the mean, 10 HU apart all the same."""
+    rows = np.where(np.arange(24) % 2, 10, -10)[:, None]
+    flat = np.full(REAL.shape, 0.5)
+    geometry = Geometry(REAL.shape[::-1], np.eye(4))
+    pairs = [Pair(n, flat, flat + rows / 400, MASK, AMOS22, Window(), geometry) for n in ("a", "b")]
+    found = Scored(OrganHU(), *pairs).result()
+    assert found.total.value == pytest.approx(0, abs=1e-4)
+    distance = found.variants["w1"]
+    assert [distance.total.value, distance.total.low, distance.total.high] == pytest.approx([10] * 3)
+    assert distance.per_organ["liver"].value == pytest.approx(10)
+    assert distance.per_subject == {"a": pytest.approx(10), "b": pytest.approx(10)}
+    assert distance.total.n == 2
+
+
+def test_the_distance_is_of_all_voxels_of_the_set():
+    """Subjects 20 HU apart whose densities are swapped: each is off, the set is not."""
+    geometry = Geometry(REAL.shape[::-1], np.eye(4))
+    low, high = np.full(REAL.shape, 0.4), np.full(REAL.shape, 0.45)
+    pairs = [
+        Pair("a", low, high, MASK, AMOS22, Window(), geometry),
+        Pair("b", high, low, MASK, AMOS22, Window(), geometry),
+    ]
+    distance = Scored(OrganHU(), *pairs).result().variants["w1"]
+    assert distance.total.value == pytest.approx(0)
+    assert distance.per_subject == {"a": pytest.approx(20), "b": pytest.approx(20)}
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 1.0, 2.0])
+def test_the_spread_is_how_much_of_the_difference_between_subjects_is_kept(share):
+    geometry = Geometry(REAL.shape[::-1], np.eye(4))
+    pairs = [
+        Pair(f"{n}", REAL + own, REAL + share * own, MASK, AMOS22, Window(), geometry)
+        for n, own in enumerate((-0.1, 0.0, 0.05, 0.15))
+    ]
+    found = Scored(OrganHU(), *pairs).result().variants["spread"]
+    assert found.total.value == pytest.approx(share, abs=1e-6)
+    assert (found.total.low, found.total.high) == pytest.approx((share, share), abs=1e-6)
+    assert found.per_organ["liver"].value == pytest.approx(share, abs=1e-6)
+
+
+def test_one_subject_and_equal_ones_have_no_spread():
+    for subjects in (1, 3):
+        assert result(OrganHU, REAL + 0.02, subjects=subjects).variants["spread"].total.value is None

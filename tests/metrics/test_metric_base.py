@@ -61,7 +61,9 @@ def test_resamples_with_nothing_to_average_are_left_out():
     assert interval(np.full(3, np.nan), 2) == (None, None)
 
 
-@pytest.mark.parametrize("name", ["psnr", "ssim", "fid", "dice", "gradient", "hu"])
+@pytest.mark.parametrize(
+    "name", ["psnr", "ssim", "fid", "dice", "gradient", "hu", "z-gradient", "z-correlation", "z-flicker"]
+)
 def test_a_file_is_a_metric(name):
     assert name in base.metric_names()
     metric = base.find_metric(name)

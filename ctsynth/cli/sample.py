@@ -102,6 +102,24 @@ def command(
             rich_help_panel=WHAT,
         ),
     ] = None,
+    given: Annotated[
+        Path | None,
+        typer.Option(
+            help="edm-volume: CT on the mask's grid, of which --given-slices are kept and the others drawn.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    given_slices: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RANGES",
+            help="Which slices of --given, from the feet, ends excluded: 0:10,40:50. They come out at the model's"
+            " size and within its window.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
     tissues: Annotated[
         bool,
         typer.Option(
@@ -220,6 +238,7 @@ def command(
         ctsynth sample --data out --split test --preset paper --shard 1/8
         ctsynth sample --mask seg.nii.gz --samples 8 --uncertainty
         ctsynth sample --mask seg.seg.nrrd --format nrrd --outside air
+        ctsynth sample --mask seg.nii.gz --given ct.nii.gz --given-slices 0:20
 
     A volume that is whole and was made with the same settings is skipped, so
     the same command continues a broken one. One made with other settings is
@@ -230,6 +249,12 @@ def command(
 
     if (mask is None) == (data is None):
         raise UsageError("name what to draw: either --mask or --data", hint="ctsynth sample --mask seg.nii.gz")
+    if (given is None) != (given_slices is None):
+        raise UsageError(
+            "--given and --given-slices go together", hint="--given ct.nii.gz --given-slices 0:10,40:50"
+        )
+    if data and given:
+        raise UsageError("--given is for --mask: name the subject's label volume")
     if data and (labels or body_from or unmatched):
         raise UsageError(
             "--labels, --unmatched and --body-from are for --mask: a store knows its labels and has a body"
@@ -251,6 +276,7 @@ def command(
         from ctsynth.sampling import volumes
         from ctsynth.sampling.batches import SamplingConfig
         from ctsynth.sampling.cases import cases_of_masks, cases_of_store, samples_of
+        from ctsynth.sampling.given import GivenSlices
         from ctsynth.sampling.uncertainty import check as check_summaries
         from ctsynth.sampling.uncertainty import summarize
 
@@ -266,12 +292,15 @@ def command(
             choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
         )
         volumes.check(trained, sampling)
+        if given and trained.method.window == 1:
+            raise UsageError(f"{trained.config.method} draws slice by slice: it takes no --given")
         if not tissues and not trained.labels.tissues:
             raise UsageError(f"--no-tissues: the model's labels, {trained.labels.name}, have none")
         if mask is not None:
             cases = cases_of_masks(
                 mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched, tissues=tissues,
                 suffix=f".{format_}",
+                given=GivenSlices(given, given_slices) if given and given_slices else None,
             )  # fmt: skip
         else:
             assert data is not None

@@ -36,7 +36,7 @@ def read_pair(
     """
     image, label = Volume.load(case.image), Volume.load(case.label, case.image)
     _check_grids(case, image.geometry, label.geometry)
-    return _hu(case.image, image.voxels), read_labels(case.label, label, labels, dataset=dataset), image.geometry
+    return in_hu(case.image, image.voxels), read_labels(case.label, label, labels, dataset=dataset), image.geometry
 
 
 def _check_grids(case: SourceCase, image: Geometry, label: Geometry) -> None:
@@ -54,7 +54,12 @@ def _check_grids(case: SourceCase, image: Geometry, label: Geometry) -> None:
         )
 
 
-def _hu(path: Path, voxels: NDArray[Any]) -> NDArray[np.int16]:
+def in_hu(path: Path, voxels: NDArray[Any]) -> NDArray[np.int16]:
+    """A CT's voxels as whole HU.
+
+    Raises:
+        DataError: They hold NaN or infinity, or cannot be HU, for none is air.
+    """
     if voxels.dtype.kind == "f":
         broken = sum(int(np.count_nonzero(~np.isfinite(voxels[:, :, z]))) for z in range(voxels.shape[2]))
         if broken:

@@ -15,10 +15,12 @@ from torch import Tensor
 
 from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
+from ctsynth.diffusion.edm import Known
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.errors import DataError
 from ctsynth.methods.base import Method, Noise, Stack, VolumeMethod
 from ctsynth.randomness import BatchRNG
+from ctsynth.sampling.given import KnownSlices
 from ctsynth.schema import Range, check
 from ctsynth.training.checkpoint import Trained
 
@@ -79,13 +81,21 @@ class Slices:
         masks: (Z, size, size) uint8 labels of the model's set, body included.
         spacing: Between slices, mm.
         sample: Which of several from one mask; its seed is the first one's plus this.
+        known: Slices that are there already.
 
     Attributes:
         hu: (Z, size, size) int16, HU within the model's window, as far as they are drawn.
     """
 
-    def __init__(self, name: str, masks: NDArray[np.uint8], spacing: float, sample: int = 0) -> None:
-        self.name, self.masks, self.spacing, self.sample = name, masks, spacing, sample
+    def __init__(
+        self,
+        name: str,
+        masks: NDArray[np.uint8],
+        spacing: float,
+        sample: int = 0,
+        known: KnownSlices | None = None,
+    ) -> None:
+        self.name, self.masks, self.spacing, self.sample, self.known = name, masks, spacing, sample, known
         self.hu = np.empty(masks.shape, np.int16)
 
 
@@ -143,7 +153,12 @@ def _draw_whole(trained: Trained, method: VolumeMethod, volume: Slices, sampling
     """Draws all slices of a volume as one."""
     labels = torch.from_numpy(volume.masks.astype(np.int64)).to(sampling.device)
     rng = _noise(volume, list(range(len(labels))), "slice", sampling)
-    stack = Stack(volume.spacing, sampling.chunk or CHUNK)
+    known = None
+    if volume.known is not None:
+        window = Window(trained.config.level, trained.config.width)
+        slices = torch.from_numpy(2 * window.normalize(volume.known.hu) - 1)[:, None]
+        known = Known(slices, torch.from_numpy(volume.known.where))
+    stack = Stack(volume.spacing, sampling.chunk or CHUNK, known)
     with torch.inference_mode(), autocast(sampling.device, sampling.precision):
         image = method.generate_volume(labels, stack, rng=rng, sampler=sampling.sampler)
     volume.hu[:] = _hu(trained, image, volume.name)

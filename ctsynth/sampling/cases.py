@@ -19,10 +19,12 @@ from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.split_body import join_body, split_body
 from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Geometry, Volume
+from ctsynth.data.window import Window
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import BACKGROUND, LabelSet
 from ctsynth.outputs import check_length
+from ctsynth.sampling.given import GivenSlices, KnownSlices
 from ctsynth.training.checkpoint import Trained
 
 log = logging.getLogger(__name__)
@@ -48,6 +50,7 @@ class Case:
         unmatched: What voxels become whose class the model does not know; None refuses more than a few.
         tissues: Whether it may be drawn from tissues; if not, the body is one class.
         read: Gives the masks to draw from.
+        given: Real slices to draw around.
         finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
         outside: What voxels become whose class is background: what is drawn there, or air.
         sample: Which of several from one mask.
@@ -66,6 +69,7 @@ class Case:
     tissues: bool = True
     outside: Outside = "window"
     sample: int = 0
+    given: GivenSlices | None = None
 
 
 class Masks(NamedTuple):
@@ -77,6 +81,7 @@ class Masks(NamedTuple):
         body: Where the body came from: ``label``, ``ct`` or ``estimated``.
         tissues: Where the tissues came from: ``label``, ``ct`` or ``none``, which leaves the body one class.
         background: (X, Y, Z) bool, RAS+: where the patient is not, on the grid of the volume to write.
+        known: Slices that are there already.
     """
 
     slices: NDArray[np.uint8]
@@ -84,6 +89,7 @@ class Masks(NamedTuple):
     body: str
     tissues: str
     background: NDArray[np.bool_]
+    known: KnownSlices | None = None
 
 
 def cases_of_store(
@@ -142,6 +148,7 @@ def cases_of_masks(
     unmatched: Unmatched | None = None,
     tissues: bool = True,
     suffix: str = SUFFIXES[0],
+    given: GivenSlices | None = None,
 ) -> list[Case]:
     """A label volume, or those of a folder, each on its own grid.
 
@@ -154,6 +161,7 @@ def cases_of_masks(
         unmatched: What voxels become whose class the model does not know; None refuses more than a few.
         tissues: Draw from the tissues of the masks or the CT; if not, the body is one class.
         suffix: Of files that are not named.
+        given: Slices of a CT on the mask's grid to draw around.
 
     Raises:
         UsageError: There are no masks, or one output or CT is named for several.
@@ -162,11 +170,15 @@ def cases_of_masks(
     files = [file for file in found if file == mask or not _is_drawn(file)]
     if not files:
         raise UsageError(f"{mask}: no label volumes in this folder")
-    if body_from and not body_from.exists():
-        raise DataError(f"{body_from}: no such file")
+    ct_given = given.file if given else None
+    for ct in (body_from, ct_given):
+        if ct and not ct.exists():
+            raise DataError(f"{ct}: no such file")
     single = out is not None and names_a_file(out)
-    if len(files) > 1 and (single or body_from):
-        raise UsageError(f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from")
+    if len(files) > 1 and (single or body_from or given):
+        raise UsageError(
+            f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from and no --given"
+        )
 
     def case(file: Path) -> Case:
         if not file.is_file():
@@ -196,13 +208,15 @@ def cases_of_masks(
                 unmatched=unmatched,
             )
             slices, background = to_slices(known, trained.config.size, "labels"), known == BACKGROUND
+            window = Window(trained.config.level, trained.config.width)
+            there = given.read(volume.geometry, trained.config.size, window) if given else None
             if ct is not None and own.tissues and tissues:
                 slices = split_body(slices, ct.voxels, ct.geometry.spacing, own)
-                return Masks(slices, volume.geometry, body, "ct", background)
+                return Masks(slices, volume.geometry, body, "ct", background, there)
             slices, told = _told(slices, own, tissues)
             if own.tissues and told == "none":
                 log.warning("%s: drawn from the body as one class (tissues: --body-from CT)", file)
-            return Masks(slices, volume.geometry, body, told, background)
+            return Masks(slices, volume.geometry, body, told, background, there)
 
         def finish(hu: NDArray[np.int16], geometry: Geometry) -> NDArray[Any]:
             return from_slices(hu, geometry, "ct")
@@ -214,11 +228,12 @@ def cases_of_masks(
             digest,
             read,
             finish,
-            tuple(path for path in (file, body_from, Path(labels) if labels else None) if path),
+            tuple(path for path in (file, body_from, Path(labels) if labels else None, ct_given) if path),
             labels,
             dataset.as_json() if dataset and not trained.labels.numbers_like(dataset.names) else None,
             unmatched,
             tissues,
+            given=given,
         )
 
     cases = [case(file) for file in files]

@@ -47,6 +47,7 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         "noise": noise,
         "correlation_length_mm": CORRELATION_LENGTH if noise == "volume" else None,
         **({"chunk": chunk} if chunk else {}),
+        **_given(case),
         "device": sampling.device.type,
         "precision": sampling.precision,
         "compile": sampling.compile,
@@ -59,6 +60,14 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         "unmatched": case.unmatched,
         "outside": "air" if case.outside == "air" else None,
     }
+
+
+def _given(case: Case) -> dict[str, Any]:
+    """The real slices that the volume was drawn around; empty where there were none."""
+    if case.given is None:
+        return {}
+    given = case.given
+    return {"given": str(given.file), "given_sha256": given.digest, "given_slices": given.ranges}
 
 
 PLACES = ("synthetic", "version", "torch", "model", "compile")

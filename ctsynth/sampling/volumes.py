@@ -94,7 +94,7 @@ class _Opened(Slices):
     def __init__(self, case: Case, wanted: dict[str, Any]) -> None:
         masks = case.read()
         self.geometry = masks.geometry
-        super().__init__(case.name, masks.slices, masks.geometry.spacing[2], case.sample)
+        super().__init__(case.name, masks.slices, masks.geometry.spacing[2], case.sample, masks.known)
         self.background = masks.background if case.outside == "air" else None
         origins = {"body": masks.body, "tissues": masks.tissues}
         self.case, self.out, self.record = case, case.out, wanted | origins

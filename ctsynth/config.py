@@ -78,6 +78,9 @@ class TrainingConfig:
     log_every: Iterations = 50
     """Iterations that a row of metrics.jsonl sums up."""
 
+    tensorboard: bool = False
+    """Write these rows for TensorBoard, too, in RUN/tensorboard."""
+
     tissue_dropout: Annotated[float, Range(0, 1)] = 0.2
     """Share of training slices whose tissues are joined to the body again, so that a model draws from both; of
     stores with tissues only."""
@@ -126,6 +129,7 @@ MAY_CHANGE = frozenset(
         "keep_every",
         "sample_every",
         "log_every",
+        "tensorboard",
         "precision",
         "compile",
         "checkpointing",
@@ -201,6 +205,21 @@ def _digest(content: dict[str, Any]) -> str:
     """The SHA-256 of a config.json's content but for that hash, however it is laid out."""
     hashes = {name: digest for name, digest in content.get("sha256", {}).items() if name != CONFIG}
     return hashlib.sha256(json.dumps(content | {"sha256": hashes}, sort_keys=True).encode()).hexdigest()
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """Reads what ``--config`` names: TOML, or the config.json of a run, whose settings are all taken.
+
+    Raises:
+        UsageError: As of ``read_toml``.
+        DataError: It is no config.json of a run.
+    """
+    if path.suffix.lower() != ".json":
+        return read_toml(path)
+    run = RunConfig.read(path)
+    training = dataclasses.asdict(run.training)
+    del training["iterations" if training["epochs"] else "epochs"]  # the one follows from the other
+    return {"method": run.method, "preset": run.preset, "training": training, "options": dict(run.options)}
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -9,30 +9,33 @@ from ctsynth.cli.app import COMMANDS
 
 FLAGS = {
     "preprocess": """
-        SOURCE OUT --images --labels --label-set --unmatched --test-subjects --split --test-fraction --seed
-        --size --level --width --workers --shard --overwrite --json
+        SOURCE OUT --images --labels --label-set --unmatched --test-subjects --split --test-fraction
+        --seed --size --level --width --workers --shard --overwrite --json
     """,
     "train": """
-        --cond --method --preset --mask-encoding --prediction --schedule --label-dropout --tissue-dropout
-        --ttur --no-ttur --vgg --set --config --data --out --size --resume --no-resume --overwrite --dry-run
-        --iterations --epochs --batch-size --accumulate --lr --ema --seed --save-every --sample-every --gpus
+        --cond --method --preset --mask-encoding --prediction --schedule --label-dropout
+        --tissue-dropout --ttur --no-ttur --vgg --set --config --data --out --size --resume
+        --no-resume --overwrite --dry-run --iterations --epochs --batch-size --accumulate --lr --ema
+        --seed --save-every --keep-every --sample-every --tensorboard --no-tensorboard --gpus
         --ranks --device --precision --compile --no-compile --checkpointing --no-checkpointing
     """,
     "sample": """
-        --mask --data --split --model --out --labels --unmatched --body-from --tissues --no-tissues --preset
-        --sampler --steps --guidance --eta --pix2pix-test --seed --noise --raw --overwrite --batch-size
-        --device --precision --compile --shard
+        --mask --data --split --model --out --format --samples --uncertainty --outside --labels
+        --unmatched --body-from --tissues --no-tissues --preset --sampler --steps --guidance --eta
+        --pix2pix-test --seed --noise --raw --overwrite --batch-size --device --precision --compile
+        --shard
     """,
     "score": """
-        SYNTHETIC --data --split --metrics --checkpoint --preset --partial --segmenter --native --device
-        --out --format --json --shard --overwrite
+        SYNTHETIC --data --split --metrics --checkpoint --preset --partial --segmenter --native
+        --device --out --format --json --shard --overwrite
     """,
     "report": """
         INPUTS --out --overwrite
     """,
     "train-segmenter": """
-        DATA --out --resume --no-resume --overwrite --preset --set --iterations --batch-size --lr --ema
-        --seed --save-every --sample-every --gpus --ranks --device --precision
+        DATA --out --resume --no-resume --overwrite --preset --set --iterations --batch-size --lr
+        --ema --seed --save-every --keep-every --sample-every --tensorboard --no-tensorboard --gpus
+        --ranks --device --precision
     """,
     "weights": """
         ACTION WHAT --json

@@ -61,6 +61,23 @@ SaveEvery = Annotated[
     int | None,
     typer.Option(help="Steps between checkpoints.", show_default="5000; tiny 250", rich_help_panel=COST),
 ]
+KeepEvery = Annotated[
+    int | None,
+    typer.Option(
+        help="Keep the checkpoints at multiples of so many steps; of the others the newest two.",
+        show_default="25000",
+        rich_help_panel=COST,
+    ),
+]
+TensorBoard = Annotated[
+    bool | None,
+    typer.Option(
+        "--tensorboard/--no-tensorboard",
+        help="Write the curves for TensorBoard, too, in RUN/tensorboard (ctsynth\\[tensorboard]).",
+        show_default="no",
+        rich_help_panel=RUN,
+    ),
+]
 SampleEvery = Annotated[
     int | None,
     typer.Option(help="Steps between sample sheets.", show_default="5000; tiny 250", rich_help_panel=COST),

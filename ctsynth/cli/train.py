@@ -90,7 +90,8 @@ def command(
     config: Annotated[
         Path | None,
         typer.Option(
-            help=r"TOML with method, preset, \[training], \[options]; the command line wins.", rich_help_panel=NET
+            help=r"TOML with method, preset, \[training], \[options], or a run's config.json; options here win.",
+            rich_help_panel=NET,
         ),
     ] = None,
     data: Annotated[Path, typer.Option(help="Slice store of `ctsynth preprocess`.", rich_help_panel=DATA)] = Path(
@@ -148,11 +149,13 @@ def command(
     ema: shared.Ema = None,
     seed: shared.Seed = None,
     save_every: shared.SaveEvery = None,
+    keep_every: shared.KeepEvery = None,
     sample_every: shared.SampleEvery = None,
     gpus: shared.Gpus = None,
     ranks: shared.Ranks = None,
     device: shared.Device = "auto",
     precision: shared.Precision = None,
+    tensorboard: shared.TensorBoard = None,
     compile_: Annotated[
         bool | None,
         typer.Option(
@@ -183,6 +186,7 @@ def command(
         ctsynth train --cond mask
         ctsynth train --cond concat --preset tiny --iterations 500
         ctsynth train --config paper.toml --out runs/ablation --seed 1
+        ctsynth train --config runs/ddpm-mask/config.json --out runs/again
         ctsynth train --preset paper --gpus 4 --dry-run
 
     Prints the run's folder.
@@ -190,9 +194,9 @@ def command(
     from ctsynth.stop import Stop
 
     with Stop() as stop:
-        from ctsynth.config import read_toml
+        from ctsynth.config import read_settings
 
-        file = read_toml(config) if config else {}
+        file = read_settings(config) if config else {}
         batch = shared.given({"batch_size": batch_size, "accumulate": accumulate})
         shared.check_batch({**file.get("training", {}), **batch}, gpus or ranks)
 
@@ -221,7 +225,8 @@ def command(
         before = {} if overwrite else resolved_before(run, chosen)
         optimization = {
             "iterations": iterations, "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate,
-            "lr": lr, "ema": ema, "seed": seed, "save_every": save_every, "sample_every": sample_every,
+            "lr": lr, "ema": ema, "seed": seed, "save_every": save_every, "keep_every": keep_every,
+            "sample_every": sample_every, "tensorboard": tensorboard,
             "precision": precision, "compile": compile_, "checkpointing": checkpointing,
             "tissue_dropout": tissue_dropout,
         }  # fmt: skip

@@ -44,11 +44,13 @@ def command(
     ema: shared.Ema = None,
     seed: shared.Seed = None,
     save_every: shared.SaveEvery = None,
+    keep_every: shared.KeepEvery = None,
     sample_every: shared.SampleEvery = None,
     gpus: shared.Gpus = None,
     ranks: shared.Ranks = None,
     device: shared.Device = "auto",
     precision: shared.Precision = None,
+    tensorboard: shared.TensorBoard = None,
 ) -> None:
     """Train a small 2-D U-Net that finds the organs in a CT slice.
 
@@ -75,7 +77,8 @@ def command(
         store = Store.open(data)
         optimization = {
             "iterations": iterations, "batch_size": batch_size, "lr": lr, "ema": ema, "seed": seed,
-            "save_every": save_every, "sample_every": sample_every, "precision": precision,
+            "save_every": save_every, "keep_every": keep_every, "sample_every": sample_every,
+            "tensorboard": tensorboard, "precision": precision,
         }  # fmt: skip
         config = configure(
             store,

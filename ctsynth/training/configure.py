@@ -15,6 +15,7 @@ from ctsynth.config import RunConfig, TrainingConfig, build
 from ctsynth.data.store import Store
 from ctsynth.device import check_compiler, find_precision
 from ctsynth.errors import UsageError
+from ctsynth.training.tensorboard import check_installed
 
 
 def configure(
@@ -55,6 +56,8 @@ def configure(
         )
     if settings.compile:
         check_compiler(device)
+    if settings.tensorboard:
+        check_installed()
     settings = replace(settings, precision=find_precision(settings.precision, device))
     return RunConfig(
         method=method,

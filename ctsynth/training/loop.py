@@ -29,6 +29,7 @@ from ctsynth.training.resume_check import refuse_other_settings
 from ctsynth.training.sheet import SampleSheet
 from ctsynth.training.start import begin
 from ctsynth.training.stepper import Stepper
+from ctsynth.training.tensorboard import Curves
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Trainer:
         if self.world.is_first:
             checkpoint.clear_leftovers(self.run)
             write_json(self.run / "config.json", self.config.as_json())
+        curves = Curves(self.run, self.step) if self.world.is_first and self.settings.tensorboard else None
         progress(min(self.step, self.settings.iterations), "")
         if self.step >= self.settings.iterations:
             log.info("%s is at step %d: nothing to do", self.run, self.step)
@@ -102,6 +104,8 @@ class Trainer:
                 row = self.log.write(
                     self.step, self.stepper.lr, self.settings.batch_size, len(self.stepper.dataset)
                 )
+                if curves is not None:
+                    curves.add(row)
                 progress(self.step, f"loss {row['loss']:.4f}")
             if last or self.step % self.settings.save_every == 0:
                 self._save()

@@ -12,6 +12,7 @@ from pathlib import Path
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
 from ctsynth.outputs import refuse_foreign
+from ctsynth.training import tensorboard
 from ctsynth.training.checkpoint import is_own, saved
 
 FILES = ("latest", "metrics.jsonl", "loss.png", "config.json")
@@ -54,6 +55,7 @@ def _parts(run: Path) -> Iterator[Path]:
     """What is there under the names of a run's files and folders."""
     yield from saved(run)
     yield from (path for path in (run / "samples").glob("*") if re.fullmatch(r"step_\d{9}\.png", path.name))
+    yield from (run / tensorboard.FOLDER).glob(tensorboard.FILES)
     yield from (run / name for name in FILES if os.path.lexists(run / name))
 
 
@@ -67,6 +69,6 @@ def _remove(run: Path) -> None:
             shutil.rmtree(path)
         else:
             path.unlink()
-    for name in ("checkpoints", "samples"):
+    for name in ("checkpoints", "samples", tensorboard.FOLDER):
         with suppress(OSError):  # other things are in it
             (run / name).rmdir()

@@ -19,10 +19,10 @@ FARTHEST = 60.0
 
 
 class ZCorrelation(ResidualMetric):
-    """Mean absolute error of the correlation of HU that labels do not say, over pairs of voxels 1 to 8 slices apart.
+    """Mean absolute error of the correlation of HU that labels do not say, between voxels 1 to 8 slices apart.
 
-    It is that of HU - E[HU given labels]. A subject's curve, Pearson's coefficient against mm, is compared with that
-    of its real volume at the distances up to 60 mm, and at the first in any case.
+    It is that of HU - E[HU given labels]. A subject's curve, Pearson's coefficient against mm, is compared with
+    that of its real volume at the distances up to 60 mm, and at the first in any case.
     """
 
     title = "z-correlation error"

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from ctsynth import figures
 from ctsynth.errors import CTSynthError
 from ctsynth.reporting.content import Content
+from ctsynth.reporting.curves import curves
 from ctsynth.reporting.figures import HEADERS, Row, data_uri, figure_svg, legend, page_ink, picture_grid
 from ctsynth.reporting.plots import organ_bars
 from ctsynth.reporting.runs import how, training
@@ -195,6 +196,7 @@ def listed(items: Sequence[str]) -> str:
 SECTIONS: tuple[tuple[str, Callable[[Content], str]], ...] = (
     ("By iterations and method", _figures),
     ("Scores", _scores),
+    ("Curves", curves),
     ("Left out", _left_out),
     ("Beside the paper", _paper),
     ("Slices", _slices),

@@ -7,6 +7,7 @@ import os
 import shutil
 from typing import TYPE_CHECKING, Literal
 
+from ctsynth import compat
 from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
@@ -89,19 +90,10 @@ def check_compiler(device: torch.device) -> None:
         UsageError: There is no C++ compiler for a CPU, no Triton for a GPU, or no C compiler for Triton.
     """
     if device.type == "cuda":
-        from torch.utils._triton import has_triton
-
         missing = "" if _has_c_compiler() else "a C compiler (gcc or clang, or what CC names)"
-        missing = missing if has_triton() else "Triton, and a GPU of compute capability 7.0 or more"
+        missing = missing if compat.has_triton() else "Triton, and a GPU of compute capability 7.0 or more"
     else:
-        from torch._inductor.cpp_builder import get_cpp_compiler
-        from torch._inductor.exc import InvalidCxxCompiler
-
-        try:
-            get_cpp_compiler()
-            missing = ""
-        except InvalidCxxCompiler:
-            missing = "a C++ compiler (g++, or what CXX names)"
+        missing = "" if compat.has_cpp_compiler() else "a C++ compiler (g++, or what CXX names)"
     if missing:
         raise UsageError(
             f"--compile on {device.type}: torch.compile wants {missing}, and finds none",

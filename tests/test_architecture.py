@@ -1,6 +1,7 @@
 """Who may know whom: a module imports its own package and lower layers, and heavy things load where needed."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ PACKAGE = Path(ctsynth.__file__).parent
 DOCS = PACKAGE.parent / "docs"
 
 LAYERS = (
-    {"errors"},
+    {"compat", "errors"},
     {"files", "outputs", "device", "plugins", "shards", "stop", "randomness"},
     {"schema", "tissues"},
     {"labels", "config", "weights", "trainable", "history", "scoring.result"},
@@ -59,6 +60,13 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, f"{path}: relative import"
             found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
+
+
+def attributes(path: Path) -> list[ast.Attribute]:
+    """All ``a.b`` in a file."""
+    return [
+        node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Attribute)
+    ]
 
 
 def own_imports(path: Path) -> set[str]:
@@ -116,6 +124,13 @@ def test_importing_these_never_loads(modules, absent):
     code = f"import sys, {', '.join(modules.split())}; print(*sorted(set({absent.split()!r}) & set(sys.modules)))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == ""
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if part(path) != "compat"], ids=lambda path: path.stem)
+def test_private_names_of_torch_are_in_one_module(path):
+    assert not [name for name in imports(path) if name.startswith("torch.") and "._" in name]
+    used = {f"{node.value.id}.{node.attr}" for node in attributes(path) if isinstance(node.value, ast.Name)}
+    assert not [name for name in used if re.match(r"torch\._(?!_)", name)]
 
 
 def test_only_the_command_line_prints_or_exits():

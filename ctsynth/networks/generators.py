@@ -8,7 +8,8 @@ from itertools import pairwise
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # of one GPU or of several
+
+from ctsynth.compat import is_batch_norm
 
 DROPPED = 3
 """Decoder layers with dropout, the innermost ones."""
@@ -69,6 +70,6 @@ class UNetGenerator(nn.Module):
 
 def _normalize(norm: nn.Module, x: Tensor, per_slice: bool) -> Tensor:
     if per_slice:
-        assert isinstance(norm, BatchNorm)
+        assert is_batch_norm(norm)
         return F.instance_norm(x, weight=norm.weight, bias=norm.bias, eps=norm.eps)
     return norm(x)

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from ctsynth.compat import storage_of
+
 
 class SavedActivations:
     """Bytes that autograd keeps for backward passes, each storage once.
@@ -23,7 +25,7 @@ class SavedActivations:
     def __init__(self, there: Iterable[Tensor]) -> None:
         self.most = 0
         self.now = 0
-        self._there = {_place(tensor) for tensor in there}
+        self._there = {storage_of(tensor) for tensor in there}
         self._users: Counter[int] = Counter()
 
     def counting(self) -> saved_tensors_hooks:
@@ -31,11 +33,11 @@ class SavedActivations:
         return saved_tensors_hooks(self._keep, lambda held: held.tensor if isinstance(held, _Held) else held)
 
     def _keep(self, tensor: Tensor) -> Tensor | _Held:
-        return tensor if _place(tensor) in self._there else _Held(tensor, self._count)
+        return tensor if storage_of(tensor) in self._there else _Held(tensor, self._count)
 
     def _count(self, tensor: Tensor, users: int) -> None:
-        before = self._users[_place(tensor)]
-        self._users[_place(tensor)] += users
+        before = self._users[storage_of(tensor)]
+        self._users[storage_of(tensor)] += users
         change = bool(before + users) - bool(before)
         self.now += change * tensor.untyped_storage().nbytes()
         self.most = max(self.most, self.now)
@@ -50,7 +52,3 @@ class _Held:
 
     def __del__(self) -> None:
         self._count(self.tensor, -1)
-
-
-def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata  # data_ptr, which a tensor without data does not have

@@ -5,10 +5,10 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-import torch._dynamo
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from ctsynth import compat
 from ctsynth.trainable import TrainableModel
 
 MOST_SHAPES = 64
@@ -21,7 +21,7 @@ def compile_blocks(model: TrainableModel) -> None:
     Blocks of equal shapes share a graph. Sizes are constants in it: symbolic ones make fewer graphs, but each
     takes longer to compile, and to run.
     """
-    torch._dynamo.config.recompile_limit = MOST_SHAPES
+    compat.allow_graphs(MOST_SHAPES)
     for block in blocks(model) or list(model.children()):
         block.forward = torch.compile(block.forward, dynamic=False)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, sdpa_flop_count
 
+from ctsynth import compat
 from ctsynth.config import build
 from ctsynth.diffusion.samplers import SamplerConfig
 from ctsynth.methods import base
@@ -41,7 +41,7 @@ def cost(name: str, *, preset: str = "paper", num_classes: int, size: int) -> Co
     """
     cls = base.find_method(name)
     options = build(cls.Options, cls.presets[preset].options, name)
-    with FakeTensorMode():  # shapes only
+    with compat.shapes_only():  # shapes only
         method = cls(options, num_classes=num_classes, size=size).eval().requires_grad_(False)
         sampler = SamplerConfig(name=method.samplers[0], steps=1) if method.samplers else None
         rng = BatchRNG.at([("cost",)], torch.device("cpu"))

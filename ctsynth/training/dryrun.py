@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 
+from ctsynth import compat
 from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
@@ -148,7 +148,7 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
     """
     where = device if device.type == "cuda" else torch.device("cpu")
     side = (slices, config.size, config.size)
-    with FakeTensorMode(), where:
+    with compat.shapes_only(), where:
         model = make_model(config).train()
         if config.training.checkpointing:
             recompute_blocks(model)

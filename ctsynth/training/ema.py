@@ -6,8 +6,8 @@ import copy
 from collections.abc import Iterable
 
 import torch
-from torch.nn.modules.batchnorm import _BatchNorm as BatchNorm  # of any dimension, synchronized or not
 
+from ctsynth import compat
 from ctsynth.randomness import BatchRNG
 from ctsynth.trainable import Batch, TrainableModel
 
@@ -31,14 +31,14 @@ class EMA:
     def update(self, model: TrainableModel, step: int) -> None:
         """Moves the average toward the model after step ``step`` (the first is 1); buffers are copied."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        torch._foreach_lerp_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
+        compat.lerp_each_(list(self.model.parameters()), list(model.parameters()), 1 - decay)
         for average, value in zip(self.model.buffers(), model.buffers(), strict=True):
             average.copy_(value)
 
     @property
     def has_statistics(self) -> bool:
         """Whether there is batch normalization; its statistics are those of the raw weights until taken anew."""
-        return any(isinstance(module, BatchNorm) for module in self.model.modules())
+        return any(compat.is_batch_norm(module) for module in self.model.modules())
 
     @torch.no_grad()
     def take_statistics(self, batches: Iterable[tuple[Batch, BatchRNG]]) -> None:
@@ -50,7 +50,7 @@ class EMA:
             batches: Slices with their label maps, and what to draw with.
         """
         keepers = [module for module in self.model.modules() if list(module.buffers(recurse=False))]
-        momentum = {module: module.momentum for module in keepers if isinstance(module, BatchNorm)}
+        momentum = {module: module.momentum for module in keepers if compat.is_batch_norm(module)}
         for module in keepers:  # and no others: dropout stays off
             module.train()
         for norm in momentum:

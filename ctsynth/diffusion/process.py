@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ctsynth.diffusion.schedule import NoiseSchedule
+from ctsynth.diffusion.schedule import NoiseSchedule, learned_range
 
 Prediction = Literal["epsilon", "v"]
 
@@ -105,10 +105,8 @@ class GaussianDiffusion:
         x0 = self.predict_x0(predicted, x_t, timesteps)
         if clip:
             x0 = x0.clamp(-1, 1)
-        fraction = (v + 1) / 2
-        log_variance = fraction * self._at("max_log_variance", timesteps, x_t) + (1 - fraction) * self._at(
-            "min_log_variance", timesteps, x_t
-        )
+        low, high = (self._at(f"{end}_log_variance", timesteps, x_t) for end in ("min", "max"))
+        log_variance = learned_range(v, low, high)
         return Posterior(self.q_posterior(x0, x_t, timesteps).mean, log_variance.exp(), log_variance), x0
 
     def vb_terms_bpd(

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ctsynth.diffusion.schedule import NoiseSchedule, even_timesteps, log_snr_timesteps
+from ctsynth.diffusion.schedule import NoiseSchedule, even_timesteps, learned_range, log_snr_timesteps
 from ctsynth.errors import UsageError
 
 Draw = Callable[[int], Tensor]
@@ -63,8 +63,7 @@ def ancestral(
         if s == 0:
             return mean
         low, high = float(spaced.posterior_log_variance_clipped[s]), float(np.log(spaced.betas[s]))
-        fraction = 0.0 if v is None else (v + 1) / 2
-        log_variance = torch.as_tensor(low + fraction * (high - low), dtype=x.dtype, device=x.device)
+        log_variance = torch.full_like(x, low) if v is None else learned_range(v, low, high)
         x = mean + torch.exp(0.5 * log_variance) * draw(int(timestep))
     return x
 

@@ -8,6 +8,7 @@ from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 Array = NDArray[np.float64]
 
@@ -80,6 +81,18 @@ class NoiseSchedule:
         """
         kept = self.alphas_cumprod[timesteps]
         return NoiseSchedule(1 - kept / np.append(1.0, kept[:-1]))
+
+
+def learned_range(v: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
+    """The log-variance that a network's v chooses (Nichol & Dhariwal 2021, Eq. 15).
+
+    Args:
+        v: 1 at the upper end, -1 at the lower.
+        low: The log-variance of q(x_{t-1} | x_t, x_0).
+        high: log beta.
+    """
+    fraction = (v + 1) / 2
+    return fraction * high + (1 - fraction) * low
 
 
 def linear_schedule(num_timesteps: int = 1000) -> NoiseSchedule:

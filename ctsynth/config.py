@@ -89,7 +89,7 @@ class TrainingConfig:
     """``auto`` is bf16 on a GPU that has it, fp32 elsewhere."""
 
     compile: bool = False
-    """Compile the networks with torch.compile."""
+    """Compile the networks with torch.compile; by default on a GPU, for 5000 iterations or more."""
 
     checkpointing: bool = False
     """Compute residual blocks again in the backward pass instead of keeping what they computed."""

@@ -108,6 +108,8 @@ def explain(error: Exception, doing: str) -> CTSynthError:
             hint="do less at once (--batch-size, --workers), or use a machine that has more",
         )
     reason = next(iter(str(error).splitlines()), "")
+    if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
+        return RunError(f"{doing}: torch.compile failed: {reason}", hint="say --no-compile")
     return BugError(
         f"{doing}: this is a bug in ctsynth {__version__}, please report it: "
         f"{type(error).__name__}: {reason}{_place(error)}",

@@ -6,23 +6,24 @@ from types import SimpleNamespace
 import pytest
 import torch
 from benchmarks import gpu, gpu_costs, gpu_page, gpu_sides, steps
-from benchmarks.gpu_sides import Missing, Setting, Taken
+from benchmarks.gpu_sides import Missing, Taken
 from torch.autograd import DeviceType
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from ctsynth.stop import Stop
 from ctsynth.training.stepper import Stepper
 
-FP32, BF16 = Setting(precision="fp32"), Setting(precision="bf16")
-COMPILED = Setting(precision="bf16", compiled=True)
 ASKED = Namespace(size=256, batch_size=16)
-TRAINING = {
-    None: Taken(0.2, 16, peak=60_000_000_000),
-    FP32: Missing("does not fit in the GPU's memory"),
-    BF16: Taken(0.1, 16),
-    COMPILED: Taken(0.0796, 16, compiling=61.0, peak=41_234_000_000),
+RESULTS = {
+    "train-peer": Taken("peer", 0.2, 16, peak=60_000_000_000, host=0.19),
+    "train-fp32": Missing("train-fp32", "does not fit in the GPU's memory"),
+    "train": Taken("bf16", 0.1, 16),
+    "train-compiled": Taken("bf16 compiled", 0.0796, 16, compiling=61.0, peak=41_234_000_000),
+    "sample-peer": Taken("peer, 1,000 evaluations", 800.0, 16),
+    "sample-16": Taken("bf16, 20 evaluations", 8.1, 16),
+    "sample-10": Taken("bf16, 10 evaluations", 4.1, 16),
+    "sample-compiled": Taken("bf16 compiled, 20 evaluations", 7.9, 16),
 }
-SAMPLING = {(None, 16): Taken(800.0, 16), (BF16, 16): Taken(8.1, 16), (COMPILED, 16): Taken(7.9, 16)}
 
 
 def stepper(device):
@@ -45,26 +46,42 @@ def test_a_trial_on_a_cpu_writes_no_page(capsys):
 
 
 def test_shares_and_ratios_are_of_the_limits_and_of_the_peer():
-    sheet = gpu_page.training(TRAINING, 256)
-    assert sheet.rows[0] == ("improved-diffusion", "200", "80", "0.20", "0.15", "60 GB", "", "")
-    assert sheet.rows[2] == (
-        "bf16 channels_last compiled", "79.6", "201", "0.50", "0.38", "41.2 GB", "61 s", "0.398",
-    )  # fmt: skip
-    assert sheet.notes == ("Left out: fp32 channels_last (does not fit in the GPU's memory).",)
-    sampled = gpu_page.sampling(SAMPLING, 16)
-    assert [row[2] for row in sampled.rows] == ["50", "0.506", "0.494"]
-    assert [row[-1] for row in sampled.rows] == ["", "0.0101", "0.00988"]
+    sheet = gpu_page.training(RESULTS, 256)
+    assert sheet.rows[0] == ("peer", "200", "190", "80", "0.20", "0.15", "60 GB", "", "")
+    assert sheet.rows[2] == ("bf16 compiled", "79.6", "", "201", "0.50", "0.38", "41.2 GB", "61 s", "0.398")
+    assert sheet.notes == ("Left out: train-fp32 (does not fit in the GPU's memory).",)
+    sampled = gpu_page.sampling(RESULTS)
+    assert [row[1] for row in sampled.rows] == ["50", "0.506", "0.256", "0.494"]
+    assert [row[-1] for row in sampled.rows] == ["", "0.0101", "0.00512", "0.00988"]
 
 
 def test_the_fastest_of_ours_is_judged_and_the_limit_on_its_own_device_only():
-    bounds = gpu_page.to_hold(TRAINING, SAMPLING, ASKED, "NVIDIA H200")
+    bounds = gpu_page.to_hold(RESULTS, ASKED, "NVIDIA H200")
     assert [bound.value for bound in bounds] == pytest.approx([16 / 0.0796 / 402, 0.398, 7.9 / 800])
     assert all(bound.held for bound in bounds)
-    slower = gpu_page.to_hold(TRAINING | {COMPILED: Taken(0.081, 16)}, SAMPLING, ASKED, "NVIDIA H200")
+    slower = gpu_page.to_hold(RESULTS | {"train-compiled": Taken("", 0.081, 16)}, ASKED, "NVIDIA H200")
     assert [bound.held for bound in slower] == [False, False, True]
-    assert len(gpu_page.to_hold(TRAINING, SAMPLING, ASKED, "NVIDIA A100")) == 2
-    alone = TRAINING | {None: Missing("there is no checkout")}
-    assert [bound.wanted for bound in gpu_page.to_hold(alone, SAMPLING, ASKED, "NVIDIA H200")] == [0.5, 0.01]
+    assert len(gpu_page.to_hold(RESULTS, ASKED, "NVIDIA A100")) == 2
+    alone = RESULTS | {"train-peer": Missing("train-peer", "there is no checkout")}
+    assert [bound.wanted for bound in gpu_page.to_hold(alone, ASKED, "NVIDIA H200")] == [0.5, 0.01]
+
+
+def test_rows_of_several_calls_make_one_page(tmp_path):
+    file = tmp_path / "gpu.jsonl"
+    costs = gpu_costs.Costs("bf16", [("aten::cat", 0.25)], 0.1, 2)
+    gpu.append(file, "train", Taken("bf16", 0.2, 16))
+    for row, taken in {**RESULTS, "costs": costs}.items():
+        gpu.append(file, row, taken)
+    found = gpu.read(file)
+    assert {row: found[row] for row in RESULTS} == RESULTS
+    (sheet,) = gpu_page.sheets(found, ASKED)[2:]
+    assert [tuple(row) for row in sheet.rows] == [("aten::cat", "25.0 %", "25.00")]
+
+
+def test_a_row_that_there_is_not_is_refused_with_those_that_there_are(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        gpu.main(["--only", "trian"])
+    assert "no row is called trian; there are: train-peer, train," in capsys.readouterr().err
 
 
 def test_a_kernel_counts_once_with_what_launched_it():
@@ -81,18 +98,18 @@ def test_a_kernel_counts_once_with_what_launched_it():
         event("Optimizer.step#Adam.step", 40, annotation=True),
     ]
     shares = [("aten::convolution_backward", 0.6), (gpu_costs.TRITON, 0.3), ("aten::cat", 0.1)]
-    assert gpu_costs.largest(events, "spent") == shares
-    assert gpu_costs.largest(events[4:5], "spent") == []
+    assert gpu_costs.largest(events, "spent") == (shares, 100)
+    assert gpu_costs.largest(events[4:5], "spent") == ([], 0)
 
 
 def test_steps_that_skip_their_work_are_not_timed():
     done = iter([False, False, True] * 20)
     called = []
     asked = Namespace(device=torch.device("cpu"), repeats=2)
-    gpu_sides.clock(lambda: called.append(next(done)) or called[-1], asked, 16)
+    gpu_sides.clock("", lambda: called.append(next(done)) or called[-1], asked, 16)
     assert called.count(True) == 1 + gpu_sides.WARM_UP + 2
     with pytest.raises(RuntimeError, match="did all its work"):
-        gpu_sides.clock(lambda: False, asked, 16)
+        gpu_sides.clock("", lambda: False, asked, 16)
 
 
 def test_a_side_that_cannot_be_measured_is_named_and_the_others_go_on(tmp_path):
@@ -106,7 +123,7 @@ def test_a_side_that_cannot_be_measured_is_named_and_the_others_go_on(tmp_path):
 
     assert not gpu_sides.attempt("too large", lambda: fail(torch.OutOfMemoryError("2 GiB"))).broken
     broken = gpu_sides.attempt("ours", lambda: fail(ValueError("odd\nand more")))
-    assert broken == Missing("ValueError: odd", broken=True)
+    assert broken == Missing("ours", "ValueError: odd", broken=True)
 
 
 def test_a_training_step_reads_no_number_from_the_device(tmp_path):

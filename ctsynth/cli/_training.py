@@ -240,10 +240,12 @@ def _say(config: RunConfig, place: Place, run: Path) -> None:
     if settings.epochs:
         console.log.info("%d epochs are %s iterations", settings.epochs, f"{settings.iterations:,}")
     console.log.info(
-        "%s, preset %s, %s, %s: %d slices of %d subjects -> %s",
-        config.method, config.preset, where, settings.precision, config.data["slices"], config.data["subjects"],
-        run,
+        "%s, preset %s, %s, %s%s: %d slices of %d subjects -> %s",
+        config.method, config.preset, where, settings.precision, ", compiled" if settings.compile else "",
+        config.data["slices"], config.data["subjects"], run,
     )  # fmt: skip
+    if settings.compile:
+        console.log.info("compiling at the first step, which takes minutes; --no-compile goes without")
     if place.device.type == "cpu" and torch.get_num_threads() > 1 and (busy := load_over_cores()):
         words = (
             "others compute here: a load of %.1f on %d cores; OMP_NUM_THREADS=1 may be faster than more threads"

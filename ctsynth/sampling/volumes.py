@@ -22,7 +22,7 @@ from ctsynth.sampling.cases import Case
 from ctsynth.sampling.record import DESCRIPTION, is_whole, provenance
 from ctsynth.stop import Stop, Stopped
 from ctsynth.training.checkpoint import Trained
-from ctsynth.training.compile_blocks import compile_blocks
+from ctsynth.training.compile_blocks import compile_model
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +62,7 @@ def sample(
     check(trained, sampling)
     if sampling.compile:
         check_compiler(sampling.device)
-        compile_blocks(trained.method)
+        compile_model(trained.method, sampling.device)
     queue = _Queue(cases, progress)
     volumes = sample_batches(trained, queue.opened(trained, sampling, overwrite), sampling, queue.advance)
     with ThreadPoolExecutor(1) as writer:

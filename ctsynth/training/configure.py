@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, fields, replace
@@ -16,6 +17,11 @@ from ctsynth.data.store import Store
 from ctsynth.device import check_compiler, find_precision
 from ctsynth.errors import UsageError
 from ctsynth.training.tensorboard import check_installed
+
+log = logging.getLogger(__name__)
+
+WORTH_COMPILING = 5_000
+"""Iterations from which on a GPU compiling gains more than the minutes it takes."""
 
 
 def configure(
@@ -56,6 +62,8 @@ def configure(
         )
     if settings.compile:
         check_compiler(device)
+    elif "compile" not in {**chosen.training, **training}:
+        settings = replace(settings, compile=_compile_by_default(settings.iterations, device))
     if settings.tensorboard:
         check_installed()
     settings = replace(settings, precision=find_precision(settings.precision, device))
@@ -88,6 +96,18 @@ def _training(preset: Mapping[str, Any], said: Mapping[str, Any], slices: int, s
     if settings.epochs is None:
         return settings
     return replace(settings, iterations=math.ceil(settings.epochs * slices / settings.batch_size))
+
+
+def _compile_by_default(iterations: int, device: torch.device) -> bool:
+    """Whether a run is compiled where nobody said so: on a GPU, if it is long enough to gain by it."""
+    if device.type != "cuda" or iterations < WORTH_COMPILING:
+        return False
+    try:
+        check_compiler(device)
+    except UsageError as error:
+        log.warning("%s; training without, which is slower", error.message)
+        return False
+    return True
 
 
 def resolved_before(run: Path, method: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from ctsynth.randomness import BatchRNG, seed_of
 from ctsynth.stop import Stop
 from ctsynth.trainable import Batch, Phase, TrainableModel
 from ctsynth.training import checkpoint
-from ctsynth.training.compile_blocks import compile_blocks, recompute_blocks
+from ctsynth.training.compile_blocks import compile_model, recompute_blocks
 from ctsynth.training.distributed import ALONE, World, freeze_others, losses, synchronize_norms, unsynchronized
 from ctsynth.training.ema import EMA
 from ctsynth.training.log import LossTerms
@@ -60,7 +60,7 @@ class Stepper:
                 "the store has no training slices", hint="see its manifest.json; is there an imagesTr?"
             )
         self.model = checkpoint.make_model(config).to(device).train()
-        if device.type == "cuda":
+        if device.type == "cuda" and self.settings.compile:  # uncompiled, group norms copy to NCHW and back
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.model, self.settings.ema) if world.is_first else None
         synchronize_norms(self.model, world, device)
@@ -80,7 +80,7 @@ class Stepper:
         self.terms = LossTerms(device, world)
         self.step, self._statistics_step = 0, -1
         if self.settings.compile:
-            compile_blocks(self.model)
+            compile_model(self.model, device)
         if self.settings.checkpointing:
             recompute_blocks(self.model)
 

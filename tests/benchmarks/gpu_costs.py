@@ -20,7 +20,10 @@ from .gpu_sides import WARM_UP, Setting, our_stepper, wait
 PROFILED = 3
 """Training steps."""
 
-TRITON = "Triton kernels of the compiled blocks"
+LARGEST = 15
+"""Operations that are listed."""
+
+TRITON = "Triton kernels of the compiled networks"
 
 
 @dataclass(frozen=True)
@@ -28,18 +31,20 @@ class Costs:
     """What takes a training step's time.
 
     Args:
-        setting: Of ours.
+        name: What was profiled.
         largest: Operations with their shares of the GPU's time, or of the CPU's where there is no GPU.
+        seconds: Time of all operations in a step.
         waits: How often in a step the host waits for the GPU; None without one.
     """
 
-    setting: Setting
+    name: str
     largest: list[tuple[str, float]]
+    seconds: float
     waits: int | None
 
 
 def our_costs(asked: argparse.Namespace, setting: Setting) -> Costs:
-    """Of ``PROFILED`` steps, after some that are not looked at."""
+    """Costs of ``PROFILED`` steps, after some that are not looked at."""
     on_gpu = asked.device.type == "cuda"
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if on_gpu else [])]
     stepper = our_stepper(asked, setting)
@@ -52,7 +57,8 @@ def our_costs(asked: argparse.Namespace, setting: Setting) -> Costs:
             stepper.advance(Stop())
         wait(asked.device)
     time_spent = "self_device_time_total" if on_gpu else "self_cpu_time_total"
-    return Costs(setting, largest(profiler.key_averages(), time_spent), waits)
+    found, whole = largest(profiler.key_averages(), time_spent)
+    return Costs(str(setting), found, whole / PROFILED / 1e6, waits)
 
 
 def _waits(stepper: Stepper) -> int:
@@ -66,8 +72,8 @@ def _waits(stepper: Stepper) -> int:
     return sum("called a synchronizing" in str(warning.message) for warning in caught)
 
 
-def largest(events: Iterable[object], time_spent: str, count: int = 3) -> list[tuple[str, float]]:
-    """The operations that took most, each with its share of all; ``events`` as of ``profile.key_averages``.
+def largest(events: Iterable[object], time_spent: str) -> tuple[list[tuple[str, float]], float]:
+    """The operations that took most, each with its share of all, and the time of all in microseconds.
 
     A kernel's time is counted with the operation that launched it: not once more as an event of the GPU's own, nor
     with an annotation such as ``Optimizer.step``, which spans many.
@@ -77,4 +83,4 @@ def largest(events: Iterable[object], time_spent: str, count: int = 3) -> list[t
         if event.device_type == DeviceType.CPU and not event.is_user_annotation:
             spent[TRITON if event.key.startswith("triton_") else event.key] += getattr(event, time_spent)
     whole = sum(spent.values())
-    return [(name, took / whole) for name, took in spent.most_common(count) if took]
+    return [(name, took / whole) for name, took in spent.most_common(LARGEST) if took], whole

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from rich.table import Table
 
 from . import gpu_sides as sides
 from .gpu_costs import PROFILED, Costs
-from .gpu_sides import Missing, Setting, Taken
+from .gpu_sides import Missing, Taken
 from .steps import STEPS
 from .words import amount, machine
 
@@ -24,30 +23,28 @@ FUSED, ARITHMETIC = 402, 529
 LIMIT_SIZE = 256
 PEER = "improved-diffusion"
 SAMPLING_NOTE = (
-    f"Ours draws in 20 evaluations, DPM-Solver++(2M); the peer's {sides.PEER_STEPS:,} ancestral steps are worked"
-    f" out from {STEPS} of them."
+    f"Ours draws with DPM-Solver++(2M); the peer's {sides.PEER_STEPS:,} ancestral steps are worked out from"
+    f" {STEPS} of them."
 )
 
-Training = dict[Setting | None, Taken | Missing]
-"""By setting; None is the peer."""
-
-Sampling = dict[tuple[Setting | None, int], Taken | Missing]
-"""The same, and by batch."""
+Results = dict[str, Taken | Missing | Costs]
+"""By the name of the row."""
 
 HEAD = """# How fast on a GPU
 
-ddpm-concat with the paper preset, slices of {size} x {size}, beside improved-diffusion's code as it is written:
-its training step is `TrainLoop.run_step` with its own fp16, ours the trainer's with its running averages. By the
-clock, with the GPU waited for before and after each call: the median of {repeats}, after {warm} that do not count.
-Each side is alone on the GPU, and its memory is the most that was allocated meanwhile. A ratio is ours / the
-peer's: below 1 ours is the faster.
+The paper preset, slices of {size} x {size}, batches of {batch} in training, beside improved-diffusion's code as
+it is written: its training step is `TrainLoop.run_step` with its own fp16, ours the trainer's with its running
+averages. Times are by the clock, with the GPU waited for before and after each call: the median of {repeats},
+after {warm} that do not count. `host` is the time until the last kernel was launched: where it is all of the
+step, the GPU waits for Python. A ratio is ours / the peer's: below 1 ours is the faster. `compile` is what the
+first call takes longer than a later one.
 
-    python -m tests.benchmarks.gpu --official DIR --write
+    python -m tests.benchmarks.gpu --official DIR --store STORE --write
 
-DIR holds a checkout called improved-diffusion. The limits of a training step are computed, for an H200 with 790
-TFLOP/s of dense bf16 and 4.8 TB/s, and for slices of 256 x 256: {arithmetic} a second by arithmetic alone, {fused}
-with the memory traffic that is left when norms and activations are fused. Of another GPU the shares say little,
-and the first ratio to hold is not asked of it. `compile` is what the first call takes longer than a later one.
+DIR holds a checkout called improved-diffusion, STORE is a folder of `ctsynth preprocess`. The limits of a
+training step are computed, for an H200 with 790 TFLOP/s of dense bf16 and 4.8 TB/s, and for slices of 256 x
+256: {arithmetic} a second by arithmetic alone, {fused} with the memory traffic that is left when norms and
+activations are fused. Of another GPU the shares say little, and the first ratio to hold is not asked of it.
 """
 
 
@@ -94,78 +91,80 @@ class Bound:
         return self.quantity, f"{self.value:.3g}", f"{sense} {self.wanted:g}", "held" if self.held else "not held"
 
 
-def fastest(training: Training) -> Setting | None:
-    """Of our settings."""
-    ours = {setting: taken.seconds for setting, taken in training.items() if setting and isinstance(taken, Taken)}
-    return min(ours, key=ours.__getitem__, default=None)
+def sheets(results: Results, asked: argparse.Namespace) -> list[Sheet]:
+    """All tables."""
+    found = [training(results, asked.size), sampling(results)]
+    return [*found, *(costs(taken) for taken in results.values() if isinstance(taken, Costs))]
 
 
-def training(measured: Training, size: int) -> Sheet:
-    headings = ("training step", "ms", "img/s", f"of {FUSED}", f"of {ARITHMETIC}", "memory", "compile", "ratio")
-    rows = []
-    for setting, taken in measured.items():
-        if isinstance(taken, Taken):
-            rate = taken.slices / taken.seconds
-            shares = [f"{rate / limit:.2f}" if size == LIMIT_SIZE else "" for limit in (FUSED, ARITHMETIC)]
-            speed = (f"{taken.seconds * 1e3:.4g}", f"{rate:.4g}", *shares)
-            rows.append((str(setting or PEER), *speed, *_more(taken, measured[None])))
-    notes = _left_out({str(setting or PEER): taken for setting, taken in measured.items()})
-    return Sheet("Training", headings, rows, notes)
+def part(results: Results, *beginnings: str) -> list[Taken]:
+    """The rows that were measured, of those whose name begins so."""
+    return [taken for row, taken in results.items() if row.startswith(beginnings) and isinstance(taken, Taken)]
 
 
-def sampling(measured: Sampling, batch_size: int) -> Sheet:
-    headings = ("sampling", "batch", "s a slice", "memory", "compile", "ratio")
-    rows = []
-    for (setting, batch), taken in measured.items():
-        if isinstance(taken, Taken):
-            more = _more(taken, measured[None, batch_size])
-            rows.append((str(setting or PEER), str(batch), f"{taken.a_slice:.3g}", *more))
-    names = {f"{setting or PEER}, batch {batch}": taken for (setting, batch), taken in measured.items()}
-    return Sheet("Sampling", headings, rows, (SAMPLING_NOTE, *_left_out(names)))
+def left_out(results: Results, *beginnings: str) -> tuple[str, ...]:
+    """A sentence for each row that could not be measured."""
+    return tuple(
+        f"Left out: {row} ({taken.why})."
+        for row, taken in results.items()
+        if row.startswith(beginnings) and isinstance(taken, Missing)
+    )
 
 
-def _more(taken: Taken, peer: Taken | Missing) -> tuple[str, ...]:
+def training(results: Results, size: int) -> Sheet:
+    headings = ("training", "ms", "host", "img/s", f"of {FUSED}", f"of {ARITHMETIC}", "memory", "compile", "ratio")
+    rows, peer, names = [], results.get("train-peer"), ("train", "loop", "checkpoint")
+    for taken in part(results, *names):
+        rate, is_checkpoint = taken.slices / taken.seconds, "checkpoint" in taken.name
+        shares = [
+            f"{rate / limit:.2f}" if size == LIMIT_SIZE and not is_checkpoint else ""
+            for limit in (FUSED, ARITHMETIC)
+        ]
+        host = "" if taken.host is None else f"{taken.host * 1e3:.4g}"
+        img_s = "" if is_checkpoint else f"{rate:.4g}"
+        more = ("", "", "") if is_checkpoint else _more(taken, peer)
+        rows.append((taken.name, f"{taken.seconds * 1e3:.4g}", host, img_s, *shares, *more))
+    return Sheet("Training", headings, rows, left_out(results, *names))
+
+
+def sampling(results: Results) -> Sheet:
+    headings = ("sampling", "s a slice", "memory", "compile", "ratio")
+    peer = results.get("sample-peer")
+    rows = [(taken.name, f"{taken.a_slice:.3g}", *_more(taken, peer)) for taken in part(results, "sample")]
+    return Sheet("Sampling", headings, rows, (SAMPLING_NOTE, *left_out(results, "sample")))
+
+
+def _more(taken: Taken, peer: Taken | Missing | Costs | None) -> tuple[str, ...]:
     memory = "" if taken.peak is None else amount(taken.peak, "B")
     compiling = "" if taken.compiling is None else f"{taken.compiling:.3g} s"
     ratio = f"{taken.a_slice / peer.a_slice:.3g}" if isinstance(peer, Taken) and taken is not peer else ""
     return memory, compiling, ratio
 
 
-def _left_out(measured: Mapping[str, Taken | Missing]) -> tuple[str, ...]:
-    return tuple(f"Left out: {name} ({it.why})." for name, it in measured.items() if isinstance(it, Missing))
-
-
-def costs(found: Costs | Missing) -> Sheet:
-    title, headings = "Largest costs", ("operation", "share")
-    if isinstance(found, Missing):
-        return Sheet(title, headings, [], _left_out({"the profile": found}))
-    rows = [(name, f"{100 * share:.0f} %") for name, share in found.largest]
+def costs(found: Costs) -> Sheet:
+    rows = [(name, f"{100 * share:.1f} %", f"{1e3 * share * found.seconds:.2f}") for name, share in found.largest]
     whose = "CPU" if found.waits is None else "GPU"
-    note = f"Shares of the {whose}'s time in {PROFILED} training steps, {found.setting}."
+    note = f"Of {1e3 * found.seconds:.4g} ms of the {whose}'s time in a training step, over {PROFILED} steps."
     if found.waits is not None:
         note += f" Times that the host waits for the GPU within a step: {found.waits}."
-    return Sheet(title, headings, rows, (note,))
+    return Sheet(f"Largest costs: {found.name}", ("operation", "share", "ms"), rows, (note,))
 
 
-def to_hold(trained: Training, sampled: Sampling, asked: argparse.Namespace, device: str) -> list[Bound]:
+def to_hold(results: Results, asked: argparse.Namespace, device: str) -> list[Bound]:
     """What can be judged: the share of the limit at the size and on the device that it was computed for."""
-    bounds, best, peer = [], fastest(trained), trained[None]
-    if best is not None:
-        seconds = trained[best].seconds
+    bounds, peer, drawn = [], results.get("train-peer"), results.get("sample-peer")
+    ours = [taken for taken in part(results, "train") if taken is not peer]
+    if ours:
+        best = min(ours, key=lambda taken: taken.a_slice)
         if asked.size == LIMIT_SIZE and "H200" in device:
-            share = asked.batch_size / seconds / FUSED
-            bounds.append(Bound(f"share of the limit of {FUSED} img/s, {best}", share, 0.5, at_least=True))
+            share = 1 / best.a_slice / FUSED
+            bounds.append(Bound(f"share of the limit of {FUSED} img/s, {best.name}", share, 0.5, at_least=True))
         if isinstance(peer, Taken):
-            bounds.append(Bound(f"training step / {PEER}'s, {best}", seconds / peer.seconds, 1 / 2.5))
-    drawn = [
-        taken.seconds
-        for (setting, batch), taken in sampled.items()
-        if setting and batch == asked.batch_size and isinstance(taken, Taken)
-    ]
-    peer = sampled[None, asked.batch_size]
-    if drawn and isinstance(peer, Taken):
-        quantity = f"sampling in 20 evaluations / {PEER}'s in {sides.PEER_STEPS:,}, batch {asked.batch_size}"
-        bounds.append(Bound(quantity, min(drawn) / peer.seconds, 0.01))
+            bounds.append(Bound(f"training step / {PEER}'s, {best.name}", best.a_slice / peer.a_slice, 1 / 2.5))
+    ours = [taken for taken in part(results, "sample") if taken is not drawn and "20 evaluations" in taken.name]
+    if ours and isinstance(drawn, Taken):
+        best = min(ours, key=lambda taken: taken.a_slice)
+        bounds.append(Bound(f"sampling / {PEER}'s, {best.name}", best.a_slice / drawn.a_slice, 0.01))
     return bounds
 
 
@@ -195,7 +194,12 @@ def where(device: torch.device, name: str) -> str:
 
 def page(asked: argparse.Namespace, name: str, sheets: list[Sheet]) -> str:
     head = HEAD.format(
-        size=asked.size, repeats=asked.repeats, warm=sides.WARM_UP + 1, fused=FUSED, arithmetic=ARITHMETIC
+        size=asked.size,
+        batch=asked.batch_size,
+        repeats=asked.repeats,
+        warm=sides.WARM_UP + 1,
+        fused=FUSED,
+        arithmetic=ARITHMETIC,
     )
     parts = [head, where(asked.device, name), *(sheet.markdown() for sheet in sheets)]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -185,8 +185,8 @@ def test_a_whole_volume_is_skipped_also_by_another_batch(trained, mask, monkeypa
     first = path.stat().st_mtime_ns
     assert drawn(trained, mask) == [path]
     assert drawn(trained, mask, batch_size=2) == [path]  # changes rounding only
-    for part in ("check_compiler", "compile_blocks"):
-        monkeypatch.setattr(f"ctsynth.sampling.volumes.{part}", lambda _: None)
+    for part in ("check_compiler", "compile_model"):
+        monkeypatch.setattr(f"ctsynth.sampling.volumes.{part}", lambda *_: None)
     assert drawn(trained, mask, compile=True) == [path]  # and so does this
     assert path.stat().st_mtime_ns == first
 

@@ -15,7 +15,7 @@ from ctsynth.errors import UsageError
 from ctsynth.methods import base
 from ctsynth.randomness import BatchRNG
 from ctsynth.training import checkpoint
-from ctsynth.training.compile_blocks import blocks, compile_blocks
+from ctsynth.training.compile_blocks import blocks, compile_model
 from ctsynth.training.configure import configure
 from ctsynth.training.dryrun import count
 
@@ -75,11 +75,55 @@ def test_blocks_of_equal_shapes_share_a_graph_and_no_step_makes_another(store, m
         block.register_forward_pre_hook(
             lambda block, given: shapes.add((given[0].shape, block.conv_in.out_channels, block.time is None))
         )
-    compile_blocks(model)
+    compile_model(model, CPU)
     for step in range(2):
         draws = BatchRNG.at([(step, row) for row in range(4)], CPU)
         model.loss("denoiser", SliceDataset(store, "train").batch(range(4), CPU), draws)["loss"].backward()
     assert counters["stats"]["unique_graphs"] == len(shapes) < len(blocks(model))
+
+
+@pytest.mark.filterwarnings("ignore")  # torch has some about itself
+@pytest.mark.parametrize(
+    ("method", "graphs"), [("ddpm-mask", 2), ("sdm", 2), ("edm", 2), ("edm-volume", 2), ("spade", 4), ("oasis", 4)]
+)
+def test_on_a_gpu_each_network_is_one_graph_a_phase_and_no_step_makes_another(store, monkeypatch, method, graphs):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager", fullgraph=True))
+    torch._dynamo.reset()
+    counters.clear()
+    options = SMALL.get(method, OPTIONS)
+    run = configure(store, method, preset="tiny", options=options, training={}, device=CPU)
+    model = checkpoint.make_model(run)
+    compile_model(model, torch.device("cuda"))  # which decides on graphs alone; the tensors stay on the CPU
+    for step in range(2):
+        draws = BatchRNG.at([(step, row) for row in range(4)], CPU)
+        for phase in model.phases():
+            model.loss(phase.name, SliceDataset(store, "train").batch(range(4), CPU), draws)["loss"].backward()
+    assert counters["stats"]["unique_graphs"] == graphs
+
+
+@pytest.mark.parametrize(
+    ("device", "iterations", "triton", "said", "compiled"),
+    [
+        ("cuda", 5000, True, {}, True),
+        ("cuda", 4999, True, {}, False),
+        ("cuda", 5000, False, {}, False),
+        ("cuda", 5000, True, {"compile": False}, False),
+        ("cuda", 10, True, {"compile": True}, True),
+        ("cpu", 5000, True, {}, False),
+    ],
+)
+def test_long_runs_on_a_gpu_are_compiled_unless_something_speaks_against(
+    store, monkeypatch, caplog, device, iterations, triton, said, compiled
+):
+    monkeypatch.setattr("torch.utils._triton.has_triton", lambda: triton)
+    monkeypatch.setattr(shutil, "which", lambda name: name)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    training = {"iterations": iterations, **said}
+    run = configure(
+        store, "ddpm-concat", preset="tiny", options={}, training=training, device=torch.device(device)
+    )
+    assert run.training.compile is compiled
+    assert ("finds none; training without" in caplog.text) is not triton
 
 
 def test_where_there_is_no_compiler_it_is_refused_before_the_run(store):

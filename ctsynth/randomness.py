@@ -69,28 +69,31 @@ class BatchRNG:
 
     @classmethod
     def smooth(
-        cls, key: Key, positions: Sequence[float], correlation_length: float, device: torch.device
+        cls, key: Key, positions: Sequence[float], lengths: Sequence[tuple[float, float]], device: torch.device
     ) -> BatchRNG:
         """Draws whose items are alike where their positions are near, for slices along z.
 
-        White noise on a fixed lattice of positions, smoothed by a Gaussian: the correlation of two normal draws at
-        distance d is exp(-d^2 / (2 correlation_length^2)), whatever other positions are in the batch.
+        For each length, white noise on a fixed lattice of positions is smoothed by a Gaussian: the correlation of
+        two normal draws at distance d is the sum of share * exp(-d^2 / (2 length^2)), whatever other positions are
+        in the batch.
 
         Args:
             key: Of the volume.
             positions: Of each item, in mm.
-            correlation_length: In mm.
+            lengths: Each in mm, with its share of the variance; the shares sum to 1.
             device: Where the numbers are drawn.
         """
-        # The smoothing's standard deviation, and fine enough a lattice.
-        spacing = correlation_length / math.sqrt(2)
         items = []
         for position in positions:
-            center = round(position / spacing)
-            lattice = range(center - NEIGHBORS, center + NEIGHBORS + 1)
-            weights = [math.exp(-0.5 * (position / spacing - k) ** 2) for k in lattice]
-            norm = math.sqrt(sum(weight**2 for weight in weights))
-            items.append([((*key, k), weight / norm) for k, weight in zip(lattice, weights, strict=True)])
+            sources = []
+            for length, share in lengths:
+                spacing = length / math.sqrt(2)  # the smoothing's standard deviation, and fine enough a lattice
+                center = round(position / spacing)
+                lattice = range(center - NEIGHBORS, center + NEIGHBORS + 1)
+                weights = [math.exp(-0.5 * (position / spacing - k) ** 2) for k in lattice]
+                norm = math.sqrt(sum(weight**2 for weight in weights) / share)
+                sources += [((*key, f"{length:g} mm", k), w / norm) for k, w in zip(lattice, weights, strict=True)]
+            items.append(sources)
         return cls(items, device, group=key)
 
     @classmethod

@@ -12,7 +12,7 @@ ERROR = 4 / 96  # four standard errors of a correlation over 96 x 96 numbers
 
 
 def smooth(positions, *, seed=0, name="subject"):
-    return BatchRNG.smooth(("sample", seed, name), positions, 12.0, CPU).normal("start", SHAPE)
+    return BatchRNG.smooth(("sample", seed, name), positions, [(12.0, 1.0)], CPU).normal("start", SHAPE)
 
 
 def correlation(a, b):
@@ -43,6 +43,16 @@ def test_keys_and_names_give_unrelated_numbers():
         assert a.std().item() == pytest.approx(1, abs=ERROR)
         assert all(abs(correlation(a, b)) < ERROR for b in rows[:i])
     assert len({seed_of("a", 11), seed_of("a1", 1), seed_of("a", "11"), seed_of("a", 1, 1)}) == 4
+
+
+def test_two_lengths_add_up_to_a_tail():
+    """At 8 mm and 40 mm with shares 0.65 and 0.35, as the noise of a volume."""
+    near, far = 0.65, 0.35
+    drawn = BatchRNG.smooth(("a",), [0.0, 3.0, 15.0, 45.0], [(8.0, near), (40.0, far)], CPU).normal("x", SHAPE)
+    for row, d in zip(drawn[1:], (3, 15, 45), strict=True):
+        expected = near * math.exp(-(d**2) / (2 * 8**2)) + far * math.exp(-(d**2) / (2 * 40**2))
+        assert correlation(drawn[0], row) == pytest.approx(expected, abs=ERROR)
+        assert row.std().item() == pytest.approx(1, abs=ERROR)
 
 
 def test_hashes_are_those_of_splitmix64():
@@ -98,7 +108,9 @@ def test_a_group_shares_its_draws_and_lone_items_do_not():
 
 
 def test_the_slices_of_a_volume_are_a_group():
-    a, b = (BatchRNG.smooth(("sample", 0, name), [0.0, 300.0], 12.0, CPU).shared("z", (8,)) for name in "ab")
+    a, b = (
+        BatchRNG.smooth(("sample", 0, name), [0.0, 300.0], [(12.0, 1.0)], CPU).shared("z", (8,)) for name in "ab"
+    )
     assert torch.equal(a[0], a[1])
     assert not torch.equal(a[0], b[0])
 

@@ -24,8 +24,13 @@ from ctsynth.sampling.given import KnownSlices
 from ctsynth.schema import Range, check
 from ctsynth.training.checkpoint import Trained
 
-CORRELATION_LENGTH = 12.0
-"""Of the noise along z, mm: at AMOS's 1.25 to 5 mm neighboring slices share most of it, at 15 mm little."""
+CORRELATION = ((8.0, 0.65), (40.0, 0.35))
+"""Of the noise along z: lengths, mm, and their shares of the variance.
+
+Fitted to what the labels do not say of two real CT, whose correlation is 0.85 and 0.94 at 3 mm, 0.41 and 0.53 at
+15 mm, and in the longer one 0.23 at 30 mm and 0.14 at 45 mm. The root mean square error is 0.064; that of a single
+length, 12 mm, 0.13.
+"""
 
 CHUNK = 128
 """Slices: most AMOS volumes are drawn whole."""
@@ -206,5 +211,5 @@ def _noise(volume: Slices, places: list[int], noise: Noise, sampling: SamplingCo
     key = ("sample", sampling.seed + volume.sample, volume.name)
     if noise == "volume":
         positions = [place * volume.spacing for place in places]
-        return BatchRNG.smooth(key, positions, CORRELATION_LENGTH, sampling.device)
+        return BatchRNG.smooth(key, positions, CORRELATION, sampling.device)
     return BatchRNG.at([(*key, place) for place in places], sampling.device)

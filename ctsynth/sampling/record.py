@@ -15,7 +15,7 @@ from ctsynth import __version__
 from ctsynth.data.formats import record_beside
 from ctsynth.data.record import Kind, Standing, look
 from ctsynth.errors import UsageError
-from ctsynth.sampling.batches import CORRELATION_LENGTH, SamplingConfig
+from ctsynth.sampling.batches import CORRELATION, SamplingConfig
 from ctsynth.sampling.cases import Case
 from ctsynth.training.checkpoint import Trained, is_step, step_of
 
@@ -45,7 +45,7 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         **{name: sampling.choices.get(name) for name in trained.method.choices},
         "seed": sampling.seed + case.sample,
         "noise": noise,
-        "correlation_length_mm": CORRELATION_LENGTH if noise == "volume" else None,
+        "correlation_length_mm": [list(pair) for pair in CORRELATION] if noise == "volume" else None,
         **({"chunk": chunk} if chunk else {}),
         **_given(case),
         "device": sampling.device.type,

@@ -481,8 +481,8 @@ SAME = batch_of().labels[1:2].expand(3, -1, -1)
 
 @torch.no_grad()
 def test_a_volumes_slices_share_one_z_and_other_slices_do_not(trained):
-    volume = BatchRNG.smooth(("volume",), [0.0, 5.0, 300.0], 12.0, CPU)
-    other = BatchRNG.smooth(("another",), [0.0, 5.0, 300.0], 12.0, CPU)
+    volume = BatchRNG.smooth(("volume",), [0.0, 5.0, 300.0], [(12.0, 1.0)], CPU)
+    other = BatchRNG.smooth(("another",), [0.0, 5.0, 300.0], [(12.0, 1.0)], CPU)
     slices = BatchRNG.at([("slice", number) for number in range(3)], CPU)
     one, another, apart = (trained.generate(SAME, rng=rng) for rng in (volume, other, slices))
     torch.testing.assert_close(one, one[:1].expand_as(one), atol=1e-4, rtol=0)

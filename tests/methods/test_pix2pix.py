@@ -427,7 +427,7 @@ def test_dropout_keeps_half_and_doubles_it():
 
 
 def test_neighboring_slices_share_most_of_their_dropout_where_the_draws_are_smooth():
-    rng = BatchRNG.smooth(("volume",), [0.0, 1.0, 200.0], 12.0, CPU)
+    rng = BatchRNG.smooth(("volume",), [0.0, 1.0, 200.0], [(12.0, 1.0)], CPU)
     near, far = [], []
     for mask in make(64, channels=16)._dropout(64, rng):
         near.append((mask[0] == mask[1]).float().mean())

@@ -132,7 +132,7 @@ def test_a_label_map_is_encoded_once_and_not_once_a_step(load, method, monkeypat
 
 def test_draws_that_are_joined_are_those_of_the_parts():
     parts = [
-        BatchRNG.smooth(("a",), [0.0, 5.0], 12.0, CPU),
+        BatchRNG.smooth(("a",), [0.0, 5.0], [(12.0, 1.0)], CPU),
         BatchRNG.at([("b", 1), ("b", 2)], CPU, group=("b",)),
         BatchRNG.at([("c", 1)], CPU),
     ]

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from ctsynth.device import Precision
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
-from ctsynth.schema import Range, Share, Weight, check, parse, read
+from ctsynth.schema import Help, Range, Share, Weight, check, parse, read
 
 SCHEMA = 1
 """Of config.json; a checkpoint of a later one is refused."""
@@ -30,69 +30,78 @@ NotNegative = Annotated[int, Range(0)]
 class TrainingConfig:
     """How to train. The defaults are the paper's: Adam at a constant rate, batch 16, 150,000 iterations."""
 
-    iterations: Iterations = 150_000
-    """Optimizer steps."""
+    iterations: Annotated[Iterations, Help("Optimizer steps.", "150000; GANs 300 epochs; tiny 1000")] = 150_000
 
-    epochs: Iterations | None = None
-    """Passes over the data set; where given, ``iterations`` follows from it and the number of slices."""
+    epochs: Annotated[
+        Iterations | None, Help("Instead of --iterations: passes over the data set.", "none; GANs 300")
+    ] = None
+    """``iterations`` follows from it and the number of slices."""
 
-    batch_size: Annotated[int, Range(1, 65_536)] = 16
-    """Slices a step; of a method that learns from windows of 8, 16 are two windows."""
+    batch_size: Annotated[int, Range(1, 65_536), Help("Slices a step.", "16; tiny 8")] = 16
+    """Of a method that learns from windows of 8, 16 are two windows."""
 
-    accumulate: Annotated[int, Range(1)] = 1
-    """Parts that a batch is worked through in, to save memory."""
+    accumulate: Annotated[int, Range(1), Help("Work a batch through in this many parts, to save memory.")] = 1
 
-    lr: LearningRate | None = None
-    """Learning rate; the method's own where None."""
+    lr: Annotated[LearningRate | None, Help("Learning rate.", "the method's own")] = None
 
-    betas: tuple[Share, Share] | None = None
-    """Adam's; the method's own where None."""
+    betas: Annotated[tuple[Share, Share] | None, Help("Adam's.", "the method's own")] = None
 
-    lr_schedule: Literal["constant", "cosine"] = "constant"
-    """``cosine`` falls to 2 % of the rate at the last iteration."""
+    lr_schedule: Annotated[
+        Literal["constant", "cosine"], Help("cosine falls to 2 % of the rate at the last iteration.")
+    ] = "constant"
 
-    warmup: NotNegative = 0
-    """Iterations over which the rate rises linearly from zero."""
+    warmup: Annotated[NotNegative, Help("Iterations over which the rate rises linearly from zero.")] = 0
 
-    clip_norm: Weight = 0.0
-    """Largest gradient norm; 0 does not clip."""
+    clip_norm: Annotated[Weight, Help("Largest gradient norm; 0 does not clip.")] = 0.0
 
-    ema: Share = 0.9999
-    """Decay a step of the averaged weights that are sampled from; min(ema, (1 + step) / (10 + step)) early on."""
+    ema: Annotated[Share, Help("Decay of the averaged weights.", "0.9999; tiny 0.999")] = 0.9999
+    """A step; min(ema, (1 + step) / (10 + step)) early on."""
 
-    norm_batches: NotNegative = 50
-    """Batches that the averaged weights take batch normalization's statistics from; 0 copies the raw weights'."""
+    norm_batches: Annotated[
+        NotNegative,
+        Help("Batches that averaged weights take batch normalization's statistics from; 0 copies the raw ones."),
+    ] = 50
 
-    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    seed: Annotated[int, Range(0, 2**63 - 1), Help("Same seed, same weights.")] = 0
     """Of the initial weights, the order of the slices and every draw."""
 
-    save_every: Iterations = 5_000
-    """Iterations between checkpoints."""
+    save_every: Annotated[Iterations, Help("Steps between checkpoints.", "5000; tiny 250")] = 5_000
 
-    keep_every: Iterations = 25_000
-    """Checkpoints at multiples of this are kept; of the others the newest two."""
+    keep_every: Annotated[
+        Iterations,
+        Help(
+            "Keep the checkpoints at multiples of so many steps; of the others the newest two.", "25000; tiny 250"
+        ),
+    ] = 25_000
 
-    sample_every: Iterations = 5_000
-    """Iterations between sample sheets."""
+    sample_every: Annotated[Iterations, Help("Steps between sample sheets.", "5000; tiny 250")] = 5_000
 
-    log_every: Iterations = 50
-    """Iterations that a row of metrics.jsonl sums up."""
+    log_every: Annotated[Iterations, Help("Steps that a row of metrics.jsonl sums up.", "50; tiny 10")] = 50
 
-    tensorboard: bool = False
-    """Write these rows for TensorBoard, too, in RUN/tensorboard."""
+    tensorboard: Annotated[
+        bool, Help(r"Write the curves for TensorBoard, too, in RUN/tensorboard (ctsynth\[tensorboard]).")
+    ] = False
 
-    tissue_dropout: Annotated[float, Range(0, 1)] = 0.2
-    """Share of training slices whose tissues are joined to the body again, so that a model draws from both; of
-    stores with tissues only."""
+    tissue_dropout: Annotated[
+        float,
+        Range(0, 1),
+        Help("Share of slices whose tissues are one body again, in a store with tissues.", "0.2; tiny 0.7"),
+    ] = 0.2
+    """So that a model draws from both."""
 
-    precision: Precision = "auto"
-    """``auto`` is bf16 on a GPU that has it, fp32 elsewhere."""
+    precision: Annotated[Precision, Help("auto is bf16 on a GPU that has it, else fp32.")] = "auto"
 
-    compile: bool = False
-    """Compile the networks with torch.compile; by default on a GPU, for 5000 iterations or more."""
+    compile: Annotated[
+        bool,
+        Help(
+            "Compile the networks: minutes at the first step, then about twice as fast on a GPU.",
+            "on a GPU, for 5000 iterations or more",
+        ),
+    ] = False
 
-    checkpointing: bool = False
-    """Compute residual blocks again in the backward pass instead of keeping what they computed."""
+    checkpointing: Annotated[
+        bool, Help("Diffusion models: compute blocks twice: a third of the activations, a fifth more time.")
+    ] = False
 
     def __post_init__(self) -> None:
         check(self)

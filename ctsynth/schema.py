@@ -2,7 +2,7 @@
 
 A form is an annotation: a dataclass, which is built; a TypedDict, which is returned as it is and may have further
 keys; lists, tuples, dicts, literals, unions, ``bool``, ``int``, ``float`` (finite), ``str``, any class, ``Any``.
-Numbers have bounds by ``Annotated[int, Range(1)]``.
+Numbers have bounds by ``Annotated[int, Range(1)]``; ``Help`` beside it is for people, and checks nothing.
 """
 
 from __future__ import annotations
@@ -59,6 +59,19 @@ class Range:
         return f"within {'(' if self.above else '['}{low}, {high}{')' if self.below else ']'}"
 
 
+@dataclass(frozen=True, slots=True)
+class Help:
+    """What a setting is: for its option on the command line, and for the reference.
+
+    Args:
+        text: A few words.
+        default: What is shown as its default where methods or presets differ; the field's own if empty.
+    """
+
+    text: str
+    default: str = ""
+
+
 Share = Annotated[float, Range(0, 1, below=True)]
 """From 0 to less than 1."""
 
@@ -89,7 +102,7 @@ class _Place:
 
     def refuse(self, value: object, form: Any) -> NoReturn:  # noqa: ANN401  any annotation
         what = f"{self.path} is {_SHORT.repr(value)}" if self.path else f"it holds {_SHORT.repr(value)}"
-        self.fail(f"{what}, wanted {_words(form)}")
+        self.fail(f"{what}, wanted {described(form)}")
 
 
 def read(path: Path, form: type[T], *, schema: int | None = None, hint: str | None = None) -> T:
@@ -147,9 +160,12 @@ def _parse(form: Any, value: Any, place: _Place) -> Any:  # noqa: ANN401  any fo
     if form is Any:
         return value
     if origin is Annotated:
+        bounds = [part for part in parts[1:] if isinstance(part, Range)]
+        if not bounds:
+            return _parse(parts[0], value, place)
         with suppress(place.error):
             number = _parse(parts[0], value, place)
-            if number in parts[1]:
+            if number in bounds[0]:
                 return number
         return place.refuse(value, form)
     if origin in _UNIONS:
@@ -230,17 +246,17 @@ def _hints(form: Any) -> dict[str, Any]:  # noqa: ANN401  as above
     return {key: hints[key] for key in known}
 
 
-def _words(form: Any) -> str:  # noqa: ANN401  as above
-    """What is wanted, in words."""
+def described(form: Any) -> str:  # noqa: ANN401  as above
+    """What an annotation wants, in words: ``a whole number of at least 1``."""
     origin, parts = typing.get_origin(form), typing.get_args(form)
     if origin is Annotated:
-        return f"{_words(parts[0])} {parts[1]}"
+        return " ".join([described(parts[0]), *(str(part) for part in parts[1:] if isinstance(part, Range))])
     if origin in _UNIONS:
-        return " or ".join(map(_words, parts))
+        return " or ".join(map(described, parts))
     if origin is Literal:
         return f"one of {', '.join(map(str, parts))}"
     if origin is tuple:
-        return f"a list of {_words(parts[0])}, ..." if parts[-1] is Ellipsis else f"a list of {len(parts)}"
+        return f"a list of {described(parts[0])}, ..." if parts[-1] is Ellipsis else f"a list of {len(parts)}"
     kind = origin or form
     names: dict[Any, str] = {int: "a whole number", float: "a finite number", str: "a string", list: "a list"}
     names |= {bool: "true or false", types.NoneType: "null"}

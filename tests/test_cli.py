@@ -59,6 +59,12 @@ def test_the_page_of_metrics_in_docs_is_that_of_their_files():
     assert page == make_cli.render_metrics(), "run python docs/reference/make_cli.py"
 
 
+def test_the_page_of_settings_in_docs_is_that_of_their_dataclass():
+    make_cli = reference()
+    page = make_cli.SETTINGS_PAGE.read_text(encoding="utf-8")
+    assert page == make_cli.render_settings(), "run python docs/reference/make_cli.py"
+
+
 @pytest.mark.parametrize(("name", "line"), COMMANDS.items())
 def test_the_line_of_a_command_is_the_first_of_its_docstring(name, line):
     assert reference().commands()[name].__doc__.splitlines()[0] == line

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from ctsynth.cli import console
-from ctsynth.cli._options import check_seed
 from ctsynth.cli._threads import load_over_cores
 from ctsynth.errors import Interrupted, RunError, UsageError
 from ctsynth.shards import ranks as scheduled
@@ -43,45 +42,6 @@ Resume = Annotated[
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Delete a run that is there and begin again.", rich_help_panel=DATA)
 ]
-BatchSize = Annotated[
-    int | None, typer.Option(help="Slices a step.", show_default="16; tiny 8", rich_help_panel=COST)
-]
-LearningRate = Annotated[
-    float | None, typer.Option(help="Learning rate.", show_default="the method's own", rich_help_panel=COST)
-]
-Ema = Annotated[
-    float | None,
-    typer.Option(help="Decay of the averaged weights.", show_default="0.9999; tiny 0.999", rich_help_panel=COST),
-]
-Seed = Annotated[
-    int | None,
-    typer.Option(callback=check_seed, help="Same seed, same weights.", show_default="0", rich_help_panel=COST),
-]
-SaveEvery = Annotated[
-    int | None,
-    typer.Option(help="Steps between checkpoints.", show_default="5000; tiny 250", rich_help_panel=COST),
-]
-KeepEvery = Annotated[
-    int | None,
-    typer.Option(
-        help="Keep the checkpoints at multiples of so many steps; of the others the newest two.",
-        show_default="25000",
-        rich_help_panel=COST,
-    ),
-]
-TensorBoard = Annotated[
-    bool | None,
-    typer.Option(
-        "--tensorboard/--no-tensorboard",
-        help="Write the curves for TensorBoard, too, in RUN/tensorboard (ctsynth\\[tensorboard]).",
-        show_default="no",
-        rich_help_panel=RUN,
-    ),
-]
-SampleEvery = Annotated[
-    int | None,
-    typer.Option(help="Steps between sample sheets.", show_default="5000; tiny 250", rich_help_panel=COST),
-]
 Gpus = Annotated[
     int | None,
     typer.Option(help="GPUs of this machine.", show_default="1 where there is one", rich_help_panel=RUN),
@@ -94,10 +54,6 @@ Ranks = Annotated[
 ]
 Device = Annotated[
     Literal["auto", "cuda", "mps", "cpu"], typer.Option(help="Where to train.", rich_help_panel=RUN)
-]
-Precision = Annotated[
-    Literal["auto", "bf16", "fp32"] | None,
-    typer.Option(help="auto is bf16 on a GPU that has it, else fp32.", show_default="auto", rich_help_panel=RUN),
 ]
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ctsynth.cli import _training as shared
 from ctsynth.cli import console
+from ctsynth.cli._settings import settings_options
 from ctsynth.cli._training import COST, DATA, NET, RUN
+from ctsynth.config import TrainingConfig
 from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,6 +20,18 @@ if TYPE_CHECKING:
     from ctsynth.stop import Stop
 
 
+@settings_options(
+    TrainingConfig,
+    {
+        NET: ["tissue_dropout"],
+        DATA: [],
+        COST: [
+            *("iterations", "epochs", "batch_size", "accumulate", "lr", "ema", "seed"),
+            *("save_every", "keep_every", "sample_every"),
+        ],
+        RUN: ["precision", "tensorboard", "compile", "checkpointing"],
+    },
+)
 def command(
     cond: Annotated[
         Literal["concat", "mask", "edge"] | None,
@@ -56,16 +70,6 @@ def command(
         typer.Option(
             help="Share of slices whose mask a diffusion model does not see, for sample --guidance.",
             show_default="0",
-            rich_help_panel=NET,
-        ),
-    ] = None,
-    tissue_dropout: Annotated[
-        float | None,
-        typer.Option(
-            min=0,
-            max=1,
-            help="Share of slices whose tissues are one body again, in a store with tissues.",
-            show_default="the preset's",
             rich_help_panel=NET,
         ),
     ] = None,
@@ -126,54 +130,11 @@ def command(
             rich_help_panel=DATA,
         ),
     ] = False,
-    iterations: Annotated[
-        int | None,
-        typer.Option(
-            help="Optimizer steps.", show_default="150000; GANs 300 epochs; tiny 1000", rich_help_panel=COST
-        ),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(
-            help="Instead of --iterations: passes over the data set.", show_default=False, rich_help_panel=COST
-        ),
-    ] = None,
-    batch_size: shared.BatchSize = None,
-    accumulate: Annotated[
-        int | None,
-        typer.Option(
-            help="Work a batch through in this many parts, to save memory.", show_default="1", rich_help_panel=COST
-        ),
-    ] = None,
-    lr: shared.LearningRate = None,
-    ema: shared.Ema = None,
-    seed: shared.Seed = None,
-    save_every: shared.SaveEvery = None,
-    keep_every: shared.KeepEvery = None,
-    sample_every: shared.SampleEvery = None,
     gpus: shared.Gpus = None,
     ranks: shared.Ranks = None,
     device: shared.Device = "auto",
-    precision: shared.Precision = None,
-    tensorboard: shared.TensorBoard = None,
-    compile_: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile the networks: minutes at the first step, then about twice as fast on a GPU.",
-            show_default="on a GPU, for 5000 iterations or more",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    checkpointing: Annotated[
-        bool | None,
-        typer.Option(
-            "--checkpointing/--no-checkpointing",
-            help="Diffusion models: compute blocks twice: a third of the activations, a fifth more time.",
-            show_default="no",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
+    *,
+    training: dict[str, Any],
 ) -> None:
     """Train a model that draws a CT slice from its label map.
 
@@ -197,8 +158,9 @@ def command(
         from ctsynth.config import read_settings
 
         file = read_settings(config) if config else {}
-        batch = shared.given({"batch_size": batch_size, "accumulate": accumulate})
-        shared.check_batch({**file.get("training", {}), **batch}, gpus or ranks)
+        asked_for_tissues = "tissue_dropout" in training
+        training = {**file.get("training", {}), **training}
+        shared.check_batch(training, gpus or ranks)
 
         from ctsynth.data.store import Store
         from ctsynth.methods.base import find_method
@@ -215,7 +177,7 @@ def command(
             raise UsageError(
                 f"--size {size}: the slices of {data} are {store.size}", hint=f"ctsynth preprocess --size {size}"
             )
-        if tissue_dropout is not None and not store.labels.tissues:
+        if asked_for_tissues and not store.labels.tissues:
             raise UsageError(f"--tissue-dropout: the labels of {data}, {store.labels.name}, have no tissues")
         said = {
             "mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule,
@@ -223,19 +185,12 @@ def command(
         }  # fmt: skip
         run = out or Path("runs") / chosen
         before = {} if overwrite else resolved_before(run, chosen)
-        optimization = {
-            "iterations": iterations, "epochs": epochs, "batch_size": batch_size, "accumulate": accumulate,
-            "lr": lr, "ema": ema, "seed": seed, "save_every": save_every, "keep_every": keep_every,
-            "sample_every": sample_every, "tensorboard": tensorboard,
-            "precision": precision, "compile": compile_, "checkpointing": checkpointing,
-            "tissue_dropout": tissue_dropout,
-        }  # fmt: skip
         resolved = configure(
             store,
             chosen,
             preset=preset or file.get("preset", "auto"),
             options={**before, **file.get("options", {}), **shared.given(said), **shared.parse(set_)},
-            training={**file.get("training", {}), **shared.given(optimization)},
+            training=training,
             device=place.device,
         )
         if from_ is not None:

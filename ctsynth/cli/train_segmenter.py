@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
 from ctsynth.cli import _training as shared
+from ctsynth.cli._settings import settings_options
+from ctsynth.config import TrainingConfig
 
 NETWORK = "unet2d"
 
+DEFAULTS = {
+    "iterations": "30000; small 5000; tiny 800",
+    "batch_size": "16; small 8; tiny 4",
+}
+"""Of its presets, where they are not those of ``TrainingConfig``."""
 
+
+@settings_options(
+    TrainingConfig,
+    {
+        shared.DATA: [],
+        shared.NET: [],
+        shared.COST: [
+            *("iterations", "batch_size", "lr", "ema", "seed", "save_every", "keep_every", "sample_every"),
+        ],
+        shared.RUN: ["precision", "tensorboard"],
+    },
+    defaults=DEFAULTS,
+)
 def command(
     data: Annotated[Path, typer.Argument(metavar="[DATA]", help="Slice store of `ctsynth preprocess`.")] = Path(
         "out"
@@ -30,27 +50,11 @@ def command(
         ),
     ] = None,
     set_: shared.Set = None,
-    iterations: Annotated[
-        int | None,
-        typer.Option(
-            help="Optimizer steps.", show_default="30000; small 5000; tiny 800", rich_help_panel=shared.COST
-        ),
-    ] = None,
-    batch_size: Annotated[
-        int | None,
-        typer.Option(help="Slices a step.", show_default="16; small 8; tiny 4", rich_help_panel=shared.COST),
-    ] = None,
-    lr: shared.LearningRate = None,
-    ema: shared.Ema = None,
-    seed: shared.Seed = None,
-    save_every: shared.SaveEvery = None,
-    keep_every: shared.KeepEvery = None,
-    sample_every: shared.SampleEvery = None,
     gpus: shared.Gpus = None,
     ranks: shared.Ranks = None,
     device: shared.Device = "auto",
-    precision: shared.Precision = None,
-    tensorboard: shared.TensorBoard = None,
+    *,
+    training: dict[str, Any],
 ) -> None:
     """Train a small 2-D U-Net that finds the organs in a CT slice.
 
@@ -68,24 +72,19 @@ def command(
     from ctsynth.stop import Stop
 
     with Stop() as stop:
-        shared.check_batch(shared.given({"batch_size": batch_size}), gpus or ranks)
+        shared.check_batch(training, gpus or ranks)
 
         from ctsynth.data.store import Store
         from ctsynth.training.configure import configure
 
         place = shared.find_place(device, gpus, ranks)
         store = Store.open(data)
-        optimization = {
-            "iterations": iterations, "batch_size": batch_size, "lr": lr, "ema": ema, "seed": seed,
-            "save_every": save_every, "keep_every": keep_every, "sample_every": sample_every,
-            "tensorboard": tensorboard, "precision": precision,
-        }  # fmt: skip
         config = configure(
             store,
             NETWORK,
             preset=preset or "auto",
             options=shared.parse(set_),
-            training=shared.given(optimization),
+            training=training,
             device=place.device,
         )
         shared.fit(store, out, config, place, stop, resume=resume, overwrite=overwrite)

@@ -1,4 +1,4 @@
-"""Writes cli.md and metrics.md from the signatures and docstrings of the commands and metrics themselves."""
+"""Writes cli.md, metrics.md and settings.md from the commands, the metrics and the settings themselves."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from typing import Any, Literal
 from typer.models import ArgumentInfo
 
 from ctsynth.cli.app import COMMANDS, app
+from ctsynth.config import TrainingConfig
 from ctsynth.metrics import base as metrics
+from ctsynth.schema import Help, described
 
 PAGE = Path(__file__).with_name("cli.md")
 METRICS_PAGE = Path(__file__).with_name("metrics.md")
+SETTINGS_PAGE = Path(__file__).with_name("settings.md")
 
 TOP = """# Commands
 
@@ -34,6 +37,16 @@ number is computed and was checked stands in [../metrics.md](../metrics.md).
 
 | name | title | unit | better | measures |
 |---|---|---|---|---|
+"""
+
+
+SETTINGS_TOP = """# Training settings
+
+Made by `python docs/reference/make_cli.py` from `ctsynth.config.TrainingConfig`; do not edit it by hand. The table
+`[training]` of `ctsynth train --config FILE` may hold each of them, and RUN/config.json holds all.
+
+| name | value | default | |
+|---|---|---|---|
 """
 
 
@@ -64,6 +77,16 @@ def render_metrics() -> str:
         if rest:
             sections.append("\n\n".join([f"## {metric.title}", *rest]) + "\n")
     return METRICS_TOP + "\n".join([*rows, "", *sections])
+
+
+def render_settings() -> str:
+    """The page of training settings."""
+    rows = []
+    for name, hint in typing.get_type_hints(TrainingConfig, include_extras=True).items():
+        (words,) = (part for part in hint.__metadata__ if isinstance(part, Help))
+        default = words.default or f"`{getattr(TrainingConfig(), name)}`"
+        rows.append(f"| `{name}` | {_cell(described(hint))} | {_cell(default)} | {_cell(words.text)} |")
+    return SETTINGS_TOP + "\n".join([*rows, ""])
 
 
 def _section(title: str, tail: str, function: Callable[..., None]) -> str:
@@ -115,3 +138,4 @@ def _cell(text: str | None) -> str:
 if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8")
     METRICS_PAGE.write_text(render_metrics(), encoding="utf-8")
+    SETTINGS_PAGE.write_text(render_settings(), encoding="utf-8")

@@ -16,14 +16,11 @@ from controls import (
 )
 from scored import make_store
 
-from ctsynth.data.preprocess import Settings, preprocess
-from ctsynth.data.store import Store
 from ctsynth.metrics.base import Context, Segmenting
 from ctsynth.metrics.hu import OrganHU
 from ctsynth.metrics.z_correlation import ZCorrelation
 from ctsynth.metrics.z_flicker import ZFlicker
 from ctsynth.metrics.z_gradient import ZGradient
-from ctsynth.phantom import make_phantom
 from ctsynth.scoring.result import Value
 
 METRICS = (ZGradient, ZCorrelation, ZFlicker)
@@ -33,12 +30,8 @@ FLOORS = {ZGradient: 0.1, ZCorrelation: 0.1, ZFlicker: 1, OrganHU: 15}
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Four phantoms to fit E[HU | labels] to and three to score, 48 x 48, 15 mm apart."""
-    root = tmp_path_factory.mktemp("phantoms")
-    make_phantom(root / "amos", subjects=4, test_subjects=3, size=48, slices=24)
-    preprocess(root / "amos", root / "out", settings=Settings(size=48), workers=1)
-    return Store.open(root / "out")
+def store(phantoms):
+    return phantoms
 
 
 @pytest.fixture(scope="module")

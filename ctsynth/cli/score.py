@@ -2,124 +2,135 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ctsynth.cli import console
-from ctsynth.errors import UsageError
+from ctsynth.cli._checkpoints import checkpoints_of, draw_checkpoint
 from ctsynth.plugins import names
 
 if TYPE_CHECKING:
     from ctsynth.data.store import Store
     from ctsynth.scoring.scores import Scores
-    from ctsynth.stop import Stop
 
 WHAT, RESULT, RUN = "What to compare", "Result", "Run"
 
 
-def command(
-    synthetic: Annotated[
-        Path,
-        typer.Argument(
-            help="Folder of synthetic volumes in HU, SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz; or one of them;"
-            " with --checkpoint a training run.",
-            show_default=False,
-        ),
-    ],
-    data: Annotated[Path, typer.Option(help="Slice store with the real volumes.", rich_help_panel=WHAT)] = Path(
-        "out"
+Synthetic = Annotated[
+    Path,
+    typer.Argument(
+        help="Folder of synthetic volumes in HU, SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz; or one of them;"
+        " with --checkpoint a training run.",
+        show_default=False,
     ),
-    split: Annotated[
-        Literal["train", "test"], typer.Option(help="Subjects to compare with.", rich_help_panel=WHAT)
-    ] = "test",
-    metrics: Annotated[
-        str | None,
-        typer.Option(
-            help=f"Comma-separated: {', '.join(names('ctsynth.metrics'))}.",
-            show_default="all that can be had",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    checkpoint: Annotated[
-        str | None,
-        typer.Option(
-            metavar="all|STEP,...",
-            help="Draw and score the volumes of a run's checkpoints, one after the other: the rows of Table 1.",
-            show_default=False,
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    preset: Annotated[
-        Literal["fast", "paper"],
-        typer.Option(help="With --checkpoint, how to draw, as `ctsynth sample` does.", rich_help_panel=WHAT),
-    ] = "fast",
-    partial: Annotated[
-        bool,
-        typer.Option(
-            "--partial", help="Score what is there if some subjects have no volume.", rich_help_panel=WHAT
-        ),
-    ] = False,
-    segmenter: Annotated[
-        str | None,
-        typer.Option(
-            help="For dice: totalsegmentator, totalsegmentator-fast, a run of `ctsynth train-segmenter`, or a"
-            " folder of masks SUBJECT.nii.gz.",
-            show_default="totalsegmentator, if it can be had",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    native: Annotated[
-        bool,
-        typer.Option(
-            "--native", help="Dice on the source CT's grid, not the stacked slices'.", rich_help_panel=WHAT
-        ),
-    ] = False,
-    device: Annotated[
-        Literal["auto", "cuda", "mps", "cpu"],
-        typer.Option(
-            help="Where to draw, and where the segmenter runs, which takes a CPU only if asked.",
-            rich_help_panel=WHAT,
-        ),
-    ] = "auto",
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Where to write the scores; with --checkpoint, the folder for volumes and scores.",
-            show_default="SYNTHETIC/scores.json; RUN/scored",
-            rich_help_panel=RESULT,
-        ),
-    ] = None,
-    form: Annotated[
-        Literal["table", "csv", "markdown", "latex"],
-        typer.Option("--format", help="How to print them.", rich_help_panel=RESULT),
-    ] = "table",
-    json: Annotated[
-        bool, typer.Option("--json", help="Print the content of scores.json instead.", rich_help_panel=RESULT)
-    ] = False,
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Measure the I-th of N shares only, or slurm: as the array says. Then score without it.",
-            show_default=False,
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    workers: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Processes that measure what takes no network, up to 1 GB each.",
-            show_default="one for 8 subjects, at most the cores and 8",
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    overwrite: Annotated[
-        bool,
-        typer.Option("--overwrite", help="Measure again; with --checkpoint, draw again.", rich_help_panel=RUN),
-    ] = False,
+]
+Data = Annotated[Path, typer.Option(help="Slice store with the real volumes.", rich_help_panel=WHAT)]
+Split = Annotated[Literal["train", "test"], typer.Option(help="Subjects to compare with.", rich_help_panel=WHAT)]
+Metrics = Annotated[
+    str | None,
+    typer.Option(
+        help=f"Comma-separated: {', '.join(names('ctsynth.metrics'))}.",
+        show_default="all that can be had",
+        rich_help_panel=WHAT,
+    ),
+]
+Checkpoint = Annotated[
+    str | None,
+    typer.Option(
+        metavar="all|STEP,...",
+        help="Draw and score the volumes of a run's checkpoints, one after the other: the rows of Table 1.",
+        show_default=False,
+        rich_help_panel=WHAT,
+    ),
+]
+Preset = Annotated[
+    Literal["fast", "paper"],
+    typer.Option(help="With --checkpoint, how to draw, as `ctsynth sample` does.", rich_help_panel=WHAT),
+]
+Partial = Annotated[
+    bool,
+    typer.Option("--partial", help="Score what is there if some subjects have no volume.", rich_help_panel=WHAT),
+]
+Segmenter = Annotated[
+    str | None,
+    typer.Option(
+        help="For dice: totalsegmentator, totalsegmentator-fast, a run of `ctsynth train-segmenter`, or a"
+        " folder of masks SUBJECT.nii.gz.",
+        show_default="totalsegmentator, if it can be had",
+        rich_help_panel=WHAT,
+    ),
+]
+Native = Annotated[
+    bool,
+    typer.Option("--native", help="Dice on the source CT's grid, not the stacked slices'.", rich_help_panel=WHAT),
+]
+Device = Annotated[
+    Literal["auto", "cuda", "mps", "cpu"],
+    typer.Option(
+        help="Where to draw, and where the segmenter runs, which takes a CPU only if asked.",
+        rich_help_panel=WHAT,
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Where to write the scores; with --checkpoint, the folder for volumes and scores.",
+        show_default="SYNTHETIC/scores.json; RUN/scored",
+        rich_help_panel=RESULT,
+    ),
+]
+Form = Annotated[
+    Literal["table", "csv", "markdown", "latex"],
+    typer.Option("--format", help="How to print them.", rich_help_panel=RESULT),
+]
+Json = Annotated[
+    bool, typer.Option("--json", help="Print the content of scores.json instead.", rich_help_panel=RESULT)
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Measure the I-th of N shares only, or slurm: as the array says. Then score without it.",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Processes that measure what takes no network, up to 1 GB each.",
+        show_default="one for 8 subjects, at most the cores and 8",
+        rich_help_panel=RUN,
+    ),
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option("--overwrite", help="Measure again; with --checkpoint, draw again.", rich_help_panel=RUN),
+]
+
+
+def command(
+    synthetic: Synthetic,
+    data: Data = Path("out"),
+    split: Split = "test",
+    metrics: Metrics = None,
+    checkpoint: Checkpoint = None,
+    preset: Preset = "fast",
+    partial: Partial = False,
+    segmenter: Segmenter = None,
+    native: Native = False,
+    device: Device = "auto",
+    out: Out = None,
+    form: Form = "table",
+    json: Json = False,
+    shard: Shard = None,
+    workers: Workers = None,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure how close synthetic volumes are to the real ones.
 
@@ -151,41 +162,59 @@ def command(
 
         ctsynth score samples --shard 2/8
     """
-    from json import dumps
-
     from ctsynth.data.store import Store
     from ctsynth.metrics.base import Segmenting
-    from ctsynth.outputs import refuse_foreign
-    from ctsynth.reporting.tables import count, labelled, remarks, render
-    from ctsynth.scoring.run import scoring
-    from ctsynth.scoring.scores import is_scores
-    from ctsynth.stop import Stop
 
-    store = Store.open(data)
-    wanted = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
-    found: dict[str, Scores] = {}
-    shares: dict[str, dict[str, int]] = {}
+    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
+    how = {"metrics": names, "partial": partial, "segmenting": Segmenting(segmenter, device, native)}
+    work = _Work(Store.open(data), split, {**how, "shard": shard, "overwrite": overwrite}, workers)
+    if checkpoint is None:
+        work.score(synthetic, out or _target(synthetic))
+    else:
+        for step in checkpoints_of(synthetic, checkpoint):
+            folder = (out or synthetic / "scored") / step.name
+            work.draw(step, folder, preset, device)
+            work.score(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
+    console.echo(work.shown(form, as_json=json, one=checkpoint is None))
 
-    def one(volumes: Path, target: Path, name: str | None = None) -> None:
+
+@dataclass
+class _Work:
+    """What is scored, how, and what was found.
+
+    Args:
+        store: The real slices.
+        split: Whose subjects are scored.
+        how: All other arguments of ``scoring``.
+        workers: As for ``Scoring.measure``.
+        found: The scores, by the name of what was scored.
+        shares: With --shard, how many subjects were measured and kept.
+    """
+
+    store: Store
+    split: str
+    how: dict[str, Any]
+    workers: int | None
+    found: dict[str, Scores] = field(default_factory=dict)
+    shares: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def score(self, volumes: Path, target: Path, name: str | None = None) -> None:
+        """Measures the volumes and, unless this is a shard, writes their scores."""
+        from ctsynth.outputs import refuse_foreign
+        from ctsynth.reporting.tables import labelled, remarks
+        from ctsynth.scoring.run import scoring
+        from ctsynth.scoring.scores import is_scores
+
         refuse_foreign(target, is_scores, "a file of scores")  # before the work is done
-        work = scoring(
-            volumes,
-            store,
-            split,
-            metrics=wanted,
-            partial=partial,
-            segmenting=Segmenting(segmenter, device, native),
-            shard=shard,
-            overwrite=overwrite,
-        )
+        work = scoring(volumes, self.store, self.split, **self.how)
         with work as now, console.progress("scoring", len(now.subjects)) as progress:
-            made = now.measure(progress, workers)
-            scores = now.scores() if shard is None else None
+            made = now.measure(progress, self.workers)
+            scores = now.scores() if self.how["shard"] is None else None
         if scores is None:
-            shares[name or str(volumes)] = {"measured": made, "kept": len(now.subjects) - made}
+            self.shares[name or str(volumes)] = {"measured": made, "kept": len(now.subjects) - made}
             return
-        scores.save(target, overwrite=overwrite)
-        found[labelled(name or scores.name, phantom=scores.phantom)] = scores
+        scores.save(target, overwrite=self.how["overwrite"])
+        self.found[labelled(name or scores.name, phantom=scores.phantom)] = scores
         for column, result in scores.metrics.items():
             for note in result.notes:
                 console.log.info("%s: %s", column, note)
@@ -193,25 +222,28 @@ def command(
             console.log.info("%s", words)
         console.log.info("written: %s", target)
 
-    if checkpoint is None:
-        one(synthetic, out or _target(synthetic))
-    else:
-        for step in _steps(synthetic, checkpoint):
-            folder = (out or synthetic / "scored") / step.name
-            with Stop() as stop:
-                _draw(step, store, split, folder, preset, device, shard, stop, overwrite)
-            one(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
-    if shard is not None:
-        told = (
-            f"{name}: {count(n['measured'], 'subjects')} measured, {n['kept']} kept" for name, n in shares.items()
-        )
-        console.echo(dumps(shares) if json else "\n".join(told))
-        return
-    if json:
-        several = {name: scores.as_json() for name, scores in found.items()}
-        console.echo(dumps(several if checkpoint else next(iter(several.values())), indent=2))
-    else:
-        console.echo(render(found, form, console.width()))
+    def draw(self, step: Path, folder: Path, preset: str, device: str) -> None:
+        """Draws the volumes of a checkpoint."""
+        from ctsynth.stop import Stop
+
+        with Stop() as stop:
+            shard, overwrite = self.how["shard"], self.how["overwrite"]
+            draw_checkpoint(step, self.store, self.split, folder, preset, device, shard, stop, overwrite)
+
+    def shown(self, form: Literal["table", "csv", "markdown", "latex"], *, as_json: bool, one: bool) -> str:
+        """What is printed of it."""
+        from ctsynth.reporting.tables import count, render
+
+        if self.how["shard"] is not None:
+            lines = (
+                f"{name}: {count(n['measured'], 'subjects')} measured, {n['kept']} kept"
+                for name, n in self.shares.items()
+            )
+            return dumps(self.shares) if as_json else "\n".join(lines)
+        if as_json:
+            contents = {name: scores.as_json() for name, scores in self.found.items()}
+            return dumps(next(iter(contents.values())) if one else contents, indent=2)
+        return render(self.found, form, console.width())
 
 
 def _target(synthetic: Path) -> Path:
@@ -220,62 +252,3 @@ def _target(synthetic: Path) -> Path:
     if synthetic.is_file():
         return synthetic.parent / f"{base_name(synthetic)}_scores.json"
     return synthetic / "scores.json"
-
-
-def _steps(run: Path, wanted: str) -> list[Path]:
-    """A run's checkpoints of these steps.
-
-    Raises:
-        UsageError: It has none, or not these.
-    """
-    from ctsynth.training.checkpoint import saved, step_of
-
-    there = {str(step_of(path)): path for path in saved(run)}
-    asked = list(there) if wanted == "all" else [step.strip() for step in wanted.split(",")]
-    if missing := [step for step in asked if step not in there]:
-        raise UsageError(
-            f"{run}: no checkpoint of step {missing[0]}", hint=f"there are: {', '.join(there) or 'none'}"
-        )
-    if not asked:
-        raise UsageError(
-            f"{run}: no checkpoints", hint="--checkpoint wants a training run, such as runs/ddpm-mask"
-        )
-    return [there[step] for step in asked]
-
-
-def _draw(
-    path: Path,
-    store: Store,
-    split: str,
-    folder: Path,
-    preset: str,
-    device: str,
-    shard: str | None,
-    stop: Stop,
-    overwrite: bool,
-) -> None:
-    from ctsynth.cli.sample import pick_sampler
-    from ctsynth.device import find_device, find_precision
-    from ctsynth.files import sole
-    from ctsynth.sampling import volumes
-    from ctsynth.sampling.batches import SamplingConfig
-    from ctsynth.sampling.cases import cases_of_store
-    from ctsynth.shards import lock_name, take
-    from ctsynth.training import checkpoint
-
-    where = find_device(device)
-    trained = checkpoint.load(path, where)
-    sampling = SamplingConfig(
-        sampler=pick_sampler(trained.method, preset),
-        batch_size=4 if where.type == "cpu" else 16,
-        device=where,
-        precision=find_precision("auto", where),
-    )
-    shard = shard or "1/1"
-    cases = take(cases_of_store(store, split, trained, folder), shard)
-    with (
-        sole(folder / lock_name("sample", shard)),
-        console.progress(f"sample {path.name}", len(cases)) as progress,
-    ):
-        for _ in volumes.sample(trained, cases, sampling, stop=stop, overwrite=overwrite, progress=progress):
-            pass

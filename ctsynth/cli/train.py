@@ -20,6 +20,98 @@ if TYPE_CHECKING:
     from ctsynth.stop import Stop
 
 
+Cond = Annotated[
+    Literal["concat", "mask", "edge"] | None,
+    typer.Option(
+        help="How the diffusion model reads the mask; short for --method ddpm-COND.", rich_help_panel=NET
+    ),
+]
+Method = Annotated[
+    str | None,
+    typer.Option(help="Any of `ctsynth info`'s methods.", show_default="ddpm-mask", rich_help_panel=NET),
+]
+Preset = Annotated[
+    str | None,
+    typer.Option(
+        help="paper, small, tiny; for sdm also sdm-official and guided. small and tiny suit a CPU.",
+        show_default="paper on a GPU, else small",
+        rich_help_panel=NET,
+    ),
+]
+MaskEncoding = Annotated[
+    Literal["onehot", "index"] | None,
+    typer.Option(help="One channel a class, or the class id in one.", show_default="onehot", rich_help_panel=NET),
+]
+Prediction = Annotated[
+    Literal["epsilon", "v"] | None,
+    typer.Option(help="What the network predicts.", show_default="the preset's", rich_help_panel=NET),
+]
+Schedule = Annotated[
+    Literal["linear", "cosine"] | None,
+    typer.Option(help="How the noise grows over T.", show_default="the preset's", rich_help_panel=NET),
+]
+LabelDropout = Annotated[
+    float | None,
+    typer.Option(
+        help="Share of slices whose mask a diffusion model does not see, for sample --guidance.",
+        show_default="0",
+        rich_help_panel=NET,
+    ),
+]
+Ttur = Annotated[
+    bool | None,
+    typer.Option(
+        "--ttur/--no-ttur",
+        help="SPADE: half the rate for the generator, twice for the discriminator.",
+        show_default="yes",
+        rich_help_panel=NET,
+    ),
+]
+Vgg = Annotated[
+    Literal["auto", "yes", "no"] | None,
+    typer.Option(
+        help="SPADE: VGG19's perceptual loss; auto where its weights are.",
+        show_default="auto",
+        rich_help_panel=NET,
+    ),
+]
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        help=r"TOML with method, preset, \[training], \[options], or a run's config.json; options here win.",
+        rich_help_panel=NET,
+    ),
+]
+Data = Annotated[Path, typer.Option(help="Slice store of `ctsynth preprocess`.", rich_help_panel=DATA)]
+Out = Annotated[
+    Path | None,
+    typer.Option(help="The run's folder.", show_default="runs/METHOD", rich_help_panel=DATA),
+]
+Size = Annotated[
+    int | None,
+    typer.Option(
+        help="Side of a slice, pixels; must be the store's.", show_default="the store's", rich_help_panel=DATA
+    ),
+]
+From = Annotated[
+    Path | None,
+    typer.Option(
+        "--from",
+        help="Run or checkpoint whose averaged weights to begin from; edm-volume also takes those of edm.",
+        show_default=False,
+        rich_help_panel=DATA,
+    ),
+]
+DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run",
+        help="Say what memory, time and disk the run will take; measures for half a minute, writes nothing.",
+        rich_help_panel=DATA,
+    ),
+]
+
+
 @settings_options(
     TrainingConfig,
     {
@@ -33,103 +125,24 @@ if TYPE_CHECKING:
     },
 )
 def command(
-    cond: Annotated[
-        Literal["concat", "mask", "edge"] | None,
-        typer.Option(
-            help="How the diffusion model reads the mask; short for --method ddpm-COND.", rich_help_panel=NET
-        ),
-    ] = None,
-    method: Annotated[
-        str | None,
-        typer.Option(help="Any of `ctsynth info`'s methods.", show_default="ddpm-mask", rich_help_panel=NET),
-    ] = None,
-    preset: Annotated[
-        str | None,
-        typer.Option(
-            help="paper, small, tiny; for sdm also sdm-official and guided. small and tiny suit a CPU.",
-            show_default="paper on a GPU, else small",
-            rich_help_panel=NET,
-        ),
-    ] = None,
-    mask_encoding: Annotated[
-        Literal["onehot", "index"] | None,
-        typer.Option(
-            help="One channel a class, or the class id in one.", show_default="onehot", rich_help_panel=NET
-        ),
-    ] = None,
-    prediction: Annotated[
-        Literal["epsilon", "v"] | None,
-        typer.Option(help="What the network predicts.", show_default="the preset's", rich_help_panel=NET),
-    ] = None,
-    schedule: Annotated[
-        Literal["linear", "cosine"] | None,
-        typer.Option(help="How the noise grows over T.", show_default="the preset's", rich_help_panel=NET),
-    ] = None,
-    label_dropout: Annotated[
-        float | None,
-        typer.Option(
-            help="Share of slices whose mask a diffusion model does not see, for sample --guidance.",
-            show_default="0",
-            rich_help_panel=NET,
-        ),
-    ] = None,
-    ttur: Annotated[
-        bool | None,
-        typer.Option(
-            "--ttur/--no-ttur",
-            help="SPADE: half the rate for the generator, twice for the discriminator.",
-            show_default="yes",
-            rich_help_panel=NET,
-        ),
-    ] = None,
-    vgg: Annotated[
-        Literal["auto", "yes", "no"] | None,
-        typer.Option(
-            help="SPADE: VGG19's perceptual loss; auto where its weights are.",
-            show_default="auto",
-            rich_help_panel=NET,
-        ),
-    ] = None,
+    cond: Cond = None,
+    method: Method = None,
+    preset: Preset = None,
+    mask_encoding: MaskEncoding = None,
+    prediction: Prediction = None,
+    schedule: Schedule = None,
+    label_dropout: LabelDropout = None,
+    ttur: Ttur = None,
+    vgg: Vgg = None,
     set_: shared.Set = None,
-    config: Annotated[
-        Path | None,
-        typer.Option(
-            help=r"TOML with method, preset, \[training], \[options], or a run's config.json; options here win.",
-            rich_help_panel=NET,
-        ),
-    ] = None,
-    data: Annotated[Path, typer.Option(help="Slice store of `ctsynth preprocess`.", rich_help_panel=DATA)] = Path(
-        "out"
-    ),
-    out: Annotated[
-        Path | None,
-        typer.Option(help="The run's folder.", show_default="runs/METHOD", rich_help_panel=DATA),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(
-            help="Side of a slice, pixels; must be the store's.", show_default="the store's", rich_help_panel=DATA
-        ),
-    ] = None,
-    from_: Annotated[
-        Path | None,
-        typer.Option(
-            "--from",
-            help="Run or checkpoint whose averaged weights to begin from; edm-volume also takes those of edm.",
-            show_default=False,
-            rich_help_panel=DATA,
-        ),
-    ] = None,
+    config: Config = None,
+    data: Data = Path("out"),
+    out: Out = None,
+    size: Size = None,
+    from_: From = None,
     resume: shared.Resume = True,
     overwrite: shared.Overwrite = False,
-    dry_run: Annotated[
-        bool,
-        typer.Option(
-            "--dry-run",
-            help="Say what memory, time and disk the run will take; measures for half a minute, writes nothing.",
-            rich_help_panel=DATA,
-        ),
-    ] = False,
+    dry_run: DryRun = False,
     gpus: shared.Gpus = None,
     ranks: shared.Ranks = None,
     device: shared.Device = "auto",

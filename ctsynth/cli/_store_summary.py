@@ -1,0 +1,114 @@
+"""What ``ctsynth preprocess`` prints: the subjects, slices and voxels of the store."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ctsynth.cli import console
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from ctsynth.data.summary import Summary
+
+PAPER_SLICES = {"train": 26_069, "test": 6_559}
+"""The paper's slices (Sec. 3): of 200 and 50 AMOS22 CT."""
+
+
+def show(summary: Summary, out: Path, as_json: bool) -> None:
+    """Prints the tables, or one JSON object."""
+    if as_json:
+        import json
+
+        console.echo(json.dumps(_as_json(summary, out)))
+        return
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("split")
+    table.add_column("subjects", justify="right")
+    table.add_column("slices", justify="right")
+    is_amos = summary.layout.name == "amos22"
+    if is_amos:
+        table.add_column("the paper's", justify="right")
+    for split, paper in PAPER_SLICES.items():
+        row = (split, f"{summary.subjects(split):,}", f"{summary.slices(split):,}")
+        table.add_row(*row, *([f"{paper:,}"] if is_amos else []))
+    console.echo_table(table)
+    console.echo(f"voxels in the slices, label set {summary.labels.name}:")
+    console.echo_table(_classes(summary))
+    console.echo(f"{out}: {summary.made} made, {summary.kept} kept, {len(summary.broken)} broken")
+    for line in _remarks(summary, is_amos):
+        console.echo(line)
+
+
+def _classes(summary: Summary) -> Table:
+    """The voxels of each class in the store."""
+    from rich.table import Table
+
+    table = Table()
+    table.add_column("id", justify="right")
+    table.add_column("class")
+    for split in PAPER_SLICES:
+        table.add_column(split, justify="right")
+    voxels = {split: summary.voxels(split) for split in PAPER_SLICES}
+    for number, name in summary.labels.names.items():
+        if any(counts[number] for counts in voxels.values()):
+            table.add_row(str(number), name, *(f"{counts[number]:,}" for counts in voxels.values()))
+    return table
+
+
+def _remarks(summary: Summary, is_amos: bool) -> Iterator[str]:
+    from ctsynth.errors import shortened
+
+    if summary.layout.skipped_mr:
+        yield f"{summary.layout.skipped_mr} MR subjects (ids of 500 and above) skipped"
+    if summary.layout.left_out:
+        yield f"{summary.layout.left_out} CT subjects in neither split"
+    missing = len(summary.layout.cases) - len(summary.records) - len(summary.broken)
+    if missing:
+        yield f"{missing} subjects not made yet: run the other shards"
+    if absent := summary.absent():
+        yield f"classes without a voxel: {shortened(absent)}"
+    names = _test_names(summary)
+    yield f"SHA-256 of the list of test subjects: {_fingerprint(names)}"
+    if is_amos:
+        same = all(summary.slices(split) == paper for split, paper in PAPER_SLICES.items())
+        yield "slices equal the paper's" if same else "slices differ from the paper's: not the same subjects"
+
+
+def _test_names(summary: Summary) -> list[str]:
+    return [record["name"] for record in summary.records if record["split"] == "test"]
+
+
+def _fingerprint(names: list[str]) -> str:
+    """What two people compare to see whether they test on the same subjects."""
+    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
+
+
+def _as_json(summary: Summary, out: Path) -> dict[str, Any]:
+    splits = {
+        split: {"subjects": summary.subjects(split), "slices": summary.slices(split), "paper_slices": paper}
+        for split, paper in PAPER_SLICES.items()
+    }
+    return {
+        "store": str(out),
+        "layout": summary.layout.name,
+        "splits": splits,
+        "labels": summary.labels.name,
+        "voxels": {
+            name: {split: summary.voxels(split)[number] for split in PAPER_SLICES}
+            for number, name in summary.labels.names.items()
+        },
+        "unmatched": summary.unmatched(),
+        "test_subjects": _test_names(summary),
+        "test_subjects_sha256": _fingerprint(_test_names(summary)),
+        "made": summary.made,
+        "kept": summary.kept,
+        "skipped_mr": summary.layout.skipped_mr,
+        "left_out": summary.layout.left_out,
+        "broken": {name: error.message for name, error in summary.broken.items()},
+    }

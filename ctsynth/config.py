@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import logging
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from ctsynth.device import Precision
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
 from ctsynth.schema import Help, Range, Share, Weight, check, parse, read
+
+log = logging.getLogger(__name__)
 
 SCHEMA = 1
 """Of config.json; a checkpoint of a later one is refused."""
@@ -226,6 +229,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     if path.suffix.lower() != ".json":
         return read_toml(path)
     run = RunConfig.read(path)
+    if run.start:
+        log.warning("%s: that run began from %s; say --from for this one, too", path, run.start.get("path"))
     training = dataclasses.asdict(run.training)
     del training["iterations" if training["epochs"] else "epochs"]  # the one follows from the other
     return {"method": run.method, "preset": run.preset, "training": training, "options": dict(run.options)}

@@ -55,6 +55,27 @@ def label_set(name: str) -> LabelSet:
     )
 
 
+def named_label_set(name: str, source: Path, labels: Path | None = None) -> LabelSet:
+    """A label set as ``label_set`` gives it, or ``dataset``: the classes that a data set's dataset.json names.
+
+    Args:
+        name: Of the set.
+        source: The data set's folder.
+        labels: Its folder of label volumes, if that is not labelsTr.
+
+    Raises:
+        DataError: There is no dataset.json that names labels.
+    """
+    if name != "dataset":
+        return label_set(name)
+    path = find_dataset_json(source / (labels or "labelsTr"), source)
+    if path is None:
+        raise DataError(
+            f"{source}: no dataset.json that names labels", hint="write a label set of your own, as a .json file"
+        )
+    return dataset_label_set(path)
+
+
 def label_names(name: str) -> Names:
     """What the values of label volumes mean that are of the set or file of that name, a dataset.json among them.
 

@@ -46,11 +46,10 @@ def draw_checkpoint(
     overwrite: bool,
 ) -> None:
     """Draws the volumes of a split by one checkpoint."""
-    from ctsynth.cli.sample import pick_sampler
     from ctsynth.device import find_device, find_precision
     from ctsynth.files import sole
     from ctsynth.sampling import volumes
-    from ctsynth.sampling.batches import SamplingConfig
+    from ctsynth.sampling.batches import SamplingConfig, pick_sampler
     from ctsynth.sampling.cases import cases_of_store
     from ctsynth.shards import lock_name, take
     from ctsynth.training import checkpoint

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctsynth.cli import console
 
@@ -14,18 +13,17 @@ if TYPE_CHECKING:
 
     from ctsynth.data.summary import Summary
 
-PAPER_SLICES = {"train": 26_069, "test": 6_559}
-"""The paper's slices (Sec. 3): of 200 and 50 AMOS22 CT."""
-
 
 def show(summary: Summary, out: Path, as_json: bool) -> None:
     """Prints the tables, or one JSON object."""
     if as_json:
         import json
 
-        console.echo(json.dumps(_as_json(summary, out)))
+        console.echo(json.dumps(summary.as_json(out)))
         return
     from rich.table import Table
+
+    from ctsynth.data.summary import PAPER_SLICES
 
     table = Table()
     table.add_column("split")
@@ -49,6 +47,8 @@ def _classes(summary: Summary) -> Table:
     """The voxels of each class in the store."""
     from rich.table import Table
 
+    from ctsynth.data.summary import PAPER_SLICES
+
     table = Table()
     table.add_column("id", justify="right")
     table.add_column("class")
@@ -62,6 +62,7 @@ def _classes(summary: Summary) -> Table:
 
 
 def _remarks(summary: Summary, is_amos: bool) -> Iterator[str]:
+    from ctsynth.data.summary import PAPER_SLICES
     from ctsynth.errors import shortened
 
     if summary.layout.skipped_mr:
@@ -73,42 +74,7 @@ def _remarks(summary: Summary, is_amos: bool) -> Iterator[str]:
         yield f"{missing} subjects not made yet: run the other shards"
     if absent := summary.absent():
         yield f"classes without a voxel: {shortened(absent)}"
-    names = _test_names(summary)
-    yield f"SHA-256 of the list of test subjects: {_fingerprint(names)}"
+    yield f"SHA-256 of the list of test subjects: {summary.test_digest}"
     if is_amos:
         same = all(summary.slices(split) == paper for split, paper in PAPER_SLICES.items())
         yield "slices equal the paper's" if same else "slices differ from the paper's: not the same subjects"
-
-
-def _test_names(summary: Summary) -> list[str]:
-    return [record["name"] for record in summary.records if record["split"] == "test"]
-
-
-def _fingerprint(names: list[str]) -> str:
-    """What two people compare to see whether they test on the same subjects."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()[:16]
-
-
-def _as_json(summary: Summary, out: Path) -> dict[str, Any]:
-    splits = {
-        split: {"subjects": summary.subjects(split), "slices": summary.slices(split), "paper_slices": paper}
-        for split, paper in PAPER_SLICES.items()
-    }
-    return {
-        "store": str(out),
-        "layout": summary.layout.name,
-        "splits": splits,
-        "labels": summary.labels.name,
-        "voxels": {
-            name: {split: summary.voxels(split)[number] for split in PAPER_SLICES}
-            for number, name in summary.labels.names.items()
-        },
-        "unmatched": summary.unmatched(),
-        "test_subjects": _test_names(summary),
-        "test_subjects_sha256": _fingerprint(_test_names(summary)),
-        "made": summary.made,
-        "kept": summary.kept,
-        "skipped_mr": summary.layout.skipped_mr,
-        "left_out": summary.layout.left_out,
-        "broken": {name: error.message for name, error in summary.broken.items()},
-    }

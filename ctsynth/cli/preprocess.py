@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
 from ctsynth.cli._store_summary import show
-
-if TYPE_CHECKING:
-    from ctsynth.labels import LabelSet
 
 _LAYOUT = "Data set"
 _SPLIT = "Train and test"
@@ -143,6 +140,7 @@ def command(
     from ctsynth.data.preprocess import Settings, find_cases, preprocess
     from ctsynth.data.summary import BrokenSubjectsError
     from ctsynth.files import sole
+    from ctsynth.label_files import named_label_set
     from ctsynth.shards import lock_name, parse
 
     rule = SplitRule(test_subjects=test_subjects, file=split, test_fraction=test_fraction, seed=seed)
@@ -150,7 +148,7 @@ def command(
         size=size,
         level=level,
         width=width,
-        labels=_label_set(label_set, source, labels),
+        labels=named_label_set(label_set, source, labels),
         unmatched=unmatched,
         rule=rule,
         image_folder=images,
@@ -174,17 +172,3 @@ def command(
         show(error.summary, out, as_json)
         raise
     show(summary, out, as_json)
-
-
-def _label_set(name: str, source: Path, labels: Path | None) -> LabelSet:
-    from ctsynth.errors import DataError
-    from ctsynth.label_files import dataset_label_set, find_dataset_json, label_set
-
-    if name != "dataset":
-        return label_set(name)
-    path = find_dataset_json(source / (labels or "labelsTr"), source)
-    if path is None:
-        raise DataError(
-            f"{source}: no dataset.json that names labels", hint="write a label set of your own, as a .json file"
-        )
-    return dataset_label_set(path)

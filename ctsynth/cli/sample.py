@@ -11,8 +11,6 @@ from ctsynth.cli import console
 from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
-    from ctsynth.diffusion.samplers import SamplerConfig
-    from ctsynth.methods.base import Method
     from ctsynth.sampling.batches import SamplingConfig
     from ctsynth.sampling.cases import Case
     from ctsynth.stop import Stop
@@ -92,7 +90,7 @@ def command(
 
         from ctsynth.data.store import Store
         from ctsynth.sampling import volumes
-        from ctsynth.sampling.batches import SamplingConfig
+        from ctsynth.sampling.batches import SamplingConfig, pick_sampler
         from ctsynth.sampling.cases import cases_of_masks, cases_of_store
         from ctsynth.sampling.given import GivenSlices
 
@@ -185,20 +183,3 @@ def _draw(
         for case, several in zip(cases, drawn, strict=True) if uncertainty else ():
             for path in summarize(case, several, overwrite=overwrite):
                 console.echo(str(path))
-
-
-def pick_sampler(
-    method: Method,
-    preset: str,
-    name: str | None = None,
-    steps: int | None = None,
-    guidance: float = 1.0,
-    eta: float = 0.0,
-) -> SamplerConfig | None:
-    """What was asked for, on top of the preset; None for a method that draws in one pass."""
-    from ctsynth.diffusion.samplers import SamplerConfig
-
-    if not method.samplers and name is None and steps is None and (guidance, eta) == (1, 0):
-        return None
-    default = ("ddpm", 1000) if preset == "paper" else ("dpm++", method.steps)
-    return SamplerConfig(name=name or default[0], steps=steps or default[1], guidance=guidance, eta=eta)

@@ -164,12 +164,13 @@ def command(
     """
     from ctsynth.data.store import Store
     from ctsynth.metrics.base import Segmenting
+    from ctsynth.scoring.volumes import scores_beside
 
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
     how = {"metrics": names, "partial": partial, "segmenting": Segmenting(segmenter, device, native)}
     work = _Work(Store.open(data), split, {**how, "shard": shard, "overwrite": overwrite}, workers)
     if checkpoint is None:
-        work.score(synthetic, out or _target(synthetic))
+        work.score(synthetic, out or scores_beside(synthetic))
     else:
         for step in checkpoints_of(synthetic, checkpoint):
             folder = (out or synthetic / "scored") / step.name
@@ -244,11 +245,3 @@ class _Work:
             contents = {name: scores.as_json() for name, scores in self.found.items()}
             return dumps(next(iter(contents.values())) if one else contents, indent=2)
         return render(self.found, form, console.width())
-
-
-def _target(synthetic: Path) -> Path:
-    from ctsynth.scoring.volumes import base_name
-
-    if synthetic.is_file():
-        return synthetic.parent / f"{base_name(synthetic)}_scores.json"
-    return synthetic / "scores.json"

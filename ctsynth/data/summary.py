@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections import Counter
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ctsynth.data.layouts import Layout
 from ctsynth.data.masks import listed, stray_said
 from ctsynth.errors import CTSynthError, RunError
 from ctsynth.labels import LabelSet
+
+PAPER_SLICES = {"train": 26_069, "test": 6_559}
+"""The paper's slices (Sec. 3): of 200 and 50 AMOS22 CT."""
 
 log = logging.getLogger(__name__)
 
@@ -57,6 +62,41 @@ class Summary:
         split = {self.labels.body_id} if self.labels.tissues else set()
         wanted = ((number, name) for number, name in self.labels.names.items() if number not in split)
         return [name for number, name in wanted if not train[number] + test[number]]
+
+    @property
+    def test_names(self) -> list[str]:
+        """The subjects of test."""
+        return [record["name"] for record in self.records if record["split"] == "test"]
+
+    @property
+    def test_digest(self) -> str:
+        """What two people compare to see whether they test on the same subjects."""
+        return hashlib.sha256("\n".join(self.test_names).encode()).hexdigest()[:16]
+
+    def as_json(self, out: Path) -> dict[str, Any]:
+        """What ``ctsynth preprocess --json`` prints of the store in ``out``."""
+        splits = {
+            split: {"subjects": self.subjects(split), "slices": self.slices(split), "paper_slices": paper}
+            for split, paper in PAPER_SLICES.items()
+        }
+        return {
+            "store": str(out),
+            "layout": self.layout.name,
+            "splits": splits,
+            "labels": self.labels.name,
+            "voxels": {
+                name: {split: self.voxels(split)[number] for split in PAPER_SLICES}
+                for number, name in self.labels.names.items()
+            },
+            "unmatched": self.unmatched(),
+            "test_subjects": self.test_names,
+            "test_subjects_sha256": self.test_digest,
+            "made": self.made,
+            "kept": self.kept,
+            "skipped_mr": self.layout.skipped_mr,
+            "left_out": self.layout.left_out,
+            "broken": {name: error.message for name, error in self.broken.items()},
+        }
 
     def unmatched(self) -> dict[str, int]:
         """The voxels, in the label volumes, of each class that the label set does not have, by name."""

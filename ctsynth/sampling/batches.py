@@ -78,6 +78,21 @@ class SamplingConfig:
         return (self.chunk or CHUNK) if isinstance(method, VolumeMethod) else None
 
 
+def pick_sampler(
+    method: Method,
+    preset: str = "fast",
+    name: str | None = None,
+    steps: int | None = None,
+    guidance: float = 1.0,
+    eta: float = 0.0,
+) -> SamplerConfig | None:
+    """What was asked for, on top of the preset; None for a method that draws in one pass."""
+    if not method.samplers and name is None and steps is None and (guidance, eta) == (1, 0):
+        return None
+    default = ("ddpm", 1000) if preset == "paper" else ("dpm++", method.steps)
+    return SamplerConfig(name=name or default[0], steps=steps or default[1], guidance=guidance, eta=eta)
+
+
 class Slices:
     """The slices of a volume that is to be drawn.
 

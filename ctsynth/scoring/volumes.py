@@ -75,6 +75,13 @@ def base_name(path: Path) -> str:
     return (stem(path) if is_volume(path) else path.name).removesuffix("_synthetic")
 
 
+def scores_beside(synthetic: Path) -> Path:
+    """Where the scores of a folder of volumes, or of one, are written."""
+    if synthetic.is_file():
+        return synthetic.parent / f"{base_name(synthetic)}_scores.json"
+    return synthetic / "scores.json"
+
+
 def _names(path: Path) -> tuple[str, str]:
     """The subjects that a file may be of: a subject may itself be called NAME_synthetic."""
     name = stem(path)

@@ -1,0 +1,333 @@
+"""For Python: a model that draws arrays, and the commands as functions.
+
+What an argument or a file makes impossible is a ``ValueError`` that says what was found and what to give instead;
+work that fails for another reason raises ``ctsynth.errors.RunError``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from ctsynth.data.slices import from_slices, stack, to_slices, unstack
+from ctsynth.data.volume import MOST_A_SIDE, Geometry
+from ctsynth.errors import DataError, UsageError, shortened
+from ctsynth.labels import BACKGROUND
+
+if TYPE_CHECKING:
+    from ctsynth.device import Precision
+    from ctsynth.training.checkpoint import Trained
+
+Device = Literal["auto", "cuda", "mps", "cpu"]
+
+
+class Model:
+    """A trained model; ``ctsynth.load`` makes it.
+
+    Attributes:
+        labels: The classes by the number that they have in label arrays; 0 is background, outside the patient.
+        window: The lowest and the highest HU that it draws.
+        size: Side of the slices that it draws, pixels; label arrays may have any other.
+        path: Its checkpoint.
+    """
+
+    def __init__(self, trained: Trained, device: Device, precision: Precision) -> None:
+        from ctsynth.data.window import Window
+        from ctsynth.device import find_device, find_precision
+
+        self._trained = trained
+        self._device = find_device(device)
+        self._precision = find_precision(precision, self._device)
+        window = Window(trained.config.level, trained.config.width)
+        self.labels: dict[int, str] = dict(trained.labels.names)
+        self.window = (window.low, window.high)
+        self.size: int = trained.config.size
+        self.path: Path = trained.path
+
+    def __repr__(self) -> str:
+        """The method, its size and where it is from."""
+        return (
+            f"<{self._trained.config.method}, {self.size} x {self.size}, {len(self.labels)} classes, {self.path}>"
+        )
+
+    def draw(
+        self,
+        labels: ArrayLike,
+        *,
+        spacing: float = 5.0,
+        seed: int = 0,
+        preset: Literal["fast", "paper"] = "fast",
+        sampler: str | None = None,
+        steps: int | None = None,
+        guidance: float = 1.0,
+        outside: Literal["window", "air"] = "window",
+        batch_size: int | None = None,
+        name: str = "volume",
+    ) -> NDArray[np.int16]:
+        """Draws a CT of labels.
+
+        A slice is seen from the feet: row 0 is anterior, column 0 is the patient's right; slice 0 is the lowest.
+        Slices are padded to squares and resized to the model's size, and what is drawn is resized back.
+
+        Args:
+            labels: (Z, H, W) or (H, W) whole numbers, keys of ``Model.labels`` or 0. The body must be in them.
+            spacing: Between slices, mm: nearer slices start from more alike noise.
+            seed: Same labels and seed, same HU.
+            preset: ``fast``, or ``paper``: ancestral sampling in 1000 steps.
+            sampler: ``dpm++``, ``ddim`` or ``ddpm``; the preset's if None.
+            steps: Network evaluations a slice; the preset's if None.
+            guidance: Scale of classifier-free guidance, 1 for none.
+            outside: Outside the patient: what is drawn, or ``air``: -1000 HU.
+            batch_size: Slices at once; changes rounding only. 16, or 4 on a CPU, if None.
+            name: Keys the noise together with the seed; ``ctsynth sample`` takes the mask file's name.
+
+        Returns:
+            int16 HU of the same shape, within ``Model.window``.
+
+        Raises:
+            ValueError: The labels or a setting cannot be used.
+        """
+        from ctsynth.sampling import batches, volumes
+
+        array = self._checked(labels)
+        slices = array if array.ndim == 3 else array[None]
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**63:
+            raise ValueError(f"seed is {seed!r}: give a whole number from 0 to {2**63 - 1}")
+        _check_number("spacing", spacing, "mm between slices")
+        _check_choice("outside", outside, ("window", "air"))
+        _check_choice("preset", preset, ("fast", "paper"))
+        with _value_errors():
+            sampling = batches.SamplingConfig(
+                sampler=batches.pick_sampler(self._trained.method, preset, sampler, steps, guidance),
+                seed=int(seed),
+                batch_size=batch_size or (4 if self._device.type == "cpu" else 16),
+                device=self._device,
+                precision=self._precision,
+            )
+            volumes.check(self._trained, sampling)
+            masks = to_slices(stack(slices), self.size, "labels")
+            drawn = batches.draw(self._trained, masks, spacing, name, sampling)
+        z, y, x = slices.shape
+        hu = unstack(from_slices(drawn, Geometry((x, y, z), np.diag([1.0, 1.0, spacing, 1.0])), "ct")).copy()
+        if outside == "air":
+            hu[slices == BACKGROUND] = volumes.AIR
+        return hu.reshape(array.shape)
+
+    def _checked(self, labels: ArrayLike) -> NDArray[np.uint8]:
+        """Labels of the model's set, as uint8.
+
+        Raises:
+            ValueError: Shape, dtype or values are others, or the body is missing.
+        """
+        array = np.asarray(labels)
+        if array.ndim not in (2, 3) or not array.size > 0 or max(array.shape) > MOST_A_SIDE:
+            raise ValueError(
+                f"labels have the shape {array.shape}: give (slices, rows, columns) or (rows, columns), at most"
+                f" {MOST_A_SIDE:,} each"
+            )
+        if array.dtype.kind not in "iu":
+            remedy = "labels.astype(np.uint8), if they are whole numbers" if array.dtype.kind in "fb" else ""
+            raise ValueError(f"labels are {array.dtype}: give whole numbers{': ' if remedy else ''}{remedy}")
+        known = [BACKGROUND, *self.labels]
+        if strange := sorted({int(value) for value in np.unique(array)} - set(known)):
+            listed = ", ".join(f"{number} {name}" for number, name in self.labels.items())
+            raise ValueError(
+                f"labels hold {shortened(map(str, strange))}: give 0 for background and the model's {listed}"
+            )
+        own = self._trained.labels
+        if (array != BACKGROUND).any() and not (array >= own.body_id).any():
+            raise ValueError(
+                f"labels have no body, which is {own.body_id}: set it where the patient is and no organ, or let"
+                f" `ctsynth sample --mask` estimate its outline"
+            )
+        return array.astype(np.uint8)
+
+
+def load(
+    model: str | Path | None = None,
+    *,
+    device: Device = "auto",
+    precision: Precision = "auto",
+    raw: bool = False,
+) -> Model:
+    """Loads a trained model to draw with.
+
+    Args:
+        model: A run, a checkpoint or an exported model; the newest run in ./runs if None.
+        device: Where to draw.
+        precision: ``auto`` is bf16 on a GPU that has it, else fp32.
+        raw: The raw weights, not the averaged ones.
+
+    Raises:
+        ValueError: There is none, or it is damaged; or there is no such device.
+    """
+    with _value_errors():
+        from ctsynth.device import find_device
+        from ctsynth.training import checkpoint
+
+        trained = checkpoint.load(checkpoint.find(_path(model)), find_device(device), raw=raw)
+        return Model(trained, device, precision)
+
+
+def preprocess(
+    source: str | Path,
+    out: str | Path,
+    *,
+    images: str | Path | None = None,
+    labels: str | Path | None = None,
+    label_set: str = "amos22",
+    unmatched: Literal["body", "background"] | None = None,
+    test_subjects: int = 50,
+    split: str | Path | None = None,
+    test_fraction: float | None = None,
+    seed: int = 0,
+    size: int = 256,
+    level: float = 40,
+    width: float = 400,
+    workers: int = 1,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Makes a slice store, as ``ctsynth preprocess`` does.
+
+    Args:
+        source: The data set's folder.
+        out: The store's folder.
+        images: Folder of CT volumes, where the source has a layout of its own.
+        labels: Folder of label volumes of the same names.
+        label_set: The classes of the store: ``amos22``, ``totalsegmentator``, a .json file, or ``dataset``.
+        unmatched: What classes become that the label set does not have; more than a few voxels refuse None.
+        test_subjects: So many CT of imagesVa, the first by id, are test.
+        split: A JSON file with the subjects of train and of test.
+        test_fraction: Share of all subjects that is drawn for test.
+        seed: For that drawing.
+        size: Side of the slices, pixels.
+        level: Middle of the window, HU.
+        width: Width of the window, HU.
+        workers: Processes. With more than one call it below ``if __name__ == "__main__":``.
+        overwrite: Make all again, also what is whole.
+
+    Returns:
+        What ``ctsynth preprocess --json`` prints.
+
+    Raises:
+        ValueError: The source as a whole or a setting cannot be used.
+        RunError: Some subjects could not be made; the others are in the store.
+    """
+    from ctsynth.data.layouts import SplitRule
+    from ctsynth.data.preprocess import Settings
+    from ctsynth.data.preprocess import preprocess as make
+    from ctsynth.label_files import named_label_set
+
+    with _value_errors():
+        source, out = Path(source), Path(out)
+        settings = Settings(
+            size=size, level=level, width=width, labels=named_label_set(label_set, source, _path(labels)),
+            unmatched=unmatched, image_folder=_path(images), label_folder=_path(labels),
+            rule=SplitRule(
+                test_subjects=test_subjects, file=_path(split), test_fraction=test_fraction, seed=seed
+            ),
+        )  # fmt: skip
+        return make(source, out, settings=settings, workers=workers, overwrite=overwrite).as_json(out)
+
+
+def score(
+    synthetic: str | Path,
+    data: str | Path = "out",
+    *,
+    split: Literal["train", "test"] = "test",
+    metrics: Sequence[str] | None = None,
+    segmenter: str | Path | None = None,
+    native: bool = False,
+    partial: bool = False,
+    device: Device = "auto",
+    out: str | Path | None = None,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Scores synthetic volumes, as ``ctsynth score`` does.
+
+    Args:
+        synthetic: Folder of volumes in HU, or one of them.
+        data: Slice store with the real ones.
+        split: Subjects to compare with.
+        metrics: By name; all that can be computed here if None.
+        segmenter: For Dice: ``totalsegmentator``, a run of ``ctsynth train-segmenter``, or a folder of masks.
+        native: Dice on the source CT's grid.
+        partial: Score what is there if some subjects have no volume.
+        device: Where the segmenter runs.
+        out: Where the scores are written; SYNTHETIC/scores.json if None.
+        overwrite: Measure again.
+
+    Returns:
+        The content of scores.json, its paths absolute.
+
+    Raises:
+        ValueError: Volumes are missing, or cannot be scored; no such metric.
+    """
+    from ctsynth.data.store import Store
+    from ctsynth.metrics.base import Segmenting
+    from ctsynth.outputs import refuse_foreign
+    from ctsynth.scoring import run
+    from ctsynth.scoring.scores import is_scores
+    from ctsynth.scoring.volumes import scores_beside
+
+    with _value_errors():
+        target = _path(out) or scores_beside(Path(synthetic))
+        refuse_foreign(target, is_scores, "a file of scores")
+        named = None if segmenter is None else str(segmenter)
+        scores = run.score(
+            Path(synthetic), Store.open(Path(data)), split, metrics=metrics, partial=partial,
+            segmenting=Segmenting(named, device, native), overwrite=overwrite,
+        )  # fmt: skip
+        scores.save(target, overwrite=overwrite)
+        return scores.as_json()
+
+
+def report(
+    inputs: str | Path | Sequence[str | Path], out: str | Path = "report", *, overwrite: bool = False
+) -> Path:
+    """Makes the page of scores and runs, as ``ctsynth report`` does.
+
+    Args:
+        inputs: A run, a scores.json, a folder with some, or several of these.
+        out: The page's folder.
+        overwrite: Replace a report on other inputs, or one changed by hand.
+
+    Returns:
+        The page, OUT/index.html.
+
+    Raises:
+        ValueError: An input cannot be used, or a file in OUT is not an earlier report's.
+    """
+    from ctsynth.reporting.page import build_report
+
+    with _value_errors():
+        several = [inputs] if isinstance(inputs, str | Path) else inputs
+        return build_report([Path(path) for path in several], Path(out), overwrite=overwrite)
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+@contextmanager
+def _value_errors() -> Iterator[None]:
+    """What an argument or a file causes, as a ``ValueError`` with the remedy."""
+    try:
+        yield
+    except (UsageError, DataError) as error:
+        raise ValueError(f"{error.message}; {error.hint}" if error.hint else error.message) from error
+
+
+def _check_number(name: str, value: float, meaning: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < float("inf"):
+        raise ValueError(f"{name} is {value!r}: give a number above 0, {meaning}")
+
+
+def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} is {value!r}: give {' or '.join(map(repr, choices))}")

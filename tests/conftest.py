@@ -14,6 +14,9 @@ import numpy as np
 import pytest
 
 from ctsynth import files
+from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.store import Store
+from ctsynth.phantom import make_phantom
 from ctsynth.stop import SIGNALS
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -137,3 +140,12 @@ def small_amos(tmp_path, small_case, write_nifti):
         return root
 
     return make
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory) -> Store:
+    """A store of four phantoms to train on and three to score, 48 x 48, 24 slices 15 mm apart."""
+    root = tmp_path_factory.mktemp("phantoms")
+    make_phantom(root / "amos", subjects=4, test_subjects=3, size=48, slices=24)
+    preprocess(root / "amos", root / "out", settings=Settings(size=48), workers=1)
+    return Store.open(root / "out")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,8 +12,15 @@ Array = NDArray[np.float64]
 SIDE = 32
 """Of a thumbnail, pixels."""
 
-_ROWS = 2048
+_ROWS = 1024
 """Distances are computed in blocks of so many rows and columns."""
+
+
+class Rows(Protocol):
+    """(n, d): an array, or what lies on disk and is read by rows."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, rows: Any, /) -> NDArray[Any]: ...  # noqa: ANN401  a slice
 
 
 def thumbnails(slices: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
@@ -61,7 +68,7 @@ def nearest(queries: NDArray[Any], others: NDArray[Any]) -> tuple[Array, NDArray
     return np.sqrt(np.square(differences).mean(axis=1)), place
 
 
-def radii(features: NDArray[Any], k: int) -> Array:
+def radii(features: Rows, k: int) -> Array:
     """Squared distance of each vector to its k-th nearest other one; infinite where there are fewer.
 
     Args:
@@ -78,7 +85,7 @@ def radii(features: NDArray[Any], k: int) -> Array:
     return found
 
 
-def density_and_coverage(real: NDArray[Any], synthetic: NDArray[Any], k: int) -> tuple[Array, NDArray[np.bool_]]:
+def density_and_coverage(real: Rows, synthetic: Rows, k: int) -> tuple[Array, NDArray[np.bool_]]:
     """What density and coverage are means of (Naeem et al. 2020, Eqs. 3 and 4).
 
     Args:

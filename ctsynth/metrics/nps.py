@@ -55,7 +55,7 @@ class NoisePowerSpectrum(DescribingMetric):
         if not set(ORGANS) & set(context.store.labels.names.values()):
             return f"it takes {' or '.join(ORGANS)}, and the label set {context.store.labels.name} has neither"
         if context.store.size < SMALLEST:
-            return f"its squares of {ROI} px take slices of {SMALLEST} px at the least: these have {context.store.size}"
+            return f"its squares of {ROI} px take slices of {SMALLEST} px or more: these have {context.store.size}"
         return super().make(context)
 
     def describe(self, values: Unit, pair: Pair) -> Record:

@@ -52,11 +52,14 @@ class SegmentationUNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of each class at each pixel."""
-        h = self.encoder[0](self.conv_in(x))
-        skips = []
-        for down, block in zip(self.down, self.encoder[1:], strict=True):
-            skips.append(h)
-            h = block(down(h))
+        *skips, h = self.encode(x)
         for up, block in zip(reversed(self.up), reversed(self.decoder), strict=True):
             h = block(torch.cat([up(h), skips.pop()], dim=1))
         return self.conv_out(F.silu(self.norm_out(h)))
+
+    def encode(self, x: Tensor) -> list[Tensor]:
+        """The encoder's feature maps, finest first."""
+        levels = [self.encoder[0](self.conv_in(x))]
+        for down, block in zip(self.down, self.encoder[1:], strict=True):
+            levels.append(block(down(levels[-1])))
+        return levels

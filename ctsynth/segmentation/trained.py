@@ -103,3 +103,19 @@ class TrainedSegmenter:
         unit = torch.from_numpy(self._window.normalize(hu)).to(self._device)
         found: NDArray[np.uint8] = self._model.segment(2 * unit[:, None] - 1).to(torch.uint8).cpu().numpy()
         return found
+
+    @torch.inference_mode()
+    def features(self, slices: NDArray[np.floating[Any]]) -> NDArray[np.float32]:
+        """What the network knows of each slice.
+
+        Args:
+            slices: (Z, H, W) in [0, 1].
+
+        Returns:
+            (Z, d).
+        """
+        parts = []
+        for first in range(0, len(slices), BATCH):
+            unit = torch.from_numpy(np.asarray(slices[first : first + BATCH], np.float32)).to(self._device)
+            parts.append(self._model.features(2 * unit[:, None] - 1).float().cpu().numpy())
+        return np.concatenate(parts)

@@ -21,6 +21,14 @@ class Segmenter(TrainableModel):
     def segment(self, image: Tensor) -> Tensor:
         """The label map of each slice: (B, 1, H, W) in [-1, 1] to (B, H, W) int64."""
 
+    def features(self, image: Tensor) -> Tensor:
+        """What the network knows of each slice, for scores that compare features: (B, 1, H, W) to (B, d).
+
+        Raises:
+            NotImplementedError: It is a segmenter that does not say.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no features")
+
     def predict(self, batch: Batch, rng: BatchRNG) -> Tensor:
         """The label maps of the batch's real slices."""
         return self.segment(batch.image)

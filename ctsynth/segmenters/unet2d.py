@@ -111,6 +111,11 @@ class UNet2D(Segmenter):
         """The likeliest class of each pixel."""
         return self.network(image).argmax(dim=1)
 
+    def features(self, image: Tensor) -> Tensor:
+        """The mean over the slice of the coarsest level."""
+        coarsest: Tensor = self.network.encode(image)[-1]
+        return coarsest.mean(dim=(2, 3))
+
 
 def _class_weights(pixels: Tensor) -> Tensor:
     """1 / sqrt(pixels of the class), as multiples of the mean over pixels.

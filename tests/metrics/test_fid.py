@@ -19,9 +19,10 @@ from ctsynth.features import frechet
 from ctsynth.features.frechet import frechet_distance, kernel_distance
 from ctsynth.features.inception import Inception, absent, build, import_torchvision, to_gray
 from ctsynth.files import sha256
-from ctsynth.metrics import fid
+from ctsynth.metrics import _inception, fid
+from ctsynth.metrics._inception import OTHER_WEIGHTS
 from ctsynth.metrics.base import Pair
-from ctsynth.metrics.fid import FID, OTHER_WEIGHTS
+from ctsynth.metrics.fid import FID
 from ctsynth.scoring.records import Records
 from ctsynth.scoring.run import score, scoring
 
@@ -235,9 +236,9 @@ def stub(tmp_path, monkeypatch):
     """A metric whose network is a stub, with a file of other weights."""
     torch.save({}, tmp_path / "other.pth")
     monkeypatch.setenv(OTHER_WEIGHTS, str(tmp_path / "other.pth"))
-    monkeypatch.setattr(fid, "Inception", Stub)
-    monkeypatch.setattr(fid, "absent", lambda: "")
-    monkeypatch.setattr(fid, "version", lambda package: "0")
+    monkeypatch.setattr(_inception, "Inception", Stub)
+    monkeypatch.setattr(_inception, "absent", lambda: "")
+    monkeypatch.setattr(_inception, "version", lambda package: "0")
     monkeypatch.setattr(Stub, "seen", 0)
     return FID
 
@@ -383,6 +384,7 @@ def test_one_slice_gives_no_number(stub, store):
 def test_memory_does_not_grow_with_the_number_of_slices(stub, tmp_path, monkeypatch):
     """1,200 and 6,000 slices, both more than the 256 features here: 10 MB more if all were held."""
     for module, name, value in (
+        (_inception, "DIMENSIONS", 256),
         (fid, "DIMENSIONS", 256),
         (frechet, "BLOCKS", 2),
         (frechet, "BLOCK_SIZE", 100),
@@ -418,7 +420,7 @@ def test_what_is_lacking_is_told_with_what_to_do(tmp_path, monkeypatch):
     monkeypatch.delenv(OTHER_WEIGHTS, raising=False)
     for name in ("CTSYNTH_WEIGHTS", "XDG_DATA_HOME", "TORCH_HOME"):
         monkeypatch.setenv(name, str(tmp_path))
-    monkeypatch.setattr(fid, "absent", lambda: "")
+    monkeypatch.setattr(_inception, "absent", lambda: "")
     assert str(tmp_path) in FID.available()
     assert "ctsynth weights import" in FID.available()
     monkeypatch.setenv(OTHER_WEIGHTS, "nowhere.pth")

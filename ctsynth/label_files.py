@@ -10,14 +10,13 @@ from typing import Any
 
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
+from ctsynth.label_class import LabelClass, chosen_color
 from ctsynth.labels import (
     AMOS22,
     BACKGROUND,
     BODY,
-    LabelClass,
     LabelSet,
     Names,
-    chosen_color,
     key,
     refuse_equal_names,
 )

@@ -6,15 +6,15 @@ made with, so any other set goes the same way through the program.
 
 from __future__ import annotations
 
-import colorsys
 import functools
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, NotRequired, TypedDict
 
 from ctsynth.errors import DataError, shortened
+from ctsynth.label_class import ClassJSON, LabelClass, class_from_json
 from ctsynth.schema import parse
 from ctsynth.tissues import SUFFIX, TISSUES, TissueThresholds
 
@@ -30,40 +30,9 @@ Names = Mapping[int, Sequence[str]]
 """What label values mean: all names that a value goes by, first the one to show."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class LabelClass:
-    """One class of a label set; color, column and aliases do not make it another class.
-
-    Args:
-        id: Its value in a label volume, at least 1.
-        name: Its name, as TotalSegmentator spells it where TotalSegmentator has it.
-        color: ``#rrggbb``, for pictures.
-        column: Its heading in the paper's tables; None where the paper has no such column.
-        dice: The TotalSegmentator class that it is compared with; None where there is none.
-        aliases: Other spellings, as in AMOS22's own dataset.json.
-    """
-
-    id: int
-    name: str
-    color: str = field(compare=False)
-    column: str | None = field(default=None, compare=False)
-    dice: str | None = None
-    aliases: tuple[str, ...] = field(default=(), compare=False)
-
-
-class _ClassJSON(TypedDict):
-    id: int
-    name: str
-    colour: NotRequired[str]
-    color: NotRequired[str]
-    column: NotRequired[str | None]
-    dice: NotRequired[str | None]
-    aliases: NotRequired[list[str]]
-
-
 class _SetJSON(TypedDict):
     name: str
-    classes: list[_ClassJSON]
+    classes: list[ClassJSON]
     tissues: NotRequired[TissueThresholds]
 
 
@@ -250,27 +219,9 @@ class LabelSet:
         except DataError as error:
             hint = 'wanted: {"name": ..., "classes": [{"id": 1, "name": "spleen"}, ...]}'
             raise DataError(error.message, hint=hint) from error
-        classes = (_class(entry, source) for entry in form["classes"])
+        classes = (class_from_json(entry, source) for entry in form["classes"])
         tissues = parse(TissueThresholds, form["tissues"], source) if "tissues" in form else None
         return cls(form["name"], tuple(sorted(classes, key=lambda organ: organ.id)), tissues)
-
-
-def _class(entry: _ClassJSON, source: str) -> LabelClass:
-    known = _ClassJSON.__annotations__
-    if unknown := sorted(set(entry) - set(known)):
-        raise DataError(f"{source}: unknown key {unknown[0]!r} in a class", hint=f"known: {', '.join(known)}")
-    number, name = entry["id"], entry["name"]
-    color = entry.get("colour") or entry.get("color") or chosen_color(number)
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
-        raise DataError(f"{source}: the colour of {name} is {color!r}, not #rrggbb")
-    return LabelClass(
-        id=number,
-        name=name,
-        color=color,
-        column=entry.get("column"),
-        dice=entry.get("dice", name),
-        aliases=tuple(entry.get("aliases", ())),
-    )
 
 
 def key(name: str) -> str:
@@ -296,12 +247,6 @@ def refuse_equal_names(names: Names, source: str) -> None:
 
 def _plain(name: str) -> str:
     return re.sub(r"[\s_-]+", "", unicodedata.normalize("NFKC", name)).casefold()
-
-
-def chosen_color(number: int) -> str:
-    """A color for a class without one: hues a golden ratio apart, so that neighbors differ."""
-    red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.65, 0.95)
-    return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 
 
 def _amos(

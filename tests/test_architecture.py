@@ -16,7 +16,7 @@ DOCS = PACKAGE.parent / "docs"
 LAYERS = (
     {"compat", "errors"},
     {"files", "outputs", "device", "plugins", "shards", "stop", "randomness"},
-    {"schema", "tissues"},
+    {"label_class", "schema", "tissues"},
     {"labels", "config", "weights", "trainable", "history", "scoring.result"},
     {"figures", "label_files", "scoring.scores"},
     {"data", "features", "measures", "networks", "scoring.records"},

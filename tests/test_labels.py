@@ -5,8 +5,9 @@ import json
 import pytest
 
 from ctsynth.errors import DataError, UsageError
+from ctsynth.label_class import LabelClass
 from ctsynth.label_files import dataset_label_set, dataset_names, find_dataset_json, label_names, label_set
-from ctsynth.labels import AMOS22, BODY, LabelClass, LabelSet, key
+from ctsynth.labels import AMOS22, BODY, LabelSet, key
 
 TOTAL = label_set("totalsegmentator")
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
+
+if TYPE_CHECKING:
+    from ctsynth.data.store import Store
+    from ctsynth.sampling.batches import SamplingConfig
+    from ctsynth.scoring.scores import Scores
+    from ctsynth.training.checkpoint import Trained
 
 RECORD = "demo.json"
 """Says with which settings the demo in a folder was made."""
@@ -42,19 +48,12 @@ def command(
     Prints the scores and where the page is.
     """
     started = time.monotonic()
-    from ctsynth.data.preprocess import Settings, preprocess
-    from ctsynth.data.store import Store
     from ctsynth.device import find_device
     from ctsynth.diffusion.samplers import SamplerConfig
     from ctsynth.files import write_json
-    from ctsynth.label_files import label_set
-    from ctsynth.phantom import make_phantom
     from ctsynth.reporting.page import build_report
     from ctsynth.reporting.tables import remarks, render
-    from ctsynth.sampling import volumes
     from ctsynth.sampling.batches import SamplingConfig
-    from ctsynth.sampling.cases import cases_of_store
-    from ctsynth.scoring.run import score
     from ctsynth.stop import Stop
     from ctsynth.training import checkpoint
     from ctsynth.training.configure import configure
@@ -64,18 +63,7 @@ def command(
     made_with = {"cond": cond, "iterations": iterations, "seed": seed}
     _refuse_other(out / RECORD, made_with, overwrite=overwrite)
     where = find_device(device)
-    total = SUBJECTS + TEST_SUBJECTS
-    with console.progress("phantom", total) as progress:
-        make_phantom(
-            out / "phantom", subjects=SUBJECTS, test_subjects=TEST_SUBJECTS, size=PHANTOM_SIZE, slices=SLICES,
-            seed=seed, overwrite=overwrite, progress=progress,
-        )  # fmt: skip
-    with console.progress("preprocess", total) as progress:
-        settings = Settings(size=SIZE, labels=label_set("amos22+tissues"))
-        preprocess(
-            out / "phantom", out / "store", settings=settings, workers=1, overwrite=overwrite, progress=progress
-        )
-    store = Store.open(out / "store")
+    store = _make_store(out, seed, overwrite=overwrite)
     method = f"ddpm-{cond}"
     run = out / "runs" / method
     training = {"iterations": iterations, "seed": seed}
@@ -88,6 +76,45 @@ def command(
     sampling = SamplingConfig(
         sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision
     )
+    scored = _draw_and_score(store, trained, sampling, out, overwrite=overwrite)
+    page = build_report([run, out / "synthetic"], out / "report", overwrite=overwrite)
+    console.echo(render(scored, "table"))
+    for words in dict.fromkeys(words for scores in scored.values() for words in remarks(scores)):
+        console.log.info("%s", words)
+    console.log.info("done in %.0f s; open the page:", time.monotonic() - started)
+    console.echo(str(page))
+
+
+def _make_store(out: Path, seed: int, *, overwrite: bool) -> Store:
+    """Phantoms, and the slice store of them."""
+    from ctsynth.data.preprocess import Settings, preprocess
+    from ctsynth.data.store import Store
+    from ctsynth.label_files import label_set
+    from ctsynth.phantom import make_phantom
+
+    total = SUBJECTS + TEST_SUBJECTS
+    with console.progress("phantom", total) as progress:
+        make_phantom(
+            out / "phantom", subjects=SUBJECTS, test_subjects=TEST_SUBJECTS, size=PHANTOM_SIZE, slices=SLICES,
+            seed=seed, overwrite=overwrite, progress=progress,
+        )  # fmt: skip
+    with console.progress("preprocess", total) as progress:
+        settings = Settings(size=SIZE, labels=label_set("amos22+tissues"))
+        preprocess(
+            out / "phantom", out / "store", settings=settings, workers=1, overwrite=overwrite, progress=progress
+        )
+    return Store.open(out / "store")
+
+
+def _draw_and_score(
+    store: Store, trained: Trained, sampling: SamplingConfig, out: Path, *, overwrite: bool
+) -> dict[str, Scores]:
+    """The scores of what is drawn from the tissues, and of what is drawn from the body as one class."""
+    from ctsynth.sampling import volumes
+    from ctsynth.sampling.cases import cases_of_store
+    from ctsynth.scoring.run import score
+    from ctsynth.stop import Stop
+
     scored = {}
     for kind in ("tissues", "body"):
         folder = out / "synthetic" / f"from_{kind}"
@@ -97,12 +124,7 @@ def command(
         scores = score(folder, store, "test", overwrite=overwrite)
         scores.save(folder / "scores.json", overwrite=overwrite)
         scored[scores.name] = scores
-    page = build_report([run, out / "synthetic"], out / "report", overwrite=overwrite)
-    console.echo(render(scored, "table"))
-    for words in dict.fromkeys(words for scores in scored.values() for words in remarks(scores)):
-        console.log.info("%s", words)
-    console.log.info("done in %.0f s; open the page:", time.monotonic() - started)
-    console.echo(str(page))
+    return scored
 
 
 def _refuse_other(record: Path, settings: dict[str, object], *, overwrite: bool) -> None:

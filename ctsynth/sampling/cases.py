@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ctsynth.data.formats import SUFFIXES, names_a_file, record_beside, renamed, stem, volumes
 from ctsynth.data.masks import Unmatched, complete_labels
-from ctsynth.data.relabel import given_by_dataset
+from ctsynth.data.relabel import Given, given_by_dataset
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.split_body import join_body, split_body
 from ctsynth.data.store import Store, Subject
@@ -138,6 +138,55 @@ def cases_of_store(
     return [case(subject) for subject in subjects]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _MaskReader:
+    """Reads a label volume and brings it to the model's label set and slices; arguments as of ``cases_of_masks``.
+
+    Args:
+        file: The label volume.
+        out: The volume that will be written.
+        dataset: What a dataset.json says of its numbers.
+        problem: Why it cannot be read; empty if it can.
+    """
+
+    file: Path
+    out: Path
+    trained: Trained
+    labels: str | None
+    dataset: Given | None
+    body_from: Path | None
+    unmatched: Unmatched | None
+    tissues: bool
+    given: GivenSlices | None
+    problem: str
+
+    def __call__(self) -> Masks:
+        if self.problem:
+            raise DataError(self.problem)
+        own = self.trained.labels
+        check_length(self.out, str(self.file))
+        volume = Volume.load(self.file, self.body_from)
+        known, body, ct = complete_labels(
+            self.file,
+            volume,
+            own,
+            labels=self.labels,
+            dataset=self.dataset,
+            body_from=self.body_from,
+            unmatched=self.unmatched,
+        )
+        slices, background = to_slices(known, self.trained.config.size, "labels"), known == BACKGROUND
+        window = Window(self.trained.config.level, self.trained.config.width)
+        there = self.given.read(volume.geometry, self.trained.config.size, window) if self.given else None
+        if ct is not None and own.tissues and self.tissues:
+            slices = split_body(slices, ct.voxels, ct.geometry.spacing, own)
+            return Masks(slices, volume.geometry, body, "ct", background, there)
+        slices, told = _told(slices, own, self.tissues)
+        if own.tissues and told == "none":
+            log.warning("%s: drawn from the body as one class (tissues: --body-from CT)", self.file)
+        return Masks(slices, volume.geometry, body, told, background, there)
+
+
 def cases_of_masks(
     mask: Path,
     trained: Trained,
@@ -166,25 +215,15 @@ def cases_of_masks(
     Raises:
         UsageError: There are no masks, or one output or CT is named for several.
     """
-    found = volumes(mask) if mask.is_dir() else [mask]
-    files = [file for file in found if file == mask or not _is_drawn(file)]
-    if not files:
-        raise UsageError(f"{mask}: no label volumes in this folder")
     ct_given = given.file if given else None
-    for ct in (body_from, ct_given):
-        if ct and not ct.exists():
-            raise DataError(f"{ct}: no such file")
-    single = out is not None and names_a_file(out)
-    if len(files) > 1 and (single or body_from or given):
-        raise UsageError(
-            f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from and no --given"
-        )
+    is_single = out is not None and names_a_file(out)
+    files = _mask_files(mask, [ct for ct in (body_from, ct_given) if ct], names_one=is_single)
 
     def case(file: Path) -> Case:
         if not file.is_file():
             raise DataError(f"{file}: no such file")
         name = stem(file)
-        target = out if single and out else (out or file.parent) / f"{name}_synthetic{suffix}"
+        target = out if is_single and out else (out or file.parent) / f"{name}_synthetic{suffix}"
         problem, digest = "", ""
         try:
             digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
@@ -192,31 +231,10 @@ def cases_of_masks(
             problem = f"{file}: cannot read it: {error.strerror}"
         dataset = None if labels else given_by_dataset(file.parent)
 
-        def read() -> Masks:
-            if problem:
-                raise DataError(problem)
-            own = trained.labels
-            check_length(target, str(file))
-            volume = Volume.load(file, body_from)
-            known, body, ct = complete_labels(
-                file,
-                volume,
-                own,
-                labels=labels,
-                dataset=dataset,
-                body_from=body_from,
-                unmatched=unmatched,
-            )
-            slices, background = to_slices(known, trained.config.size, "labels"), known == BACKGROUND
-            window = Window(trained.config.level, trained.config.width)
-            there = given.read(volume.geometry, trained.config.size, window) if given else None
-            if ct is not None and own.tissues and tissues:
-                slices = split_body(slices, ct.voxels, ct.geometry.spacing, own)
-                return Masks(slices, volume.geometry, body, "ct", background, there)
-            slices, told = _told(slices, own, tissues)
-            if own.tissues and told == "none":
-                log.warning("%s: drawn from the body as one class (tissues: --body-from CT)", file)
-            return Masks(slices, volume.geometry, body, told, background, there)
+        read = _MaskReader(
+            file=file, out=target, trained=trained, labels=labels, dataset=dataset, body_from=body_from,
+            unmatched=unmatched, tissues=tissues, given=given, problem=problem,
+        )  # fmt: skip
 
         def finish(hu: NDArray[np.int16], geometry: Geometry) -> NDArray[Any]:
             return from_slices(hu, geometry, "ct")
@@ -240,6 +258,22 @@ def cases_of_masks(
     if len({case.out for case in cases}) < len(cases):
         raise UsageError(f"{mask}: two masks of one name would write one volume")
     return cases
+
+
+def _mask_files(mask: Path, cts: list[Path], *, names_one: bool) -> list[Path]:
+    """The label volumes to draw; an output or CT that is named is for one of them alone."""
+    found = volumes(mask) if mask.is_dir() else [mask]
+    files = [file for file in found if file == mask or not _is_drawn(file)]
+    if not files:
+        raise UsageError(f"{mask}: no label volumes in this folder")
+    for ct in cts:
+        if not ct.exists():
+            raise DataError(f"{ct}: no such file")
+    if len(files) > 1 and (names_one or cts):
+        raise UsageError(
+            f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from and no --given"
+        )
+    return files
 
 
 def samples_of(case: Case, count: int) -> list[Case]:

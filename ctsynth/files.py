@@ -254,6 +254,7 @@ class HashedFile:
 
 
 _PACKAGE = Path(__file__).parent
+_COMPUTES_NOTHING = ("api.py", "cli", "reporting", "sharing")  # and nothing that computes imports it
 
 
 @functools.cache
@@ -261,11 +262,12 @@ def code_digest(*parts: str) -> str:
     """A SHA-256 of ctsynth's own code, so that what other code has computed and kept is not taken for its own.
 
     Args:
-        parts: Files and folders of the package, ``data/window.py``; if none is named all but the command line and
-            the report, which nothing that computes imports.
+        parts: Files and folders of the package, ``data/window.py``; if none is named all that computes.
     """
     named = [_PACKAGE / part for part in parts]
-    named = named or [path for path in _PACKAGE.iterdir() if path.name not in ("api.py", "cli", "reporting")]
+    named = named or [
+        path for path in _PACKAGE.iterdir() if path.name not in ("api.py", "cli", "reporting", "sharing")
+    ]
     assert all(path.exists() for path in named), parts
     files = [file for file in sorted(_PACKAGE.rglob("*.py")) if any(map(file.is_relative_to, named))]
     hashes = {file.relative_to(_PACKAGE).as_posix(): sha256(file) for file in files}

@@ -27,7 +27,7 @@ LAYERS = (
     {"metrics"},
     {"scoring"},
     {"reporting"},
-    {"api"},
+    {"api", "sharing"},
     {"cli"},
 )
 """The one table of the layers; docs/architecture.md shows it. ``__init__`` is below all, ``__main__`` above.

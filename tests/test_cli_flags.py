@@ -32,6 +32,9 @@ FLAGS = {
     "report": """
         INPUTS --out --overwrite
     """,
+    "export": """
+        MODEL OUT --scores --overwrite
+    """,
     "train-segmenter": """
         DATA --out --resume --no-resume --overwrite --preset --set --iterations --batch-size --lr
         --ema --seed --save-every --keep-every --sample-every --tensorboard --no-tensorboard --gpus

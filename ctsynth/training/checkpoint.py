@@ -240,15 +240,29 @@ def make_ready(model: TrainableModel, checkpoint: Path, device: torch.device, *,
 
     Raises:
         DataError: The file is missing or damaged, or holds the weights of another network.
+        UsageError: The raw weights of an exported model.
     """
-    weights = checkpoint / ("model.safetensors" if raw else "ema.safetensors")
+    config = RunConfig.read(checkpoint / "config.json")
+    if raw and is_exported(config):
+        raise UsageError(f"{checkpoint}: --raw: an exported model has its averaged weights alone")
+    weights = checkpoint / "model.safetensors" if raw else averaged(checkpoint, config)
     weights_file.load(model, weights)
     digest = sha256(weights)
-    _refuse_other_bytes(weights, digest, RunConfig.read(checkpoint / "config.json"))
+    _refuse_other_bytes(weights, digest, config)
     model.to(device).eval().requires_grad_(False)
     if device.type == "cpu":  # on a GPU group norms copy to NCHW and back: 1.4 times as long
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return digest
+
+
+def is_exported(config: RunConfig) -> bool:
+    """Whether a config.json is that of ``ctsynth export``, beside which the averaged weights lie alone."""
+    return set(config.sha256) == {"model.safetensors"}
+
+
+def averaged(checkpoint: Path, config: RunConfig) -> Path:
+    """The file of a checkpoint's averaged weights."""
+    return checkpoint / ("model.safetensors" if is_exported(config) else "ema.safetensors")
 
 
 def verify(checkpoint: Path) -> RunConfig:

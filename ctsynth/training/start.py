@@ -1,4 +1,4 @@
-"""A run that begins from the weights of another: ``ctsynth train --from RUN``."""
+"""A run that begins from the averaged weights of another: ``ctsynth train --from RUN``."""
 
 from __future__ import annotations
 
@@ -15,9 +15,6 @@ from ctsynth.labels import LabelSet
 from ctsynth.methods.base import find_method
 from ctsynth.trainable import TrainableModel
 from ctsynth.training import checkpoint
-
-WEIGHTS = "ema.safetensors"
-"""The averaged weights are begun from."""
 
 
 def begun_from(config: RunConfig, start: Path, run: Path, *, overwrite: bool = False) -> RunConfig:
@@ -52,7 +49,8 @@ def begun_from(config: RunConfig, start: Path, run: Path, *, overwrite: bool = F
         raise UsageError(f"--from {start}: it was trained on another label set than this store's")
     if (other.level, other.width) != (config.level, config.width):
         raise UsageError(f"--from {start}: it was trained on another HU window than this store's")
-    digest = other.sha256.get(WEIGHTS) or sha256(found / WEIGHTS)
+    weights = checkpoint.averaged(found, other)
+    digest = other.sha256.get(weights.name) or sha256(weights)
     return replace(config, start={"path": place, "checkpoint": str(found.absolute()), "sha256": digest})
 
 
@@ -66,7 +64,8 @@ def begin(model: TrainableModel, start: dict[str, Any]) -> None:
     Raises:
         DataError: The file is missing, another one, or of a network of other sizes.
     """
-    file = Path(start["checkpoint"]) / WEIGHTS
+    folder = Path(start["checkpoint"])
+    file = checkpoint.averaged(folder, RunConfig.read(folder / "config.json"))
     hint = "begin from another checkpoint; --preset and --set must be as in its run"
     try:
         content = file.read_bytes()

@@ -120,7 +120,7 @@ def _option(kind: Any, name: str, info: Any) -> str:  # noqa: ANN401  any annota
         return names
     if typing.get_origin(kind) is Literal:
         return f"{names} {'|'.join(typing.get_args(kind))}"
-    plain = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH"}
+    plain = {str: "TEXT", int: "INTEGER", float: "NUMBER", Path: "PATH", list[Path]: "PATH"}
     return f"{names} {info.metavar or plain[kind]}"
 
 

@@ -1,0 +1,1 @@
+"""Models for others: weights, settings and a model card in a folder."""

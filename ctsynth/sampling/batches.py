@@ -73,6 +73,10 @@ class SamplingConfig:
         """What noise it starts that method's slices from."""
         return self.noise or method.noises[0]
 
+    def correlation_for(self, method: Method) -> list[list[float]] | None:
+        """Lengths along z, mm, and shares of the noise that it starts that method's slices from; None: of none."""
+        return [list(pair) for pair in CORRELATION] if self.noise_for(method) == "volume" else None
+
     def chunk_for(self, method: Method) -> int | None:
         """How many slices that method draws together at most; None for one that draws slice by slice."""
         return (self.chunk or CHUNK) if isinstance(method, VolumeMethod) else None

@@ -1,23 +1,29 @@
-"""What a synthetic volume is made with, and whether one that is there was made so."""
+"""The record beside a synthetic volume: what made it, whether one that is there was made so, what several share.
+
+Whether a volume is the one that its record was written for is the affair of ``data/record.py``.
+"""
 
 from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from ctsynth import __version__
 from ctsynth.data.formats import record_beside
-from ctsynth.data.record import Kind, Standing, look
+from ctsynth.data.record import DIGEST, Kind, Standing, look
 from ctsynth.errors import UsageError
-from ctsynth.sampling.batches import CORRELATION, SamplingConfig
-from ctsynth.sampling.cases import Case
-from ctsynth.training.checkpoint import Trained, is_step, step_of
+from ctsynth.schema import read
+from ctsynth.scoring.scores import Provenance
+
+if TYPE_CHECKING:
+    from ctsynth.sampling.batches import SamplingConfig
+    from ctsynth.sampling.cases import Case
+    from ctsynth.training.checkpoint import Trained
 
 log = logging.getLogger(__name__)
 
@@ -33,10 +39,10 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
     return {
         "synthetic": True,
         "version": __version__,
-        "torch": torch.__version__,
+        "torch": version("torch"),
         "model": str(trained.path),
         "method": config.method,
-        "iterations": step_of(trained.path) if is_step(trained.path) else None,
+        "iterations": trained.step,
         "weights_sha256": trained.digest,
         "label_set": trained.labels.name,
         "size": config.size,
@@ -45,7 +51,7 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         **{name: sampling.choices.get(name) for name in trained.method.choices},
         "seed": sampling.seed + case.sample,
         "noise": noise,
-        "correlation_length_mm": [list(pair) for pair in CORRELATION] if noise == "volume" else None,
+        "correlation_length_mm": sampling.correlation_for(trained.method),
         **({"chunk": chunk} if chunk else {}),
         **_given(case),
         "device": sampling.device.type,
@@ -75,6 +81,9 @@ PLACES = ("synthetic", "version", "torch", "model", "compile")
 
 The device may not, as another draws other noise; nor the precision, as bf16 is further from fp32 than 1 HU.
 """
+
+OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body", DIGEST)
+"""Of the JSON beside a volume: what differs from volume to volume by nature."""
 
 _INPUTS = ("mask", "mask_sha256")
 
@@ -138,3 +147,33 @@ def _flat(record: Mapping[str, Any]) -> dict[str, Any]:
 def _short(value: object) -> str:
     text = "none" if value is None else str(value)
     return text[:12] if re.fullmatch("[0-9a-f]{64}", text) else text
+
+
+def read_record(volume: Path) -> Mapping[str, Any]:
+    """The content of the JSON beside a volume; empty where there is none.
+
+    Raises:
+        DataError: It is of another form.
+    """
+    path = record_beside(volume)
+    return dict(read(path, Provenance)) if path.is_file() else {}
+
+
+def agreed(volumes: Iterable[Path]) -> dict[str, Any]:
+    """What the volumes were made with, from the JSON file beside each: the entries in which all agree.
+
+    What they disagree in is named in ``differing``, and volumes without such a file are counted in ``unknown``.
+    """
+    records: list[Mapping[str, Any]] = []
+    unknown = 0
+    for volume in volumes:
+        if content := read_record(volume):
+            records.append({key: value for key, value in content.items() if key not in OWN_TO_VOLUME})
+        else:
+            unknown += 1
+    keys = dict.fromkeys(key for record in records for key in record)
+    shared = {key: records[0].get(key) for key in keys if all(r.get(key) == records[0].get(key) for r in records)}
+    differing = [key for key in keys if key not in shared]
+    if differing:
+        log.warning("the volumes were not made alike: they differ in %s", ", ".join(differing))
+    return shared | ({"differing": differing} if differing else {}) | ({"unknown": unknown} if unknown else {})

@@ -20,11 +20,12 @@ from ctsynth.errors import CTSynthError, RunError
 from ctsynth.files import sole
 from ctsynth.metrics import base
 from ctsynth.metrics.base import Context, Metric, Segmenting
+from ctsynth.sampling.record import agreed
 from ctsynth.scoring.choice import choose
 from ctsynth.scoring.measuring import Case, Measuring
 from ctsynth.scoring.records import Records
 from ctsynth.scoring.scores import Reference, Result, Scores, Sources, Value, has_tissues
-from ctsynth.scoring.volumes import base_name, match, provenance, refuse_strangers
+from ctsynth.scoring.volumes import base_name, match, refuse_strangers
 from ctsynth.shards import lock_name, take
 
 log = logging.getLogger(__name__)
@@ -212,7 +213,7 @@ class Scoring:
         Raises:
             DataError: A record is gone or damaged.
         """
-        origin = provenance(self.files.values())
+        origin = agreed(self.files.values())
         store = self.store
         return Scores(
             name=_name(origin, self.synthetic),

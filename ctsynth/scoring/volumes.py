@@ -1,24 +1,19 @@
-"""Finds the synthetic volume of each subject, and what it was made with."""
+"""Finds the synthetic volume of each subject, and refuses one that was drawn for another."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from ctsynth.data.formats import composed, is_volume, record_beside, stem, volumes
 from ctsynth.data.record import DIGEST
 from ctsynth.data.store import Subject
 from ctsynth.errors import DataError
 from ctsynth.files import sha256
-from ctsynth.schema import read
-from ctsynth.scoring.scores import Provenance
+from ctsynth.sampling.record import read_record
 
 log = logging.getLogger(__name__)
-
-OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body", DIGEST)
-"""Of the JSON beside a volume: what differs from volume to volume by nature."""
 
 
 def match(
@@ -107,7 +102,7 @@ def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> 
     """
     for subject in subjects:
         record = record_beside(files[subject.name])
-        content = _read(record)
+        content = read_record(files[subject.name])
         drawn_for = str(content.get("subject", subject.name))
         mask, *_ = str(content.get("mask_sha256") or "").partition("+")  # what follows is the CT of --body-from
         own = [subject.record.get(key) for key in ("mask_sha256", "label_sha256")]
@@ -125,32 +120,3 @@ def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> 
             f"{files[subject.name]}: {record.name} says that it {found}",
             hint=f"draw it again, or remove {record.name} if it is {subject.name}'s all the same",
         )
-
-
-def _read(path: Path) -> Mapping[str, Any]:
-    """The content of the JSON beside a volume; empty where there is none.
-
-    Raises:
-        DataError: It is of another form.
-    """
-    return dict(read(path, Provenance)) if path.is_file() else {}
-
-
-def provenance(files: Iterable[Path]) -> dict[str, Any]:
-    """What the volumes were made with, from the JSON file beside each: the entries in which all agree.
-
-    What they disagree in is named in ``differing``, and volumes without such a file are counted in ``unknown``.
-    """
-    records: list[Mapping[str, Any]] = []
-    unknown = 0
-    for path in files:
-        if content := _read(record_beside(path)):
-            records.append({key: value for key, value in content.items() if key not in OWN_TO_VOLUME})
-        else:
-            unknown += 1
-    keys = dict.fromkeys(key for record in records for key in record)
-    shared = {key: records[0].get(key) for key in keys if all(r.get(key) == records[0].get(key) for r in records)}
-    differing = [key for key in keys if key not in shared]
-    if differing:
-        log.warning("the volumes were not made alike: they differ in %s", ", ".join(differing))
-    return shared | ({"differing": differing} if differing else {}) | ({"unknown": unknown} if unknown else {})

@@ -169,6 +169,11 @@ class Trained:
     path: Path
     digest: str
 
+    @property
+    def step(self) -> int | None:
+        """Optimizer steps behind it, where its folder's name says."""
+        return step_of(self.path) if is_step(self.path) else None
+
 
 def make_method(config: RunConfig) -> Method:
     """The method that a config.json describes, with its initial weights drawn from the run's seed.

@@ -109,6 +109,17 @@ def renamed(path: Path, name: str) -> Path:
     return path.with_name(name + path.name[len(path.name) - len(_suffix(path)) :])
 
 
+def samples_beside(volume: Path) -> list[Path]:
+    """All samples of the mask of a sample, NAME_synthetic_0 and on; none where a volume is no sample."""
+    name, _, number = stem(volume).rpartition("_synthetic_")
+    if not (name and number.isdecimal()):
+        return []
+    found: list[Path] = []
+    while (path := renamed(volume, f"{name}_synthetic_{len(found)}")).exists():
+        found.append(path)
+    return found
+
+
 def composed(name: str) -> str:
     """A name as ``stem`` gives it."""
     return unicodedata.normalize("NFC", name)

@@ -1,60 +1,29 @@
-"""Brings a subject of the store and a synthetic volume to the same slices."""
+"""A subject of the store and a synthetic volume, brought to the same slices."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ctsynth.data.slices import stacked_geometry, to_slices, unstack
+from ctsynth.data.restack import stacked_slices
+from ctsynth.data.slices import stacked_geometry
 from ctsynth.data.store import Store, Subject
-from ctsynth.data.volume import Volume
-from ctsynth.errors import DataError
 from ctsynth.metrics.base import Pair
 
 
 def read_pair(subject: Subject, path: Path, store: Store) -> Pair:
-    """A subject's real slices and its synthetic ones, brought to the same grid and to [0, 1].
-
-    The volume may lie on the grid of the re-stacked slices or on that of the source file, in any orientation.
+    """A subject's real slices and its synthetic ones, as ``stacked_slices`` brings them to the same grid.
 
     Raises:
         DataError: The volume is on another grid, or its values cannot be HU.
     """
-    volume = Volume.load(path)
-    stacked = stacked_geometry(subject.geometry, store.size)
-    _check_values(volume.voxels, path, store)
-    if volume.geometry.same_as(stacked):
-        slices = unstack(volume.voxels)
-    elif volume.geometry.same_as(subject.geometry):
-        slices = to_slices(store.window.clip(volume.voxels), store.size, "ct", air=store.window.air)
-    else:
-        raise DataError(
-            f"{path}: its grid is {volume.geometry}; {subject.name} has "
-            f"{subject.geometry}, and {stacked} as slices",
-            hint="bring it to one of these grids, or draw it from the label map of that subject",
-        )
     return Pair(
         subject=subject.name,
         real=store.window.normalize(subject.ct()),
-        synthetic=store.window.normalize(np.ascontiguousarray(slices)),
+        synthetic=stacked_slices(path, subject, store),
         mask=np.asarray(subject.mask()),
         labels=store.labels,
         window=store.window,
-        geometry=stacked,
+        geometry=stacked_geometry(subject.geometry, store.size),
     )
-
-
-def _check_values(voxels: NDArray[Any], path: Path, store: Store) -> None:
-    """Refuses what cannot be HU: gray values in [0, 1], [-1, 1] or 0..255 would give numbers, and wrong ones."""
-    lowest, highest = float(voxels.min()), float(voxels.max())
-    if not np.isfinite([lowest, highest]).all():
-        raise DataError(f"{path}: it holds NaN or infinity", hint="draw it again")
-    if max(-lowest, highest) <= 1.001 or (lowest >= 0 and highest <= 255 and store.window.low < 0):
-        low, width = store.window.low, store.window.width
-        raise DataError(
-            f"{path}: its values are within [{lowest:g}, {highest:g}], which cannot be HU of a patient in air",
-            hint=f"bring it to Hounsfield units: HU = {width:g} x {low:+g} for x in [0, 1]",
-        )

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ctsynth.data.formats import composed, is_volume, record_beside, stem, volumes
+from ctsynth.data.formats import composed, is_volume, record_beside, renamed, samples_beside, stem, volumes
 from ctsynth.data.record import DIGEST
 from ctsynth.data.store import Subject
 from ctsynth.errors import DataError
@@ -44,7 +44,8 @@ def match(
     for path in [synthetic] if single else volumes(synthetic):
         name = next((known[name] for name in _names(path) if name in known), None)
         if name is None:
-            extra.append(path.name)
+            if not _belongs_to_samples(path):
+                extra.append(path.name)
         elif name in found:
             raise DataError(
                 f"{synthetic}: {found[name].name} and {path.name} are both of {name}", hint="remove one"
@@ -64,6 +65,14 @@ def match(
     return {subject.name: found[subject.name] for subject in share if subject.name in found}, missing
 
 
+def _belongs_to_samples(path: Path) -> bool:
+    """Whether a volume is a further sample of a mask, or the mean or deviation of its samples."""
+    name, _, kind = stem(path).rpartition("_")
+    if kind in ("mean", "std"):
+        return renamed(path, f"{name}_synthetic_0").exists()
+    return path in samples_beside(path)[1:]
+
+
 def base_name(path: Path) -> str:
     """A file's or folder's name without suffix and ``_synthetic``."""
     path = path.absolute()
@@ -77,10 +86,13 @@ def scores_beside(synthetic: Path) -> Path:
     return synthetic / "scores.json"
 
 
-def _names(path: Path) -> tuple[str, str]:
-    """The subjects that a file may be of: a subject may itself be called NAME_synthetic."""
+def _names(path: Path) -> tuple[str, ...]:
+    """The subjects that a file may be of: a subject may itself be called NAME_synthetic.
+
+    Of several samples the first one is scored.
+    """
     name = stem(path)
-    return name, name.removesuffix("_synthetic")
+    return name, name.removesuffix("_synthetic"), name.removesuffix("_synthetic_0")
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -61,7 +61,18 @@ def test_resamples_with_nothing_to_average_are_left_out():
     assert interval(np.full(3, np.nan), 2) == (None, None)
 
 
-ALWAYS = ("psnr", "ssim", "gradient", "hu", "z-gradient", "z-correlation", "z-flicker", "nps", "copies")
+ALWAYS = (
+    "psnr",
+    "ssim",
+    "gradient",
+    "hu",
+    "z-gradient",
+    "z-correlation",
+    "z-flicker",
+    "nps",
+    "copies",
+    "diversity",
+)
 
 
 @pytest.mark.parametrize("name", [*ALWAYS, "fid", "fid-planes", "coverage", "dice"])

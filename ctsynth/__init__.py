@@ -12,18 +12,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from ctsynth.api import Model, load, preprocess, report, score
+    from ctsynth.api.commands import preprocess, report, score
+    from ctsynth.api.model import Model, load
 
 __version__ = "0.1.0"
 
 __all__ = ["Model", "__version__", "load", "preprocess", "report", "score"]
 
 
+_PLACES = {"Model": "model", "load": "model", "preprocess": "commands", "report": "commands", "score": "commands"}
+
+
 def __getattr__(name: str) -> object:
-    """Imports ``ctsynth.api``, and torch with it where it must, when one of its names is wanted."""
-    if name.startswith("_") or name not in __all__:
+    """Imports what is wanted, and torch with it where it must, when it is."""
+    if name not in _PLACES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module("ctsynth.api"), name)
+    return getattr(import_module(f"ctsynth.api.{_PLACES[name]}"), name)
 
 
 def __dir__() -> list[str]:

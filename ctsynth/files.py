@@ -254,7 +254,7 @@ class HashedFile:
 
 
 _PACKAGE = Path(__file__).parent
-_COMPUTES_NOTHING = ("api.py", "cli", "reporting", "sharing")  # and nothing that computes imports it
+_COMPUTES_NOTHING = ("api", "cli", "reporting", "sharing")  # and nothing that computes imports it
 
 
 @functools.cache
@@ -266,7 +266,7 @@ def code_digest(*parts: str) -> str:
     """
     named = [_PACKAGE / part for part in parts]
     named = named or [
-        path for path in _PACKAGE.iterdir() if path.name not in ("api.py", "cli", "reporting", "sharing")
+        path for path in _PACKAGE.iterdir() if path.name not in ("api", "cli", "reporting", "sharing")
     ]
     assert all(path.exists() for path in named), parts
     files = [file for file in sorted(_PACKAGE.rglob("*.py")) if any(map(file.is_relative_to, named))]

@@ -21,6 +21,9 @@ PACKAGES = (
     "typer",
     "rich",
     "matplotlib",
+    "SimpleITK",
+    "pydicom",
+    "highdicom",
 )
 
 

@@ -281,3 +281,17 @@ def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="needs SimpleITK, which is not installed") as caught:
         Volume.load(tmp_path / "ct")
     assert caught.value.hint == "pip install 'ctsynth[formats]'"
+
+
+def test_a_real_ct_goes_to_dicom_and_back(real_ct, tmp_path):
+    volume = Volume.load(next((real_ct / "imagesTr").glob("*.nii.gz")))
+    few = Geometry((*volume.geometry.shape[:2], 12), volume.geometry.affine)
+    few = Volume(volume.voxels[:, :, 20:32].astype(np.int16), few)
+    few.save(tmp_path / "a.dicom")
+    found, where = by_gdcm(tmp_path / "a.dicom")
+    np.testing.assert_array_equal(found.transpose(2, 1, 0)[::-1, ::-1], few.voxels)
+    corner = where @ (few.geometry.shape[0] - 1, few.geometry.shape[1] - 1, 0, 1)
+    np.testing.assert_allclose(corner, few.geometry.affine @ (0, 0, 0, 1), atol=1e-3)
+    again = Volume.load(tmp_path / "a.dicom")
+    np.testing.assert_allclose(again.geometry.affine, few.geometry.affine, atol=1e-3)
+    np.testing.assert_array_equal(again.voxels, few.voxels)

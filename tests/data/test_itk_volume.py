@@ -89,12 +89,13 @@ def segments():
     return labels
 
 
-@pytest.mark.parametrize("layers", [False, True])
+@pytest.mark.parametrize("layers", ["", "vector", "list"])  # 3D Slicer calls their axis a list
 def test_slicers_segments_are_labels_with_names(layers, tmp_path):
     labels = segments()
     if layers:
         voxels = np.stack([np.where(labels == 2, 2, 0), np.where(labels == 1, 1, 0)], axis=-1).astype(np.uint8)
         path = written(tmp_path / "a.seg.nrrd", voxels, LAYERS, is_vector=True)
+        path.write_bytes(path.read_bytes().replace(b"kinds: vector", b"kinds: " + layers.encode()))
     else:
         path = written(tmp_path / "a.seg.nrrd", labels, SEGMENTS)
     volume = Volume.load(path)

@@ -172,3 +172,16 @@ def test_preprocess_takes_series_and_segmentations(folder, small_case):
     expected = small_case(number).labels[::-1, ::-1].transpose(2, 1, 0)
     padded = np.pad(expected, [(0, 0), (4, 4), (0, 0)])
     np.testing.assert_array_equal(np.where(mask == 16, 0, mask), padded)
+
+
+@pytest.mark.parametrize("form", ["nrrd", "dicom"])
+def test_scores_do_not_depend_on_the_format(folder, form):
+    pytest.importorskip("dicom_files", reason="the extra ctsynth[formats] is not installed")
+    values = []
+    for place, suffix in (("nifti", "nii.gz"), ("other", form)):
+        done = sampled("--data", "out", "--format", suffix, "--out", place)
+        assert done.stdout == f"{place}/subject_t.{suffix}\n", done.stderr
+        done = ctsynth("score", place, "--data", "out", "--metrics", "psnr", "--json")
+        assert done.exit_code == 0, done.stderr
+        values.append(json.loads(done.stdout)["metrics"]["psnr"]["total"]["value"])
+    assert values[0] == values[1]

@@ -1,22 +1,17 @@
-"""For Python: a model that draws arrays, and the commands as functions.
-
-What an argument or a file makes impossible is a ``ValueError`` that says what was found and what to give instead;
-work that fails for another reason raises ``ctsynth.errors.RunError``.
-"""
+"""A trained model that draws arrays."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ctsynth.api.errors import as_path, value_errors
 from ctsynth.data.slices import from_slices, stack, to_slices, unstack
 from ctsynth.data.volume import MOST_A_SIDE, Geometry
-from ctsynth.errors import DataError, UsageError, shortened
+from ctsynth.errors import shortened
 from ctsynth.labels import BACKGROUND
 
 if TYPE_CHECKING:
@@ -101,7 +96,7 @@ class Model:
         _check_number("spacing", spacing, "mm between slices")
         _check_choice("outside", outside, ("window", "air"))
         _check_choice("preset", preset, ("fast", "paper"))
-        with _value_errors():
+        with value_errors():
             sampling = batches.SamplingConfig(
                 sampler=batches.pick_sampler(self._trained.method, preset, sampler, steps, guidance),
                 seed=int(seed),
@@ -166,161 +161,12 @@ def load(
     Raises:
         ValueError: There is none, or it is damaged; or there is no such device.
     """
-    with _value_errors():
+    with value_errors():
         from ctsynth.device import find_device
         from ctsynth.training import checkpoint
 
-        trained = checkpoint.load(checkpoint.find(_path(model)), find_device(device), raw=raw)
+        trained = checkpoint.load(checkpoint.find(as_path(model)), find_device(device), raw=raw)
         return Model(trained, device, precision)
-
-
-def preprocess(
-    source: str | Path,
-    out: str | Path,
-    *,
-    images: str | Path | None = None,
-    labels: str | Path | None = None,
-    label_set: str = "amos22",
-    unmatched: Literal["body", "background"] | None = None,
-    test_subjects: int = 50,
-    split: str | Path | None = None,
-    test_fraction: float | None = None,
-    seed: int = 0,
-    size: int = 256,
-    level: float = 40,
-    width: float = 400,
-    workers: int = 1,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Makes a slice store, as ``ctsynth preprocess`` does.
-
-    Args:
-        source: The data set's folder.
-        out: The store's folder.
-        images: Folder of CT volumes, where the source has a layout of its own.
-        labels: Folder of label volumes of the same names.
-        label_set: The classes of the store: ``amos22``, ``totalsegmentator``, a .json file, or ``dataset``.
-        unmatched: What classes become that the label set does not have; more than a few voxels refuse None.
-        test_subjects: So many CT of imagesVa, the first by id, are test.
-        split: A JSON file with the subjects of train and of test.
-        test_fraction: Share of all subjects that is drawn for test.
-        seed: For that drawing.
-        size: Side of the slices, pixels.
-        level: Middle of the window, HU.
-        width: Width of the window, HU.
-        workers: Processes. With more than one call it below ``if __name__ == "__main__":``.
-        overwrite: Make all again, also what is whole.
-
-    Returns:
-        What ``ctsynth preprocess --json`` prints.
-
-    Raises:
-        ValueError: The source as a whole or a setting cannot be used.
-        RunError: Some subjects could not be made; the others are in the store.
-    """
-    from ctsynth.data.layouts import SplitRule
-    from ctsynth.data.preprocess import Settings
-    from ctsynth.data.preprocess import preprocess as make
-    from ctsynth.label_files import named_label_set
-
-    with _value_errors():
-        source, out = Path(source), Path(out)
-        settings = Settings(
-            size=size, level=level, width=width, labels=named_label_set(label_set, source, _path(labels)),
-            unmatched=unmatched, image_folder=_path(images), label_folder=_path(labels),
-            rule=SplitRule(
-                test_subjects=test_subjects, file=_path(split), test_fraction=test_fraction, seed=seed
-            ),
-        )  # fmt: skip
-        return make(source, out, settings=settings, workers=workers, overwrite=overwrite).as_json(out)
-
-
-def score(
-    synthetic: str | Path,
-    data: str | Path = "out",
-    *,
-    split: Literal["train", "test"] = "test",
-    metrics: Sequence[str] | None = None,
-    segmenter: str | Path | None = None,
-    native: bool = False,
-    partial: bool = False,
-    device: Device = "auto",
-    out: str | Path | None = None,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Scores synthetic volumes, as ``ctsynth score`` does.
-
-    Args:
-        synthetic: Folder of volumes in HU, or one of them.
-        data: Slice store with the real ones.
-        split: Subjects to compare with.
-        metrics: By name; all that can be computed here if None.
-        segmenter: For Dice: ``totalsegmentator``, a run of ``ctsynth train-segmenter``, or a folder of masks.
-        native: Dice on the source CT's grid.
-        partial: Score what is there if some subjects have no volume.
-        device: Where the segmenter runs.
-        out: Where the scores are written; SYNTHETIC/scores.json if None.
-        overwrite: Measure again.
-
-    Returns:
-        The content of scores.json, its paths absolute.
-
-    Raises:
-        ValueError: Volumes are missing, or cannot be scored; no such metric.
-    """
-    from ctsynth.data.store import Store
-    from ctsynth.metrics.base import Segmenting
-    from ctsynth.outputs import refuse_foreign
-    from ctsynth.scoring import run
-    from ctsynth.scoring.scores import is_scores
-    from ctsynth.scoring.volumes import scores_beside
-
-    with _value_errors():
-        target = _path(out) or scores_beside(Path(synthetic))
-        refuse_foreign(target, is_scores, "a file of scores")
-        named = None if segmenter is None else str(segmenter)
-        scores = run.score(
-            Path(synthetic), Store.open(Path(data)), split, metrics=metrics, partial=partial,
-            segmenting=Segmenting(named, device, native), overwrite=overwrite,
-        )  # fmt: skip
-        scores.save(target, overwrite=overwrite)
-        return scores.as_json()
-
-
-def report(
-    inputs: str | Path | Sequence[str | Path], out: str | Path = "report", *, overwrite: bool = False
-) -> Path:
-    """Makes the page of scores and runs, as ``ctsynth report`` does.
-
-    Args:
-        inputs: A run, a scores.json, a folder with some, or several of these.
-        out: The page's folder.
-        overwrite: Replace a report on other inputs, or one changed by hand.
-
-    Returns:
-        The page, OUT/index.html.
-
-    Raises:
-        ValueError: An input cannot be used, or a file in OUT is not an earlier report's.
-    """
-    from ctsynth.reporting.page import build_report
-
-    with _value_errors():
-        several = [inputs] if isinstance(inputs, str | Path) else inputs
-        return build_report([Path(path) for path in several], Path(out), overwrite=overwrite)
-
-
-def _path(path: str | Path | None) -> Path | None:
-    return None if path is None else Path(path)
-
-
-@contextmanager
-def _value_errors() -> Iterator[None]:
-    """What an argument or a file causes, as a ``ValueError`` with the remedy."""
-    try:
-        yield
-    except (UsageError, DataError) as error:
-        raise ValueError(f"{error.message}; {error.hint}" if error.hint else error.message) from error
 
 
 def _check_number(name: str, value: float, meaning: str) -> None:

@@ -8,18 +8,38 @@ from typing import Annotated
 import typer
 
 from ctsynth.cli import console
+from ctsynth.errors import UsageError
 
 
 def command(
     inputs: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Argument(
             help="Scores (scores.json, or a folder with some, such as one a checkpoint), training runs, or both.",
             metavar="RUN|SCORES...",
             show_default=False,
         ),
-    ],
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the page, the tables and the figures.")] = Path("report"),
+    blind: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=2,
+            max=1000,
+            help="Also write a blind reading of N real and synthetic slices: blind.html for the reader,"
+            " blind-answers.json for you.",
+            show_default=False,
+        ),
+    ] = None,
+    marks: Annotated[
+        Path | None,
+        typer.Option(
+            help="What a reader saved from OUT/blind.html: print how many were right.",
+            metavar="FILE",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a report on other inputs, or one changed by hand.")
     ] = False,
@@ -37,7 +57,21 @@ def command(
 
     Table 1 is by iterations (score several checkpoints of a run for it), Table 2
     has each method at its last checkpoint; both have all of the paper's numbers.
+
+    A blind reading asks people which slices are real. Give them blind.html
+    alone, which works offline; they mark the slices and send a file back:
+
+        ctsynth report samples --out report --blind 40
+
+        ctsynth report --out report --marks blind-marks.json
     """
+    if marks is not None:
+        from ctsynth.reporting.blind import ANSWERS, read_marks
+
+        if inputs or blind:
+            raise UsageError("--marks reads a file of marks, and makes no report", hint="leave out all but --out")
+        console.echo("\n".join(read_marks(marks, out / ANSWERS).lines()))
+        return
     from ctsynth.reporting.page import build_report
 
-    console.echo(str(build_report(inputs, out, overwrite=overwrite)))
+    console.echo(str(build_report(inputs or [], out, overwrite=overwrite, blind=blind or 0)))

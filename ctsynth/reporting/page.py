@@ -12,6 +12,7 @@ from ctsynth import __version__, figures, history
 from ctsynth.errors import UsageError
 from ctsynth.files import atomic, write_text
 from ctsynth.reporting import paper
+from ctsynth.reporting.blind import write_reading
 from ctsynth.reporting.content import Content
 from ctsynth.reporting.escape import one_line
 from ctsynth.reporting.figures import slice_sheet
@@ -25,13 +26,14 @@ from ctsynth.reporting.tables import render
 SCORE_FILES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 
 
-def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False) -> Path:
+def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False, blind: int = 0) -> Path:
     """Writes the page, the tables and the figures.
 
     Args:
         inputs: scores.json files, folders that hold some, training runs.
         out: Folder for index.html, the tables as CSV, Markdown and LaTeX, and PNG files.
         overwrite: Also in the place of a report on other inputs, or one that was changed by hand.
+        blind: Pictures of a blind reading, a page of its own with its answers in another file; none if 0.
 
     Returns:
         The page.
@@ -48,6 +50,8 @@ def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False) 
         _write_tables(content, folder)
         _write_figures(content, folder)
         write_text(folder / "index.html", _page(content))
+        if blind:
+            write_reading(content.latest, blind, folder)
     return out / "index.html"
 
 

@@ -20,7 +20,7 @@ from ctsynth.schema import Help, Range, Share, Weight, check, parse, read
 log = logging.getLogger(__name__)
 
 SCHEMA = 1
-"""Of config.json; a checkpoint of a later one is refused."""
+"""Schema of config.json; a checkpoint with a later one is refused."""
 
 T = TypeVar("T")
 
@@ -41,7 +41,7 @@ class TrainingConfig:
     """``iterations`` follows from it and the number of slices."""
 
     batch_size: Annotated[int, Range(1, 65_536), Help("Slices a step.", "16; tiny 8")] = 16
-    """Of a method that learns from windows of 8, 16 are two windows."""
+    """For a method that learns from windows of 8 slices, 16 are two windows."""
 
     accumulate: Annotated[int, Range(1), Help("Work a batch through in this many parts, to save memory.")] = 1
 
@@ -66,7 +66,7 @@ class TrainingConfig:
     ] = 50
 
     seed: Annotated[int, Range(0, 2**63 - 1), Help("Same seed, same weights.")] = 0
-    """Of the initial weights, the order of the slices and every draw."""
+    """Seeds the initial weights, the order of the slices and every draw."""
 
     save_every: Annotated[Iterations, Help("Steps between checkpoints.", "5000; tiny 250")] = 5_000
 
@@ -164,7 +164,7 @@ class RunConfig:
     """The label set, as ``LabelSet.as_json``."""
     level: Annotated[float, Range(-32_768, 32_767)]
     width: Annotated[float, Range(0, 65_535, above=True)]
-    """Of the window, HU."""
+    """Level and width of the window, HU."""
     preset: str
     data: dict[str, Any] = field(default_factory=dict)
     """The store it was trained on: path, digest, subjects, slices."""
@@ -173,7 +173,7 @@ class RunConfig:
     phases: dict[str, Any] = field(default_factory=dict)
     """Learning rate and betas of each optimizer, as they came out."""
     sha256: dict[str, str] = field(default_factory=dict)
-    """Of a checkpoint: of the files beside its config.json."""
+    """SHA-256 of the files beside a checkpoint's config.json."""
     version: str = ""
     schema: int = SCHEMA
 

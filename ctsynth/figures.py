@@ -88,7 +88,7 @@ def sheet(
     """Pictures in rows under headers, on a dark ground.
 
     Args:
-        rows: Of pictures of one size, as many in a row as there are headers.
+        rows: Rows of pictures of one size, as many in a row as there are headers.
         headers: Over the columns.
         names: A line above each row; empty for none.
         title: A line above; empty for none.
@@ -140,7 +140,7 @@ def loss_curve(rows: Sequence[Mapping[str, float]], path: Path) -> None:
     """Draws the losses of a run over its steps, each as it was and smoothed; .png or .svg by the path's suffix.
 
     Args:
-        rows: Of metrics.jsonl: ``step`` and the loss terms, one row each some steps.
+        rows: Rows of metrics.jsonl: ``step`` and the loss terms.
         path: Written whole or not at all.
     """
     figure = loss_figure(rows)

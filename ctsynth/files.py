@@ -242,7 +242,7 @@ class HashedFile:
 
     @property
     def sha256(self) -> str:
-        """Of what was written, in hexadecimal."""
+        """Hash of what was written, in hexadecimal."""
         return self._hash.hexdigest()
 
     def __enter__(self) -> HashedFile:

@@ -58,7 +58,7 @@ def named_label_set(name: str, source: Path, labels: Path | None = None) -> Labe
     """A label set as ``label_set`` gives it, or ``dataset``: the classes that a data set's dataset.json names.
 
     Args:
-        name: Of the set.
+        name: Name of the set.
         source: The data set's folder.
         labels: Its folder of label volumes, if that is not labelsTr.
 

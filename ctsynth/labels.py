@@ -52,7 +52,7 @@ class Relabeling:
         """The voxels of each class that the set does not have, by name, the most first.
 
         Args:
-            voxels: Of each label value.
+            voxels: Voxel count of each label value.
         """
         found = {name: voxels[value] for value, name in self.unmatched.items() if voxels.get(value)}
         return dict(sorted(found.items(), key=lambda item: -item[1]))

@@ -51,7 +51,7 @@ class BatchRNG:
         items: For each item of the batch the keys that it is drawn from and their weights; normal draws are the
             weighted sums, which keep unit variance when the squared weights sum to 1.
         device: Where the numbers are drawn; another device draws other numbers.
-        group: Of all items together, if they belong together: a volume's slices, a training batch.
+        group: Key of all items together, if they belong together: a volume's slices, a training batch.
     """
 
     def __init__(
@@ -78,8 +78,8 @@ class BatchRNG:
         in the batch.
 
         Args:
-            key: Of the volume.
-            positions: Of each item, in mm.
+            key: Key of the volume.
+            positions: Position of each item, mm.
             lengths: Each in mm, with its share of the variance; the shares sum to 1.
             device: Where the numbers are drawn.
         """

@@ -76,7 +76,7 @@ Share = Annotated[float, Range(0, 1, below=True)]
 """From 0 to less than 1."""
 
 Weight = Annotated[float, Range(0)]
-"""Of a term of a loss, say."""
+"""Weight of a loss term, say."""
 
 Width = Annotated[int, Range(1, 8192)]
 """Channels."""
@@ -110,7 +110,7 @@ def read(path: Path, form: type[T], *, schema: int | None = None, hint: str | No
 
     Args:
         path: The file.
-        form: Of its content.
+        form: Form of its content.
         schema: What its key ``schema`` must be; None where it has none.
         hint: What to do about a file that cannot be read; one of a later schema wants a later ctsynth.
 

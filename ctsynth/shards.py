@@ -12,7 +12,7 @@ from ctsynth.errors import UsageError
 T = TypeVar("T")
 
 SLURM = "slurm"
-"""As a shard: the one that the variables of a SLURM job array say."""
+"""Shard that stands for the task of a SLURM job array."""
 
 
 def parse(shard: str, env: Mapping[str, str] = os.environ) -> tuple[int, int]:

@@ -28,7 +28,7 @@ class Pretrained:
         file: Its name, as torch hub keeps it.
         url: Where its makers publish it.
         purpose: What it is needed for.
-        sha256: Of its bytes, all 64 digits.
+        sha256: SHA-256 of its bytes, all 64 digits.
         size: In bytes, for people; only the SHA-256 is checked.
     """
 

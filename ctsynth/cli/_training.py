@@ -62,7 +62,7 @@ class Place:
     """Where a run is trained.
 
     Args:
-        device: Of this process.
+        device: This process's device.
         world: The ranks that it is one of.
         ranks: How many there should be.
     """
@@ -163,8 +163,8 @@ def fit(
         console.echo(str(run))
 
 
-def given(settings: dict[str, Any]) -> dict[str, Any]:
-    """What was said."""
+def cli_overrides(settings: dict[str, Any]) -> dict[str, Any]:
+    """The settings that the command line names; the others are None."""
     return {key: value for key, value in settings.items() if value is not None}
 
 

@@ -202,7 +202,7 @@ def command(
             store,
             chosen,
             preset=preset or file.get("preset", "auto"),
-            options={**before, **file.get("options", {}), **shared.given(said), **shared.parse(set_)},
+            options={**before, **file.get("options", {}), **shared.cli_overrides(said), **shared.parse(set_)},
             training=training,
             device=place.device,
         )

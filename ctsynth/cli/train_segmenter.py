@@ -17,7 +17,7 @@ DEFAULTS = {
     "iterations": "30000; small 5000; tiny 800",
     "batch_size": "16; small 8; tiny 4",
 }
-"""Of its presets, where they are not those of ``TrainingConfig``."""
+"""Defaults of the segmenter's presets, where they differ from those of ``TrainingConfig``."""
 
 
 @settings_options(

@@ -70,6 +70,6 @@ def _highest(path: Path, offset: int, changed: int) -> int:  # as above
 
 
 def save_array(path: Path, array: NDArray[Any]) -> None:
-    """As ``np.save``, but that writes by C's fwrite, whose errors do not say that the disk is full."""
+    """Like ``np.save``, which writes by C's fwrite, whose errors do not say that the disk is full."""
     with path.open("wb") as file:
         np.lib.format.write_array(SimpleNamespace(write=file.write), array, allow_pickle=False)

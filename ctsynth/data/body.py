@@ -48,7 +48,7 @@ def body_mask(hu: NDArray[Any], spacing: tuple[float, float, float], organs: Mas
 
     Args:
         hu: (X, Y, Z) RAS+ raw HU; a windowed CT will not do, for there lung and outside air are the same.
-        spacing: Of the voxels, mm.
+        spacing: Voxel spacing, mm.
         organs: (X, Y, Z); voxels that belong to the patient in any case.
 
     Returns:
@@ -77,7 +77,7 @@ def outline_from_organs(labels: NDArray[Any], spacing: tuple[float, float, float
 
     Args:
         labels: (X, Y, Z) RAS+; 0 is background.
-        spacing: Of the voxels, mm.
+        spacing: Voxel spacing, mm.
 
     Returns:
         (X, Y, Z) bool; all False where there is no organ at all.

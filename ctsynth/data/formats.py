@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from ctsynth.data.volume import Volume
 
 SUFFIXES = (".nii.gz", ".nii")
-"""Of NIfTI, which needs no extra."""
+"""Suffixes of NIfTI, which needs no extra."""
 
 EXTRA = "pip install 'ctsynth[formats]'"
 """Brings what the other formats need."""
@@ -36,7 +36,7 @@ _OTHER_SUFFIXES = (
     ".gz", ".zip", ".mhd", ".nhdr", ".img", ".hdr", ".mgz", ".mgh", ".mnc", ".mif", ".vtk", ".npy", ".npz", ".png",
     ".tif", ".tiff",
 )  # fmt: skip
-"""Of image files that are not written here; a folder is seldom meant by such a name."""
+"""Suffixes of image files that are not written here; a folder is seldom meant by such a name."""
 
 
 class Codec(Protocol):

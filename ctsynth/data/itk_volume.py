@@ -145,7 +145,7 @@ def _merged(
     Args:
         path: Where it is from, for messages.
         voxels: (X, Y, Z) or (X, Y, Z, layers).
-        entries: Of the header: ``Segment0_Name``, ``Segment0_LabelValue`` and ``Segment0_Layer`` each.
+        entries: Header entries: ``Segment0_Name``, ``Segment0_LabelValue`` and ``Segment0_Layer`` each.
 
     Raises:
         DataError: Two segments share voxels.

@@ -55,7 +55,7 @@ class SliceDataset:
             indices: The slices or, where ``window`` is more than 1, the middles of the windows.
             device: Where.
             window: Slices of a window, ``window // 2`` of them before the middle.
-            strides: Of each window: every how many slices it takes one; 1 where None.
+            strides: Stride of each window, in slices; 1 where None.
         """
         windows = None
         if window > 1:

@@ -11,7 +11,7 @@ from ctsynth.files import read_json
 from ctsynth.schema import Range, read
 
 SCHEMA = 1
-"""Of manifest.json and subject.json."""
+"""Schema of manifest.json and subject.json."""
 
 SPLITS = ("train", "test")
 

@@ -26,10 +26,10 @@ ORGAN_SIZED = 1e-3
 """Share of the patient's voxels; so many that the label set has no class for are a loss that is asked about."""
 
 BODY_SHARE = 0.25
-"""Of the patient around the organs; a body label that covers less of it is none: a stray voxel, another class."""
+"""Share of the patient around the organs that a body label covers at least; less is a stray or another class."""
 
 TISSUE_SHARE = 0.6
-"""Of the patient around the organs; tissues that cover less, as bones and lungs alone, leave a body to find."""
+"""Share of the patient around the organs that tissues cover at least; less, as bones do, leaves a body to find."""
 
 
 class Complete(NamedTuple):
@@ -88,7 +88,7 @@ def listed(voxels: Mapping[str, int]) -> str:
     return shortened(f"{name} ({n:,} voxel{'' if n == 1 else 's'})" for name, n in voxels.items())
 
 
-def stray_said(own: LabelSet, voxels: Mapping[str, int], instead: str) -> str:
+def format_stray(own: LabelSet, voxels: Mapping[str, int], instead: str) -> str:
     """A line on body labels that are none, by file or subject."""
     covers = f"covers less than {100 * BODY_SHARE:.0f} % of the patient around the organs"
     return f"label {own.body_id}, body, {covers}, so {instead}: {listed(voxels)}"
@@ -147,7 +147,7 @@ def complete_labels(
         log.warning("%s: %s has no class for %s: now %s", file, own.name, listed(given.lost), unmatched or "body")
     if done.stray:
         instead = "the body is that of the CT" if ct else "the body is estimated"
-        log.warning("%s", stray_said(own, {str(file): done.stray}, instead))
+        log.warning("%s", format_stray(own, {str(file): done.stray}, instead))
     if done.has_body:
         return done.voxels, "label", ct
     if ct is None and not done.stray:

@@ -36,7 +36,7 @@ class File:
     """What a NIfTI file holds.
 
     Args:
-        header: Of NIfTI-1 or NIfTI-2.
+        header: A NIfTI-1 or NIfTI-2 header.
         extensions: Code and content of each of the header's.
         voxels: In the file's own axes and dtype.
     """

@@ -16,7 +16,7 @@ class Original(NamedTuple):
     """What a subject's slices were cut from.
 
     Args:
-        geometry: Of the source CT.
+        geometry: Grid of the source CT.
         labels: Its label volume, on that grid.
         synthetic: The synthetic volume's file, on that grid or on that of the stacked slices.
         names: What the label volume's numbers mean by its dataset.json; None where they are the store's own.

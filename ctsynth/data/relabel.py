@@ -101,7 +101,7 @@ def given_by_datasets(
     """What a dataset.json says of each of these folders of label volumes, where there is one.
 
     Args:
-        folders: Of label volumes.
+        folders: Folders of label volumes.
         source: The data set that they are a part of.
         own: The label set that they are brought to.
         known_only: All names must be the label set's.

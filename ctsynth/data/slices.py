@@ -59,7 +59,7 @@ def from_slices(slices: NDArray[Any], geometry: Geometry, kind: Kind) -> NDArray
 
     Args:
         slices: (Z, H, W), H = W, in display order.
-        geometry: Of the volume, (X, Y, Z).
+        geometry: Grid of the volume, (X, Y, Z).
         kind: What the slices are.
 
     Returns:
@@ -86,7 +86,7 @@ def stacked_geometry(geometry: Geometry, size: int) -> Geometry:
     pixel inside its border where that of a voxel lay half a voxel; Z is untouched.
 
     Args:
-        geometry: Of the volume.
+        geometry: Grid of the volume.
         size: Side of the slices, pixels.
     """
     x, y, z = geometry.shape

@@ -40,7 +40,7 @@ def split_body(
     Args:
         masks: (Z, size, size) labels with body.
         hu: (X, Y, Z) RAS+ HU of the volume that the slices are of, not clipped to a window.
-        spacing: Of its voxels, mm.
+        spacing: Voxel spacing, mm.
         labels: A set with tissues.
 
     Returns:

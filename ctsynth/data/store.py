@@ -44,8 +44,8 @@ class Subject:
         split: ``train`` or ``test``.
         size: Side of its slices, pixels.
         highest: The highest id of the label set.
-        geometry: Of the volume that it came from; Z is the number of slices.
-        voxels: Of each id of the stored mask, how many; ids without any are left out.
+        geometry: Grid of the volume that it came from; Z is the number of slices.
+        voxels: Voxel count of each id in the stored mask; ids without any are left out.
         record: All that the manifest says of it: source files, their SHA-256, those of the arrays.
     """
 
@@ -245,7 +245,7 @@ def write_manifest(
 
     Args:
         root: The store's folder.
-        settings: Of the store; subjects made with others are left out.
+        settings: Settings of the store; subjects made with others are left out.
         subjects: (split, name) of all that belong to the store, whichever shard makes them.
         source: The folder that relative source paths in the records start from.
         phantom: They are no CT of patients.

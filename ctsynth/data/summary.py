@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctsynth.data.layouts import Layout
-from ctsynth.data.masks import listed, stray_said
+from ctsynth.data.masks import listed, format_stray
 from ctsynth.errors import CTSynthError, RunError
 from ctsynth.labels import LabelSet
 
@@ -123,14 +123,14 @@ class Summary:
                 "%s has no class for %s, of %d subjects: now %s", self.labels.name, what, subjects, unmatched
             )
         if stray := {record["name"]: record["stray_body"] for record in self.records if "stray_body" in record}:
-            log.warning("%s", stray_said(self.labels, stray, "the body was found in the CT"))
+            log.warning("%s", format_stray(self.labels, stray, "the body was found in the CT"))
 
 
 class BrokenSubjectsError(RunError):
     """The run came to its end, but some subjects could not be made.
 
     Args:
-        summary: Of the run.
+        summary: The run's summary.
     """
 
     def __init__(self, summary: Summary) -> None:

@@ -39,7 +39,7 @@ def refuse_twins(records: Iterable[Mapping[str, object]], source: Path) -> None:
     """Refuses a store in which two subjects have one image file, or slices that are equal to the last bit.
 
     Args:
-        records: Of the subjects, as in the manifest.
+        records: The subjects' records, as in the manifest.
         source: For the message.
 
     Raises:

@@ -30,7 +30,7 @@ MOST_A_SIDE = 8192
 """Voxels along an axis: 2 m of slices 0.25 mm apart, or eight times the usual matrix of a CT."""
 
 MOST_VOXELS = 2**31
-"""Of a volume, also when its slices are padded to squares: 2048 slices of 1024 x 1024."""
+"""Most voxels of a volume, also when its slices are padded to squares: 2048 slices of 1024 x 1024."""
 
 Length = Annotated[int, Range(1, MOST_A_SIDE)]
 _Row = tuple[float, float, float, float]

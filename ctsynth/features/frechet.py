@@ -25,7 +25,7 @@ class Stacked:
     """The features of several sets one after the other, of which one is in memory at a time.
 
     Args:
-        parts: Of each set its size, and what reads it, (size, d).
+        parts: Size of each set, and the function that reads it, (size, d).
         d: Features of a thing.
     """
 
@@ -55,7 +55,7 @@ BLOCK_SIZE = 1000
 """Things in each (ibid.); half of those there are where there are fewer than two such blocks."""
 
 SEED = 0
-"""Of the subsets: the same features give the same distance."""
+"""Seed of the subsets: the same features give the same distance."""
 
 _ROWS = 4096
 """Read at a time."""

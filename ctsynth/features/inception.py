@@ -40,7 +40,7 @@ class Inception:
     """Features of slices, as ``python -m pytorch_fid`` computes them of the same slices as 8-bit gray PNG.
 
     Args:
-        weights: Of pytorch-fid's network, by name.
+        weights: Weights of pytorch-fid's network, by name.
         device: As in ``find_device``.
     """
 

@@ -22,7 +22,7 @@ from ctsynth.schema import Multipliers, Range, Weight, Width, check
 from ctsynth.trainable import Batch
 
 NOISE = 64
-"""Numbers of z, which every pixel is told beside its class."""
+"""Length of z, which every pixel gets beside its class."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -147,6 +147,6 @@ def labelmix_mask(labels: Tensor, num_classes: int, rng: BatchRNG) -> Tensor:
 
 
 def _cross_entropy(logits: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Of every pixel, weighted; the mean over pixels and slices."""
+    """Weighted cross-entropy of every pixel, averaged over pixels and slices."""
     loss = F.cross_entropy(logits, target, reduction="none")
     return (loss if weights is None else loss * weights).mean()

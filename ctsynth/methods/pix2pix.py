@@ -104,7 +104,7 @@ class Pix2Pix(Method):
         return self._slices(segmap)
 
     def _fake(self, segmap: Tensor, batch: Batch, rng: BatchRNG) -> Tensor:
-        """As training draws it; both phases judge one, as in the original, where they may share it."""
+        """The generator's slice in training; both phases judge the same one, as in the original, if they may."""
         shared = batch.shared
         if shared and "fake" in shared:
             return shared["fake"]
@@ -154,5 +154,5 @@ def _initialize(module: nn.Module) -> None:
 
 
 def _cross_entropy(logits: Tensor, *, is_real: bool) -> Tensor:
-    """Of the judgment against ``is_real``, mean over patches and slices."""
+    """Cross-entropy of the judgment against ``is_real``, averaged over patches and slices."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(is_real)))

@@ -1,4 +1,4 @@
-"""SDM: the mask told to the decoder's norms, the noisy slice to the encoder (Wang et al. 2022)."""
+"""SDM: the mask conditions the decoder's norms, the encoder sees the noisy slice (Wang et al. 2022)."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ SCALES = 2
 """Judges: one of the slice, one of its half."""
 
 VGG_WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
-"""Of VGG-19's five taps, finest first."""
+"""Weights of VGG-19's five taps, finest first."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

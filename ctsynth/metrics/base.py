@@ -27,10 +27,10 @@ Unit = NDArray[np.floating[Any]]
 """Values in [0, 1]: the window's ends."""
 
 RESAMPLES = 2000
-"""Of the bootstrap over subjects."""
+"""Resamples of the bootstrap over subjects."""
 
 SEED = 0
-"""Of the bootstrap: the same scores give the same intervals."""
+"""Bootstrap seed."""
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -184,7 +184,7 @@ def slice_mean(
     Args:
         metric: Whose result it is.
         records: By subject.
-        name: Of the entry that has a value for each slice.
+        name: Name of the entry that has a value for each slice.
         title: The column's heading; the metric's if empty.
         notes: What a reader of the number must know.
     """
@@ -215,7 +215,7 @@ def ratio(sums: Array, counts: Array, *, n: int, unit: str) -> Value:
         sums: (subjects,).
         counts: (subjects,), none negative.
         n: How many things were averaged.
-        unit: Of the ratio.
+        unit: Unit of the ratio.
     """
     if not counts.sum() > 0:
         return Value(value=None, n=n, unit=unit)

@@ -57,7 +57,7 @@ class Dice(Metric):
     Args:
         segmenter: What finds the organs.
         ceiling: What finds them in the real volumes, for the ceiling; None leaves that out.
-        native: Of each subject, what its slices were cut from: score on that grid instead.
+        native: What each subject's slices were cut from: score on that grid instead.
     """
 
     title = "DSC"
@@ -108,7 +108,7 @@ class Dice(Metric):
         return [self._native[subject].labels] if self._native is not None else []
 
     def measure(self, pair: Pair) -> Record:
-        """Of each organ the Dice (%) and HD95 (mm) in the ``synthetic`` volume, and in the ``real`` one.
+        """Dice (%) and HD95 (mm) of each organ in the ``synthetic`` volume, and in the ``real`` one.
 
         Raises:
             DataError: A volume cannot be segmented, or the source's files are gone or on another grid.
@@ -214,7 +214,7 @@ def mean_over_organs(values: Array, unit: str) -> Value:
 
     Args:
         values: (subjects, organs); NaN where there is none.
-        unit: Of the values.
+        unit: Unit of the values.
     """
     has = np.isfinite(values)
     sums, counts = resample(np.where(has, values, 0)), resample(has.astype(np.float64))
@@ -233,7 +233,7 @@ def mean_over_organs(values: Array, unit: str) -> Value:
 
 
 def _mean(values: Array, unit: str) -> Value:
-    """Of an organ over the subjects that have it."""
+    """Mean of an organ over the subjects that have it."""
     known = values[np.isfinite(values)]
     return ratio(known, np.ones(len(known)), n=len(known), unit=unit)
 

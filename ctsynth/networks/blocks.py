@@ -58,12 +58,12 @@ class ResBlock(nn.Module):
         returns: (B, out_channels, H, W); sides halved for ``down``, doubled for ``up``.
 
     Args:
-        in_channels: Of ``x``.
-        out_channels: Of what it returns.
-        time_channels: Of the time embedding; 0 without.
+        in_channels: Channels of ``x``.
+        out_channels: Channels of the output.
+        time_channels: Channels of the time embedding; 0 without.
         dropout: Rate before the second convolution.
-        segmap_channels: Of the label map that both norms read, as SPADE; 0 for plain norms. SPADE's hidden layer
-            has SDM's 128 channels, but never more than ``out_channels``, or it would be most of a narrow network.
+        segmap_channels: Channels of the label map that both SPADE norms read; 0 for plain norms. SPADE's hidden
+            layer has SDM's 128 channels, but never more than ``out_channels``, or it would be most of a narrow network.
         resample: Averages 2 x 2 pixels, or repeats each, on both paths: after the first SiLU, and of ``x``.
     """
 

@@ -18,8 +18,8 @@ class PatchDiscriminator(nn.Module):
     Args:
         conv: Makes a convolution: (in_channels, out_channels, stride, whether a norm follows).
         norm: Makes the layer between a middle convolution and its leaky ReLU.
-        in_channels: Of the input.
-        channels: Of the first layer.
+        in_channels: Channels of the input.
+        channels: Channels of the first layer.
     """
 
     def __init__(

@@ -27,8 +27,8 @@ class UNetGenerator(nn.Module):
         returns: (B, 1, H, W), before the tanh.
 
     Args:
-        in_channels: Of the label map.
-        channels: Of the first level; it doubles from level to level up to eight times this.
+        in_channels: Channels of the label map.
+        channels: Channels of the first level, doubled from level to level up to eight times this.
         depth: Levels, at least 4; 8 for 256 x 256 and 6 for 64 x 64 end in a point.
     """
 
@@ -53,7 +53,7 @@ class UNetGenerator(nn.Module):
 
         Args:
             x: The label map.
-            masks: Of dropout; None leaves it out.
+            masks: Dropout masks; None leaves dropout out.
             per_slice: Normalize each slice by its own mean and variance, whatever else is in the batch.
         """
         skips = [self.down[0](x)]

@@ -24,8 +24,8 @@ class SegmentationDiscriminator(nn.Module):
         returns: (B, num_classes + 1, H, W), logits: fake, then the classes.
 
     Args:
-        num_classes: Of the label map.
-        channels: Of the first two levels; they double at every second one. The last block has half of them.
+        num_classes: Classes of the label map.
+        channels: Channels of the first two levels, doubled at every second one. The last block has half of them.
         levels: How often the slice is halved; the original's is 6.
     """
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ctsynth.networks.spectral_norm import spectral_norm
 
 GAIN = 0.02
-"""Of the Xavier-normal initial weights of SPADE and OASIS."""
+"""Gain of the Xavier-normal initial weights of SPADE and OASIS."""
 
 
 def xavier_conv(in_channels: int, out_channels: int, kernel: int, *, bias: bool = True, **shape: int) -> nn.Conv2d:
@@ -37,8 +37,8 @@ class SPADE(nn.Module):
 
     Args:
         norm: Normalizes ``x`` without a scale and shift of its own.
-        channels: Of ``x``.
-        segmap_channels: Of the label map.
+        channels: Channels of ``x``.
+        segmap_channels: Channels of the label map.
         hidden: Channels of the hidden layer.
     """
 
@@ -98,7 +98,7 @@ class SPADEResBlock(nn.Module):
 
 
 class SPADEGenerator(nn.Module):
-    """From a small copy of the label map to a slice, told by SPADE at each resolution what is where.
+    """From a small copy of the label map to a slice, conditioned on the label map by SPADE at each resolution.
 
     SPADE's at the defaults; OASIS's with ``blocks`` all 1 and its noise among the channels of ``segmap``.
 
@@ -107,8 +107,8 @@ class SPADEGenerator(nn.Module):
         returns: (B, 1, H, W), before the tanh.
 
     Args:
-        segmap_channels: Of the label map, with whatever is concatenated to it.
-        channels: Of the finest resolution.
+        segmap_channels: Channels of the label map, with whatever is concatenated to it.
+        channels: Channels of the finest resolution.
         multipliers: Channels that each resolution ends with, as multiples of ``channels``, coarsest first.
         blocks: Residual blocks at each resolution, coarsest first.
         hidden: Channels of the hidden layer of each SPADE.

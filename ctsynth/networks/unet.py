@@ -83,7 +83,7 @@ class UNet(nn.Module):
         extra = [*feature_channels, *[0] * (len(widths) - len(feature_channels))]
         time_channels = 4 * channels
         block = partial(ResBlock, time_channels=time_channels, dropout=dropout)
-        told = partial(block, segmap_channels=segmap_channels)
+        conditioned_block = partial(block, segmap_channels=segmap_channels)
 
         def attention(width: int) -> AttentionBlock:
             return AttentionBlock(width, width // head_channels if head_channels else heads)
@@ -109,16 +109,18 @@ class UNet(nn.Module):
                     block(into, width, resample="down") if resblock_updown else Downsample(into, width)
                 )
                 skips.append(width)
-        self.middle_in = stage(width, told(width, width), attends=True)
-        self.middle_out = stage(width, told(width, width), attends=False)
+        self.middle_in = stage(width, conditioned_block(width, width), attends=True)
+        self.middle_out = stage(width, conditioned_block(width, width), attends=False)
         self.decoder, self.up = nn.ModuleList(), nn.ModuleList()
         for level, out in reversed(list(enumerate(widths))):
             for i in range(res_blocks + 1):
                 into = width + skips.pop() + (extra[level] if i == 0 else 0)
-                self.decoder.append(stage(out, told(into, out), attends=level in attention_levels))
+                self.decoder.append(stage(out, conditioned_block(into, out), attends=level in attention_levels))
                 width = out
             if level:
-                self.up.append(told(width, width, resample="up") if resblock_updown else Upsample(width))
+                self.up.append(
+                    conditioned_block(width, width, resample="up") if resblock_updown else Upsample(width)
+                )
         self.norm_out = group_norm(width)
         self.conv_out = zeroed(nn.Conv2d(width, out_channels, 3, padding=1))
 

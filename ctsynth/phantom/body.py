@@ -10,7 +10,7 @@ from ctsynth.phantom.canvas import FAT, MUSCLE, Canvas, Person
 from ctsynth.phantom.shapes import Array, Column, Ellipsoid, Mask, bump, follow, ramp
 
 _EXPONENT = 2.35
-"""Of the superellipse that the muscular wall follows: between an ellipse and a rounded box."""
+"""Exponent of the superellipse that the muscular wall follows: between an ellipse and a rounded box."""
 
 _SKIN = 2.2
 """Thickness, mm."""

@@ -29,7 +29,7 @@ class Person:
 
     Args:
         female: Uterus or prostate; hips or shoulders.
-        half_width: Of the muscular wall at the waist, without the fat and skin over it.
+        half_width: Half width of the muscular wall at the waist, without the fat and skin over it.
         half_depth: Likewise, toward the front.
         fat: Under the skin at the side, in front and behind.
         visceral: Fat around the bowel, from 0 (none to speak of) to 1.

@@ -31,7 +31,7 @@ class PhantomCase:
     Args:
         out: The data set's folder.
         number: The subject's id, by which it is drawn; tells training from test too.
-        seed: Of the data set.
+        seed: Seed of the data set.
         size: Side of the slices, voxels.
         slices: Number of slices.
     """
@@ -44,7 +44,7 @@ class PhantomCase:
 
     @property
     def name(self) -> str:
-        """As its files begin."""
+        """Name that its files begin with."""
         return f"amos_{self.number:04d}"
 
     @property

@@ -59,7 +59,7 @@ class Anatomy:
     Args:
         person: Whose they are.
         shapes: Organs and vessels by name; no gallbladder in some.
-        lesions: Of the liver.
+        lesions: Lesions of the liver.
         hu: Mean HU by tissue.
         stomach_level: Above it, in mm forward, the stomach holds gas.
         meal: HU of what the stomach holds below that.

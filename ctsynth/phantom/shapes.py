@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-"""Of float32, unless said otherwise."""
+"""float32, unless said otherwise."""
 
 Mask = NDArray[np.bool_]
 

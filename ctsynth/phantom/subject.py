@@ -45,7 +45,7 @@ def make_subject(seed: int, index: int, *, size: int, slices: int, textured: boo
     """Makes one subject: anatomy, tissue and body painted slab by slab, then scanned.
 
     Args:
-        seed: Of the data set, at least 0.
+        seed: Seed of the data set, at least 0.
         index: Which subject, at least 0; together with the seed it is all that the anatomy depends on.
         size: Side of the square slices, voxels; the field of view is 384 mm.
         slices: Number of slices; the torso is 360 mm long.
@@ -99,7 +99,7 @@ def _scan(canvas: Canvas, seeds: list[np.random.SeedSequence], noise: float) -> 
 
     Args:
         canvas: (K, X, Y) in HU.
-        seeds: Of each slice's noise.
+        seeds: Seed of each slice's noise.
         noise: Standard deviation, HU.
     """
     points = canvas.points

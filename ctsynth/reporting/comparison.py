@@ -43,7 +43,7 @@ class _Line:
         names: What stands in the columns of names.
         values: By column.
         printed: By column, as text, for a row of the paper's.
-        group: Of the rows that it is compared with for the best; None for none.
+        group: Rows that it is compared with for the best; None for none.
     """
 
     names: tuple[str, ...]

@@ -38,7 +38,7 @@ class Content:
 
     @property
     def latest(self) -> dict[str, Scores]:
-        """Of each method those of its last checkpoint."""
+        """Scores of each method's last checkpoint."""
         return {entry.name: entry.scores for entry in self.paper.ordered(latest(self.entries)) if entry.scores}
 
     @property
@@ -53,7 +53,7 @@ class Content:
 
     @cached_property
     def pictures(self) -> dict[str, list[Row] | CTSynthError]:
-        """Of each scored entry a few slices, or why there are none: the numbers stand without the volumes."""
+        """A few slices of each scored entry, or why there are none: the numbers stand without the volumes."""
         return {name: _pictures(one) for name, one in self.scores.items()}
 
     @cached_property
@@ -82,12 +82,12 @@ class Content:
 
     @cached_property
     def stems(self) -> dict[str, str]:
-        """Of each table, figure, entry, run and metric the name of its files."""
+        """File name of each table, figure, entry, run and metric."""
         return file_stems([*self.tables, *self.grids, *self.pictures, *self.runs, *self.bars])
 
     @cached_property
     def bars(self) -> dict[str, Bars]:
-        """Of each metric in % that has values by organ, by its name."""
+        """Bars of each metric in % that has values by organ, by its name."""
         return plots.bars_of(self.entries, self.paper)
 
 

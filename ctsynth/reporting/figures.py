@@ -47,7 +47,7 @@ class Row:
 
     Args:
         subject: Its name.
-        index: Of the slice, from 0.
+        index: Index of the slice, from 0.
         slices: How many the subject has.
         cells: A picture for each of ``HEADERS``.
         classes: Ids in its mask.
@@ -139,7 +139,7 @@ def picture_grid(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[RGB]
 
     Args:
         headers: Over the columns.
-        rows: Of each the name, a picture for each header, and a line below them.
+        rows: Name, a picture for each header, and a line below them.
     """
     cells = [f"<span>{html.escape(header)}</span>" for header in headers]
     for name, pictures, below in rows:

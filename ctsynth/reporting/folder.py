@@ -19,7 +19,7 @@ RECORD = "report.json"
 """Holds what the report is about, and the SHA-256 of its files."""
 
 SCHEMA = 1
-"""Of the record."""
+"""Schema of the record."""
 
 
 class _Record(TypedDict):

@@ -17,7 +17,7 @@ from ctsynth.reporting.inputs import Entry, latest
 from ctsynth.reporting.paper import Paper
 
 Pictures = Mapping[str, list[Row] | CTSynthError]
-"""Of each scored entry: its rows, or why there are none."""
+"""Rows of each scored entry, or why there are none."""
 
 Place = tuple[str, int]
 """Subject and slice."""
@@ -32,7 +32,7 @@ class Grid:
 
     Args:
         headers: Over the columns: mask first, real last.
-        names: Of the rows.
+        names: Names of the rows.
         cells: A picture for each header in each row.
         rows: What the pictures are from, for the legend.
     """

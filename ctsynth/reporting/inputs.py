@@ -43,7 +43,7 @@ class Entry:
 
     @property
     def iterations(self) -> int | None:
-        """Of the checkpoint that drew the volumes."""
+        """Steps of the checkpoint that drew the volumes."""
         return self.scores.provenance.get("iterations") if self.scores else None
 
     @property
@@ -57,7 +57,7 @@ class Entry:
 
 
 def latest(entries: Sequence[Entry]) -> list[Entry]:
-    """Of each method what was scored of its last checkpoint, in the order of the entries."""
+    """The entry of each method's last checkpoint, in the order of the entries."""
     scored = [entry for entry in entries if entry.scores]
     last: dict[str, int] = {}
     for entry in scored:

@@ -21,7 +21,7 @@ class PaperRow:
 
     Args:
         method: Its name here, ``ddpm-mask``.
-        iterations: Of its training; None where the paper gives epochs.
+        iterations: Training iterations; None where the paper gives epochs.
         trained: The same in words.
         values: By metric or organ, as printed and in the order of the columns.
     """
@@ -41,7 +41,7 @@ class Paper:
         methods: Titles by name here, in the paper's order.
         tables: The rows of Tables 1 and 2, by number, in the paper's order.
         remarks: What a reader of the rows must know: where the tables contradict each other.
-        setting: Of its test: ``size``, ``subjects``, ``slices``, ``segmenter``.
+        setting: Test setting: ``size``, ``subjects``, ``slices``, ``segmenter``.
     """
 
     title: str

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLORS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#8a8a3a", "#7f7f7f")
-"""Of systems: Okabe and Ito's, which the color-blind tell apart, and two more."""
+"""Colors of systems: Okabe and Ito's, which the color-blind tell apart, and two more."""
 
 _BAR, _BETWEEN = 0.1, 0.14  # inches
 
@@ -41,7 +41,7 @@ class Bars:
 
 
 def bars_of(entries: Sequence[Entry], paper: Paper) -> dict[str, Bars]:
-    """Of each metric in % that has values by organ, by its name: the methods' last checkpoints."""
+    """Bars of each metric in % that has values by organ, by its name, for the methods' last checkpoints."""
     chosen = paper.ordered(latest(entries))
     names = dict.fromkeys(
         name

@@ -36,7 +36,7 @@ def _scores(content: Content) -> str:
     parts = [score_table(content.scores).as_html()]
     said: dict[str, list[str]] = {}
     for name, one in content.scores.items():
-        for words in _said(one):
+        for words in _format_remarks(one):
             said.setdefault(words, []).append(name)
     lines = [words + _whose(names, len(content.scores)) for words, names in said.items()]
     parts.append(f'<div class="faint">{listed(lines)}</div>')
@@ -47,7 +47,7 @@ def _scores(content: Content) -> str:
     return "\n".join(parts)
 
 
-def _said(scores: Scores) -> list[str]:
+def _format_remarks(scores: Scores) -> list[str]:
     """What was scored, and the notes of its metrics."""
     words = f"{count(scores.subjects, f'{scores.split} subjects')}, {count(scores.slices, 'slices')}"
     if scores.missing:

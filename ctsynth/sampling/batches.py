@@ -53,7 +53,7 @@ class SamplingConfig:
         device: Where.
         precision: ``bf16`` or ``fp32``.
         compile: Compile the network first; changes rounding only. ``sampling.sample`` does it.
-        choices: Of the method's own, such as ``pix2pix_test``.
+        choices: The method's own choices, such as ``pix2pix_test``.
     """
 
     sampler: SamplerConfig | None

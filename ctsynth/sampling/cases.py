@@ -77,7 +77,7 @@ class Masks(NamedTuple):
 
     Args:
         slices: (Z, size, size) uint8 of the model's label set.
-        geometry: Of the volume to write.
+        geometry: Grid of the volume to write.
         body: Where the body came from: ``label``, ``ct`` or ``estimated``.
         tissues: Where the tissues came from: ``label``, ``ct`` or ``none``, which leaves the body one class.
         background: (X, Y, Z) bool, RAS+: where the patient is not, on the grid of the volume to write.
@@ -103,7 +103,7 @@ def cases_of_store(
         trained: The model.
         out: A folder.
         tissues: Draw from the store's tissues, if it has any; if not, the body is one class.
-        suffix: Of the files.
+        suffix: Suffix of the files.
 
     Raises:
         DataError: The store has another label set or another slice size than the model, or no such subjects.
@@ -209,7 +209,7 @@ def cases_of_masks(
         body_from: A CT on the same grid, from which the body is taken and, for a model of tissues, its tissues.
         unmatched: What voxels become whose class the model does not know; None refuses more than a few.
         tissues: Draw from the tissues of the masks or the CT; if not, the body is one class.
-        suffix: Of files that are not named.
+        suffix: Suffix of files that are not named.
         given: Slices of a CT on the mask's grid to draw around.
 
     Raises:

@@ -78,7 +78,7 @@ class GivenSlices:
         """The slices as the model sees them.
 
         Args:
-            geometry: Of the mask.
+            geometry: Grid of the mask.
             size: Side of the model's slices, pixels.
             window: The model's.
 

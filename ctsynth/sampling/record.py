@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 DESCRIPTION = "synthetic CT by ctsynth, not a patient"
 
 KIND = Kind(DESCRIPTION, frozenset({"synthetic", "subject", "mask_sha256", "weights_sha256"}))
-"""Of the volumes that are drawn here."""
+"""Record of a volume that was drawn here."""
 
 
 def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[str, Any]:
@@ -77,13 +77,13 @@ def _given(case: Case) -> dict[str, Any]:
 
 
 PLACES = ("synthetic", "version", "torch", "model", "compile")
-"""Of a provenance: what may change without the volume being drawn again.
+"""Entries that may change without the volume being drawn again.
 
 The device may not, as another draws other noise; nor the precision, as bf16 is further from fp32 than 1 HU.
 """
 
 OWN_TO_VOLUME = ("subject", "mask", "mask_sha256", "body", DIGEST)
-"""Of the JSON beside a volume: what differs from volume to volume by nature."""
+"""Entries that differ from volume to volume by nature."""
 
 _INPUTS = ("mask", "mask_sha256")
 

@@ -112,7 +112,7 @@ class _Queue:
     """Cases on their way from mask to volume, in their order; those that are whole already among them.
 
     Attributes:
-        done: Volumes that are whole and have been told.
+        done: Volumes that are whole and were reported.
         broken: What was wrong with masks.
     """
 

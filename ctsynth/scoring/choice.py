@@ -16,7 +16,7 @@ def choose(names: Sequence[str] | None, context: Context) -> tuple[dict[str, Met
     """The metrics that can be computed here, and why the others cannot.
 
     Args:
-        names: Of metrics; all that there are if None.
+        names: Names of metrics; all that there are if None.
         context: The scoring that they are made for.
 
     Raises:

@@ -59,7 +59,7 @@ class Result:
         higher_is_better: None where neither is, as with a ratio that should be 1.
         counted: What ``total.n`` counts: slices, subjects, organs.
         per_subject: None where a subject has nothing to average.
-        per_slice: Of each subject, slice by slice; None for a slice left out.
+        per_slice: Values by subject, slice by slice; None for a slice left out.
         per_organ: By name in the label set.
         settings: All that the number depends on.
         notes: What a reader of the number must know: what was left out and how much.

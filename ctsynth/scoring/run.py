@@ -143,7 +143,7 @@ class Scoring:
         metrics: By name.
         left_out: Metrics that cannot be computed here, and why.
         folder: Where the records lie.
-        records: Of each metric.
+        records: Records of each metric.
         shard: Which share of the subjects these are.
         overwrite: Measure again what has been measured.
     """

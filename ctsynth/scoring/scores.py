@@ -19,7 +19,7 @@ from ctsynth.scoring.result import Value as Value
 from ctsynth.tissues import SUFFIX
 
 SCHEMA = 1
-"""Of scores.json."""
+"""Schema of scores.json."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,9 +51,9 @@ class Scores:
         floor: Real train against real test.
         ceiling: The segmenter on the real windowed volumes.
         provenance: What the volumes were made with, where all agree, from the JSON beside them.
-        settings: Of the scoring: window, size, bootstrap, digest of the store.
-        versions: Of the programs.
-        sources: Of the pictures.
+        settings: Settings of the scoring: window, size, bootstrap, digest of the store.
+        versions: Versions of the programs.
+        sources: Sources of the pictures.
         phantom: What is called real are phantoms, no CT of patients.
     """
 

@@ -23,7 +23,7 @@ def match(
 
     Args:
         synthetic: A folder, or the file of one subject, which is then the only one scored.
-        subjects: Of the split.
+        subjects: The split's subjects.
         split: For messages.
         share: Those of them that are to be scored.
         partial: Missing volumes are no error, as long as there is one.

@@ -32,7 +32,7 @@ class VolumeSegmenter(Protocol):
 
     Attributes:
         name: What to call it in tables.
-        version: Of the program; empty where it is unknown.
+        version: Version of the program; empty where it is unknown.
         settings: All else that its masks depend on.
     """
 
@@ -65,7 +65,7 @@ def translate(
         voxels: (X, Y, Z), whole numbers.
         relabeling: Which of them becomes which id.
         labels: What the ids mean.
-        source: Of the masks, for messages.
+        source: Source of the masks, for messages.
         by: Who says what their numbers mean, for messages.
 
     Raises:

@@ -22,7 +22,7 @@ from ctsynth.segmentation.base import Segmentation, VolumeSegmenter
 log = logging.getLogger(__name__)
 
 KIND = Kind("", frozenset({"key", "classes", "segmenter"}))
-"""Of the masks that are kept: any description, for it is the segmenter's."""
+"""Record of a cached mask; its description is the segmenter's, and may be any."""
 
 
 class CachedSegmenter:

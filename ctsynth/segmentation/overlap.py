@@ -35,7 +35,7 @@ def hd95(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing: tuple[float,
     Args:
         one: (X, Y, Z).
         other: (X, Y, Z).
-        spacing: Of the voxels, mm.
+        spacing: Voxel spacing, mm.
 
     Returns:
         NaN if one of them is empty.
@@ -50,7 +50,7 @@ def hd95(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing: tuple[float,
 
 
 def boxes(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> dict[int, Box]:
-    """Of each id, the smallest box that holds it in both volumes."""
+    """The smallest box that holds each id in both volumes."""
     found: dict[int, Box] = {}
     for volume in (one, other):
         for number, box in enumerate(ndimage.find_objects(volume), start=1):

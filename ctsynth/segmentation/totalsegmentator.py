@@ -94,7 +94,7 @@ class TotalSegmentator:
 
     @functools.cached_property
     def version(self) -> str:
-        """Of TotalSegmentator and of nnU-Net."""
+        """Versions of TotalSegmentator and nnU-Net."""
         return f"{version('TotalSegmentator')}, nnunetv2 {version('nnunetv2')}"
 
     @functools.cached_property

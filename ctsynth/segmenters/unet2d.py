@@ -128,7 +128,7 @@ def _class_weights(pixels: Tensor) -> Tensor:
 
 
 def overlaps(logits: Tensor, labels: Tensor) -> Tensor:
-    """Of each class sum(p y), sum(p) and sum(y) over all pixels, y being 1 where it is and p its probability.
+    """sum(p y), sum(p) and sum(y) of each class over all pixels; y is 1 where the class is, p its probability.
 
     Shapes:
         logits: (B, num_classes, H, W).

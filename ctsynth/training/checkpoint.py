@@ -34,7 +34,7 @@ from ctsynth.training.weights_file import ANOTHER
 log = logging.getLogger(__name__)
 
 FILES = frozenset({"model.safetensors", "ema.safetensors", "config.json", "trainer.pt"})
-"""Of a checkpoint."""
+"""Files of a checkpoint."""
 
 
 def save(

@@ -31,7 +31,7 @@ def cost(name: str, *, preset: str = "paper", num_classes: int, size: int) -> Co
     """Counts what a method costs.
 
     Args:
-        name: Of the method.
+        name: Name of the method.
         preset: One of its presets.
         num_classes: Classes in a label map.
         size: Side of a slice, pixels.

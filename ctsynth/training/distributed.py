@@ -36,9 +36,9 @@ class World:
     """The processes that train together.
 
     Args:
-        rank: Of this one, from 0.
+        rank: This rank, from 0.
         size: How many there are.
-        local_rank: Of this one on its machine.
+        local_rank: This rank on its machine.
     """
 
     rank: int = 0
@@ -86,7 +86,7 @@ class World:
         return cast(T, box[0])
 
     def mean(self, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Of each value over the ranks, which name them in one order."""
+        """Mean of each value over the ranks, which name them in one order."""
         if self.size == 1 or not values:
             return dict(values)
         stacked = self.total(torch.stack(list(values.values()))) / self.size

@@ -37,14 +37,14 @@ class Forecast:
     """What a run will take.
 
     Args:
-        parameters: Of each phase, by name.
-        flops: Of an optimizer step: the whole batch, all phases; two a multiplication and addition.
-        memory: Of a rank, bytes by what they are for. Activations are what autograd keeps at most; what
+        parameters: Parameters of each phase, by name.
+        flops: FLOPs of an optimizer step: the whole batch, all phases; two a multiplication and addition.
+        memory: Bytes of a rank, by what they are for. Activations are what autograd keeps at most; what
             convolutions need beside it comes on top, on a CPU up to half as much again.
-        checkpoint: Of one on disk, bytes.
+        checkpoint: Bytes of one on disk.
         batch: Slices of a timed step of one rank; smaller than in the run where that would not fit.
         steps: How many were timed.
-        images_per_s: Of all ranks, as if they did not wait for one another.
+        images_per_s: Slices a second of all ranks, as if they did not wait for one another.
         seconds: To the last iteration, without checkpoints and sample sheets.
         peak: The most that the GPU had allocated in a timed step, bytes; None elsewhere.
     """
@@ -257,7 +257,7 @@ def _size(size: float) -> str:
 
 
 def _duration(seconds: float) -> str:
-    """As people say it: 41 s, 7 min, 3.5 h, 12 days."""
+    """A duration in words: 41 s, 7 min, 3.5 h, 12 days."""
     for limit, unit, name in ((120, 1, "s"), (7200, 60, "min"), (172_800, 3600, "h")):
         if seconds < limit:
             return f"{_short(seconds / unit)} {name}"

@@ -20,7 +20,7 @@ class EMA:
 
     Args:
         model: What is averaged; the average begins as a copy of it.
-        decay: Of a step.
+        decay: Decay a step.
     """
 
     def __init__(self, model: TrainableModel, decay: float) -> None:

@@ -1,4 +1,4 @@
-"""Several ranks on this machine: the same command once a rank, told by torchrun's variables who it is."""
+"""Several ranks on this machine: the same command once a rank, with torchrun's variables."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ class SampleSheet:
             image.save(partial, format="PNG")
 
     def _pictures(self, slices: Tensor) -> list[figures.RGB]:
-        """Of slices (B, 1, H, W) in [-1, 1], or of label maps (B, H, W)."""
+        """Pictures of slices (B, 1, H, W) in [-1, 1], or of label maps (B, H, W)."""
         if slices.ndim == 3:
             masks = slices.cpu().numpy().astype(np.uint8)
             return [figures.colorize(mask, self.labels) for mask in masks]

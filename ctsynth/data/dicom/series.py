@@ -24,7 +24,7 @@ _DEGREES = 0.1
 """Between the table and the normal of the slices; scanners round positions to 1e-2 mm."""
 
 _UNEVEN = 0.01
-"""Of the distance of slices."""
+"""Tolerance of the distance between slices."""
 
 Vector = NDArray[np.float64]
 
@@ -35,7 +35,7 @@ class Series:
 
     Args:
         folder: Where it lies.
-        files: Of its slices, in the order of their positions.
+        files: Files of its slices, in the order of their positions.
         instances: Their SOP instance UIDs.
         grid: (columns, rows, slices), RAS+ in mm.
     """

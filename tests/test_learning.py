@@ -14,7 +14,7 @@ import torch
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.sampling.batches import SamplingConfig, draw
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
@@ -115,7 +115,7 @@ def learn_eight_slices(one_case, folder, method, seed=0):
 def drawn_beside_real(trained, store):
     """The real training slices and what is drawn from their label maps, (Z, H, W) in units of the window."""
     (subject,) = store.subjects("train")
-    sampler = SamplerConfig() if trained.method.samplers else None
+    sampler = Sampler() if trained.method.samplers else None
     hu = draw(trained, np.asarray(subject.mask()), 3.0, "overfit", SamplingConfig(sampler=sampler, device=CPU))
     return [store.window.normalize(slices).astype(np.float64) for slices in (subject.ct(), hu)]
 

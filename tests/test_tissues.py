@@ -21,7 +21,7 @@ from ctsynth.data.slices import from_slices
 from ctsynth.data.split_body import join_body, split_body
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import DataError
 from ctsynth.label_files import label_set
 from ctsynth.labels import AMOS22, LabelSet
@@ -72,7 +72,7 @@ def made(amos, labels=WITH, size=32):
 
 
 def drawn(trained, cases):
-    how = SamplingConfig(sampler=SamplerConfig(steps=2))
+    how = SamplingConfig(sampler=Sampler(steps=2))
     return [Volume.load(path).voxels for path in sample(trained, cases, how, stop=Stop())]
 
 

@@ -49,7 +49,7 @@ def command(
     """
     started = time.monotonic()
     from ctsynth.device import find_device
-    from ctsynth.diffusion.samplers import SamplerConfig
+    from ctsynth.diffusion.samplers import Sampler
     from ctsynth.files import write_json
     from ctsynth.reporting.page import build_report
     from ctsynth.reporting.tables import remarks, render
@@ -73,9 +73,7 @@ def command(
     with Stop() as stop, console.progress("train", iterations) as progress:
         train(store, run, config, device=where, stop=stop, progress=progress)
     trained = checkpoint.load(checkpoint.find(run), where)
-    sampling = SamplingConfig(
-        sampler=SamplerConfig(), seed=seed, device=where, precision=config.training.precision
-    )
+    sampling = SamplingConfig(sampler=Sampler(), seed=seed, device=where, precision=config.training.precision)
     scored = _draw_and_score(store, trained, sampling, out, overwrite=overwrite)
     page = build_report([run, out / "synthetic"], out / "report", overwrite=overwrite)
     console.echo(render(scored, "table"))

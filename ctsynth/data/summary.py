@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ctsynth.data.layouts import Layout
-from ctsynth.data.masks import listed, format_stray
+from ctsynth.data.masks import format_stray, listed
 from ctsynth.errors import CTSynthError, RunError
 from ctsynth.labels import LabelSet
 

@@ -118,17 +118,19 @@ def dpm_solver_pp(
             return x0
         following = timesteps[i + 1]
         h = float(schedule.log_snr[following] - schedule.log_snr[timestep])
+        # D_i = (1 + 1 / (2 r_i)) x0_i - 1 / (2 r_i) x0_(i-1), with r_i = h_(i-1) / h_i
         direction = x0 if before is None else x0 + h / (2 * h_before) * (x0 - before)
         sigma, sigma_next = np.sqrt(1 - schedule.alphas_cumprod[[timestep, following]])
         signal_next = np.sqrt(schedule.alphas_cumprod[following])
+        # x_i = sigma_i / sigma_(i-1) x_(i-1) - alpha_i (exp(-h_i) - 1) D_i
         x = float(sigma_next / sigma) * x - float(signal_next * np.expm1(-h)) * direction
         before, h_before = x0, h
     return x
 
 
 @dataclass(frozen=True, slots=True)
-class Sampler:
-    """A sampler by name, and the timesteps it owns.
+class Solver:
+    """The function behind a sampler, and the timesteps that it owns.
 
     Args:
         run: The function.
@@ -142,14 +144,14 @@ class Sampler:
 
 
 SAMPLERS = {
-    "dpm++": Sampler(dpm_solver_pp, log_snr_timesteps, "DPM-Solver++(2M), even in log-SNR"),
-    "ddim": Sampler(ddim, even_timesteps, "DDIM, even in t"),
-    "ddpm": Sampler(ancestral, even_timesteps, "ancestral, respaced, learned variance"),
+    "dpm++": Solver(dpm_solver_pp, log_snr_timesteps, "DPM-Solver++(2M), even in log-SNR"),
+    "ddim": Solver(ddim, even_timesteps, "DDIM, even in t"),
+    "ddpm": Solver(ancestral, even_timesteps, "ancestral, respaced, learned variance"),
 }
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class SamplerConfig:
+class Sampler:
     """Which sampler, and how many evaluations of the network a slice."""
 
     name: str = "dpm++"
@@ -189,6 +191,6 @@ class SamplerConfig:
     def __call__(self, denoise: Denoiser, schedule: NoiseSchedule, noise: Tensor, draw: Draw) -> Tensor:
         """Runs the sampler on its own timesteps, with x_0 clipped."""
         self.check(schedule)
-        sampler = SAMPLERS[self.name]
+        solver = SAMPLERS[self.name]
         options = {"eta": self.eta} if self.name == "ddim" else {}
-        return sampler.run(denoise, schedule, noise, sampler.spacing(schedule, self.steps), draw=draw, **options)
+        return solver.run(denoise, schedule, noise, solver.spacing(schedule, self.steps), draw=draw, **options)

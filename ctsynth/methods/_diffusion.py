@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ctsynth.diffusion.conditioners import Conditioner, Conditioning, EdgeConditioner, MaskConditioner
 from ctsynth.diffusion.process import GaussianDiffusion, Prediction
-from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, SamplerConfig
+from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, Sampler
 from ctsynth.diffusion.schedule import SCHEDULES
 from ctsynth.errors import UsageError
 from ctsynth.methods._network import NetworkOptions, check_encoder, make_encoder, make_unet
@@ -127,7 +127,7 @@ class DiffusionMethod(Method):
         terms = self.process.training_losses(output, batch.image, x_t, timesteps, noise)
         return {name: term.mean() for name, term in terms.items()}
 
-    def check(self, sampler: SamplerConfig) -> None:
+    def check(self, sampler: Sampler) -> None:
         """More steps than T, and guidance of a model that was never trained without label maps."""
         sampler.check(self.process.schedule)
         if sampler.guidance != 1 and not self.options.label_dropout:
@@ -136,13 +136,13 @@ class DiffusionMethod(Method):
                 hint="train one with --set label_dropout=0.2 or, for sdm, --preset guided",
             )
 
-    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Denoises from pure noise; the label map is encoded once for all steps.
 
         Raises:
             UsageError: As ``check``.
         """
-        run = sampler or SamplerConfig()
+        run = sampler or Sampler()
         self.check(run)
         denoise = self.denoiser(labels, run.guidance)
         shape = (1, *labels.shape[1:])

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ctsynth import plugins
 from ctsynth.diffusion.edm import Known
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.randomness import BatchRNG
 from ctsynth.trainable import METHODS as PACKAGE
 from ctsynth.trainable import Batch, Phase, Preset, TrainableModel
@@ -48,10 +48,10 @@ class Method(TrainableModel):
     choices: ClassVar[Mapping[str, tuple[str, ...]]] = {}
 
     @abstractmethod
-    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Draws a slice for each label map: (B, H, W) int64 to (B, 1, H, W) in [-1, 1]."""
 
-    def check(self, sampler: SamplerConfig) -> None:
+    def check(self, sampler: Sampler) -> None:
         """Refuses what a sampler asks for and this model cannot give, before masks are read.
 
         Raises:
@@ -86,7 +86,7 @@ class VolumeMethod(Method):
 
     @abstractmethod
     def generate_volume(
-        self, labels: Tensor, stack: Stack, *, rng: BatchRNG, sampler: SamplerConfig | None = None
+        self, labels: Tensor, stack: Stack, *, rng: BatchRNG, sampler: Sampler | None = None
     ) -> Tensor:
         """Draws the slices of one volume for its label maps: (Z, H, W) int64 to (Z, 1, H, W) in [-1, 1]."""
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ctsynth.diffusion.conditioners import Conditioning, MaskConditioner
 from ctsynth.diffusion.edm import Denoiser, Scales, dpm_solver_pp, levels, timesteps
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods._diffusion import GUIDED_PRESETS, LR
 from ctsynth.methods._network import NetworkOptions, check_encoder, make_encoder, make_unet
@@ -130,7 +130,7 @@ class EDM(Method):
         """F, which sees each slice alone."""
         return self.unet(x, t, conditioning.features)
 
-    def check(self, sampler: SamplerConfig) -> None:
+    def check(self, sampler: Sampler) -> None:
         """Guidance of a model that was never trained without label maps."""
         if sampler.guidance != 1 and not self.options.label_dropout:
             raise UsageError(
@@ -138,13 +138,13 @@ class EDM(Method):
                 hint="train one with --set label_dropout=0.2",
             )
 
-    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Denoises from pure noise; the label map is encoded once for all steps.
 
         Raises:
             UsageError: As ``check``.
         """
-        run = sampler or SamplerConfig(steps=self.steps)
+        run = sampler or Sampler(steps=self.steps)
         self.check(run)
         noise = rng.normal("start", (1, *labels.shape[1:]))
         return dpm_solver_pp(self.denoiser(labels, run.guidance), noise, levels(run.steps))

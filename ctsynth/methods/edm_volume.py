@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ctsynth.diffusion.conditioners import Conditioning
 from ctsynth.diffusion.edm import Denoiser, chunks, dpm_solver_pp, draw_volume, levels
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods._network import make_unet
 from ctsynth.methods.base import Stack, VolumeMethod
@@ -86,10 +86,10 @@ class EDMVolume(EDM, VolumeMethod):
         return dpm_solver_pp(self.denoiser(batch.labels, windows=batch.windows), noise, levels(self.steps))
 
     def generate_volume(
-        self, labels: Tensor, stack: Stack, *, rng: BatchRNG, sampler: SamplerConfig | None = None
+        self, labels: Tensor, stack: Stack, *, rng: BatchRNG, sampler: Sampler | None = None
     ) -> Tensor:
         """Denoises all slices of a volume together from pure noise, or those of a chunk."""
-        run = sampler or SamplerConfig(steps=self.steps)
+        run = sampler or Sampler(steps=self.steps)
         self.check(run)
 
         def denoiser(part: range) -> Denoiser:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor
 
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods._gan import PAPER_TRAINING, SMALL_TRAINING, TINY_TRAINING, check_side
 from ctsynth.methods.base import Method, Phase, Preset
@@ -110,7 +110,7 @@ class OASIS(Method):
         }
         return {"loss": terms["fake"] + terms["real"] + self.options.labelmix_weight * terms["labelmix"], **terms}
 
-    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Draws in one pass, with one z a volume where the draws are those of a volume."""
         return self._slices(one_hot(labels, self.num_classes), rng.shared("z", (NOISE,)))
 

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods._gan import PAPER_TRAINING, SMALL_TRAINING, TINY_TRAINING, check_side
 from ctsynth.methods.base import Method, Phase, Preset
@@ -95,7 +95,7 @@ class Pix2Pix(Method):
         return {"loss": adversarial + self.options.l1_weight * l1, "adversarial": adversarial, "l1": l1}
 
     def generate(
-        self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None, pix2pix_test: str = "eval"
+        self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None, pix2pix_test: str = "eval"
     ) -> Tensor:
         """Draws in one pass; ``rng`` matters where ``pix2pix_test`` is ``original``."""
         segmap = one_hot(labels, self.num_classes)

@@ -12,7 +12,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
 from ctsynth import weights
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods._gan import PAPER_TRAINING, SMALL_TRAINING, TINY_TRAINING, check_side
 from ctsynth.methods.base import Method, Phase, Preset
@@ -148,7 +148,7 @@ class SPADE(Method):
             loss = loss + self.options.vgg_weight * terms["vgg"]
         return {"loss": loss, **terms}
 
-    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: SamplerConfig | None = None) -> Tensor:
+    def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Draws in one pass, without any draws."""
         return self._slices(one_hot(labels, self.num_classes))
 

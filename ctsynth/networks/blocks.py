@@ -63,7 +63,7 @@ class ResBlock(nn.Module):
         time_channels: Channels of the time embedding; 0 without.
         dropout: Rate before the second convolution.
         segmap_channels: Channels of the label map that both SPADE norms read; 0 for plain norms. SPADE's hidden
-            layer has SDM's 128 channels, but never more than ``out_channels``, or it would be most of a narrow network.
+            layer has SDM's 128 channels, but at most ``out_channels``, or it would be most of a narrow network.
         resample: Averages 2 x 2 pixels, or repeats each, on both paths: after the first SiLU, and of ``x``.
     """
 

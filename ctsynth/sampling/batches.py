@@ -16,7 +16,7 @@ from torch import Tensor
 from ctsynth.data.window import Window
 from ctsynth.device import Precision, autocast
 from ctsynth.diffusion.edm import Known
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import DataError
 from ctsynth.methods.base import Method, Noise, Stack, VolumeMethod
 from ctsynth.randomness import BatchRNG
@@ -56,7 +56,7 @@ class SamplingConfig:
         choices: The method's own choices, such as ``pix2pix_test``.
     """
 
-    sampler: SamplerConfig | None
+    sampler: Sampler | None
     seed: int = 0
     noise: Noise | None = None
     batch_size: Annotated[int, Range(1, 65_536)] = 16
@@ -89,12 +89,12 @@ def pick_sampler(
     steps: int | None = None,
     guidance: float = 1.0,
     eta: float = 0.0,
-) -> SamplerConfig | None:
+) -> Sampler | None:
     """What was asked for, on top of the preset; None for a method that draws in one pass."""
     if not method.samplers and name is None and steps is None and (guidance, eta) == (1, 0):
         return None
     default = ("ddpm", 1000) if preset == "paper" else ("dpm++", method.steps)
-    return SamplerConfig(name=name or default[0], steps=steps or default[1], guidance=guidance, eta=eta)
+    return Sampler(name=name or default[0], steps=steps or default[1], guidance=guidance, eta=eta)
 
 
 class Slices:

@@ -9,7 +9,7 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_backward_flop_count, 
 
 from ctsynth import compat
 from ctsynth.config import build
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.methods import base
 from ctsynth.randomness import BatchRNG
 
@@ -43,7 +43,7 @@ def cost(name: str, *, preset: str = "paper", num_classes: int, size: int) -> Co
     options = build(cls.Options, cls.presets[preset].options, name)
     with compat.shapes_only():  # shapes only
         method = cls(options, num_classes=num_classes, size=size).eval().requires_grad_(False)
-        sampler = SamplerConfig(name=method.samplers[0], steps=1) if method.samplers else None
+        sampler = Sampler(name=method.samplers[0], steps=1) if method.samplers else None
         rng = BatchRNG.at([("cost",)], torch.device("cpu"))
         with flop_counter() as counter:
             method.generate(torch.zeros(1, size, size, dtype=torch.int64), rng=rng, sampler=sampler)

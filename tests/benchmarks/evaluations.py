@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ctsynth.data.window import Window
-from ctsynth.diffusion.samplers import SAMPLERS, SamplerConfig
+from ctsynth.diffusion.samplers import SAMPLERS, Sampler
 from ctsynth.diffusion.schedule import linear_schedule
 
 from .row import Row, Side, checkout
@@ -55,7 +55,7 @@ def of_probes(drawn: Tensor) -> float:
 
 
 def error_of_default(evaluations: int) -> float:
-    sampler = SAMPLERS[SamplerConfig().name]
+    sampler = SAMPLERS[Sampler().name]
     timesteps = sampler.spacing(SCHEDULE, evaluations)
     return of_probes(
         sampler.run(lambda x, t: (x0(x, int(t[0])), None), SCHEDULE, PROBES, timesteps, draw=None, clip=False)

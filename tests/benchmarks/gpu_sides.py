@@ -23,7 +23,7 @@ from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.device import Precision, autocast
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
 from ctsynth.training.checkpoint import make_method
@@ -248,7 +248,7 @@ def our_sampling(asked: argparse.Namespace, batch: int, setting: Setting, evalua
         compile_model(method, asked.device)
     labels = steps.Repeated(batch, asked.size, asked.device).labels
     rng = BatchRNG.at([("benchmark", number) for number in range(batch)], asked.device)
-    sampler = SamplerConfig(steps=evaluations)
+    sampler = Sampler(steps=evaluations)
 
     def draw() -> None:
         with torch.inference_mode(), autocast(asked.device, setting.precision):

@@ -15,7 +15,7 @@ import torch.nn.functional as F  # noqa: N812  torch's own spelling
 from torch import Tensor, nn
 
 from ctsynth.config import RunConfig, TrainingConfig
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.labels import AMOS22
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import one_hot
@@ -260,7 +260,7 @@ def denoising(official: Path, folder: Path) -> tuple[Side, Side]:
     loop = improved_diffusion(official, folder)
     method = make_method(config("ddpm-concat", 4)).to(memory_format=torch.channels_last).eval()
     rng = BatchRNG.at([("benchmark", number) for number in range(4)], CPU)
-    sampler = SamplerConfig(name="ddpm", steps=STEPS)
+    sampler = Sampler(name="ddpm", steps=STEPS)
 
     def ours() -> None:
         with torch.inference_mode():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from ctsynth.diffusion.samplers import SAMPLERS, SamplerConfig, ddim, dpm_solver_pp
+from ctsynth.diffusion.samplers import SAMPLERS, Sampler, ddim, dpm_solver_pp
 from ctsynth.diffusion.schedule import cosine_schedule, even_timesteps, linear_schedule, log_snr_timesteps
 from ctsynth.errors import UsageError
 
@@ -146,7 +146,7 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
         def denoise(x, timesteps):
             return (3 * torch.sin(7 * x)).clamp(-bound, bound), torch.zeros_like(x)
 
-        return SamplerConfig(name=name, steps=10)(denoise, schedule, noise, lambda _: torch.ones_like(noise))
+        return Sampler(name=name, steps=10)(denoise, schedule, noise, lambda _: torch.ones_like(noise))
 
     ends = drawn(bound=3)  # x_0 beyond the range is no other than its end
     assert torch.equal(ends, drawn(bound=1))
@@ -166,7 +166,7 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
 )
 def test_what_no_sampler_can_do_is_refused(asked, said):
     with pytest.raises(UsageError, match=said):
-        SamplerConfig(**asked)
+        Sampler(**asked)
 
 
 @pytest.mark.parametrize("asked", [{"steps": 1}, {"steps": 100}, {"guidance": 0.0}, {"guidance": 0.5}])
@@ -174,7 +174,7 @@ def test_the_ends_of_what_it_can_do_are_not(asked):
     def denoise(x, timesteps):
         return 0.5 * x, None
 
-    drawn = SamplerConfig(**asked)(denoise, linear_schedule(100), torch.ones(1, 1), lambda _: None)
+    drawn = Sampler(**asked)(denoise, linear_schedule(100), torch.ones(1, 1), lambda _: None)
     assert drawn.isfinite().all()
 
 
@@ -186,12 +186,12 @@ def test_eta_is_ddims(eta):
     def draw(timestep):
         return torch.full_like(noise, np.cos(timestep))
 
-    asked = SamplerConfig(name="ddim", steps=10, eta=eta)(gaussian_denoiser(schedule), schedule, noise, draw)
+    asked = Sampler(name="ddim", steps=10, eta=eta)(gaussian_denoiser(schedule), schedule, noise, draw)
     assert torch.equal(asked, ddim(gaussian_denoiser(schedule), schedule, noise, timesteps, draw=draw, eta=eta))
 
 
 def test_more_steps_than_the_model_has_are_refused():
     with pytest.raises(UsageError, match="1000"):
-        SamplerConfig(steps=1001)(lambda x, t: (x, None), linear_schedule(1000), torch.zeros(1, 1), lambda t: None)
+        Sampler(steps=1001)(lambda x, t: (x, None), linear_schedule(1000), torch.zeros(1, 1), lambda t: None)
     with pytest.raises(UsageError, match="euler"):
-        SamplerConfig(name="euler")
+        Sampler(name="euler")

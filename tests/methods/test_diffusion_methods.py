@@ -3,7 +3,7 @@ import torch
 from trained import CPU, OPTIONS
 
 from ctsynth.config import build
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods import base
 from ctsynth.randomness import BatchRNG
@@ -78,7 +78,7 @@ def test_a_mask_is_encoded_once_for_all_steps(name, sampler, guidance):
     model, calls = make(name, label_dropout=0.2).eval(), {"conditioner": 0, "unet": 0}
     for part in calls:
         getattr(model, part).register_forward_hook(lambda *_, part=part: calls.update({part: calls[part] + 1}))
-    run = SamplerConfig(name=sampler, steps=7, guidance=guidance)
+    run = Sampler(name=sampler, steps=7, guidance=guidance)
     image = model.generate(batch_of().labels, rng=draws(4), sampler=run)
     assert calls == {"conditioner": 1, "unet": 7}
     assert image.shape == (4, 1, 16, 16)
@@ -88,7 +88,7 @@ def test_a_mask_is_encoded_once_for_all_steps(name, sampler, guidance):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 def test_the_label_map_matters_and_its_batch_does_not(name, guidance):
-    model, run = make_random(name, label_dropout=0.2), SamplerConfig(steps=3, guidance=guidance)
+    model, run = make_random(name, label_dropout=0.2), Sampler(steps=3, guidance=guidance)
     labels = batch_of().labels
     together = model.generate(labels, rng=draws(4), sampler=run)
     alone = model.generate(labels[2:3], rng=draws(1, first=2), sampler=run)
@@ -106,7 +106,7 @@ def worked(model):
     terms["loss"].backward()
     gradient = torch.cat([parameter.grad.flatten() for parameter in model.parameters()])
     with torch.inference_mode():
-        drawn = model.generate(batch.labels, rng=draws(4), sampler=SamplerConfig(steps=20))
+        drawn = model.generate(batch.labels, rng=draws(4), sampler=Sampler(steps=20))
     return {name: term.detach() for name, term in terms.items()}, gradient, drawn
 
 
@@ -205,14 +205,14 @@ def test_guidance_goes_on_from_the_null_prediction_in_equal_steps_and_keeps_the_
 @pytest.mark.parametrize("guidance", [0.0, 0.99, 1.5])
 def test_guidance_needs_a_model_that_was_trained_without_label_maps_too(name, guidance):
     with pytest.raises(UsageError, match="label dropout") as refused:
-        make(name).generate(batch_of().labels, rng=draws(4), sampler=SamplerConfig(steps=2, guidance=guidance))
+        make(name).generate(batch_of().labels, rng=draws(4), sampler=Sampler(steps=2, guidance=guidance))
     assert "--set label_dropout=0.2" in refused.value.hint
 
 
 @pytest.mark.parametrize("guidance", [-0.5, float("nan"), float("inf")])
 def test_a_guidance_that_cannot_be_is_refused(guidance):
     with pytest.raises(UsageError, match=r"--guidance must be 0 or more, not"):
-        SamplerConfig(guidance=guidance)
+        Sampler(guidance=guidance)
 
 
 def test_label_dropout_is_refused_where_zeros_are_a_class():

@@ -6,7 +6,7 @@ from trained import CPU, SMALL
 
 from ctsynth.config import build
 from ctsynth.diffusion.edm import Known
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods import base
 from ctsynth.methods.base import Stack
@@ -15,7 +15,7 @@ from ctsynth.randomness import BatchRNG
 from ctsynth.trainable import Batch, Windows
 from ctsynth.training.cost import cost
 
-RUN = SamplerConfig(steps=3)
+RUN = Sampler(steps=3)
 
 
 def make(name, size=16, **options):
@@ -172,7 +172,7 @@ def test_given_slices_stay_as_they_are_and_change_their_neighbors():
 @pytest.mark.parametrize("name", ["edm", "edm-volume"])
 def test_slices_do_not_depend_on_their_batch(name):
     model, labels = make_random(name, label_dropout=0.2), labels_of(4)
-    run = SamplerConfig(steps=3, guidance=2.0)
+    run = Sampler(steps=3, guidance=2.0)
     together = model.generate(labels, rng=rng_of(4), sampler=run)
     assert torch.equal(together, model.generate(labels, rng=rng_of(4), sampler=run))
     alone = model.generate(labels[2:3], rng=rng_of(1, first=2), sampler=run)
@@ -183,7 +183,7 @@ def test_slices_do_not_depend_on_their_batch(name):
 
 def test_guidance_needs_label_dropout():
     with pytest.raises(UsageError, match="--guidance 2 needs a model trained with label dropout"):
-        make("edm").check(SamplerConfig(guidance=2.0))
+        make("edm").check(Sampler(guidance=2.0))
 
 
 def test_a_network_that_says_zero_has_a_loss_of_one_or_less():

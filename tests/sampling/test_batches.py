@@ -7,7 +7,7 @@ import torch
 from trained import CPU, OPTIONS, SMALL, both_splits, fit, labels_like
 
 from ctsynth.data.volume import Volume
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import DataError
 from ctsynth.methods import base
 from ctsynth.networks.conditioning import MaskEncoder
@@ -50,7 +50,7 @@ def volumes(*counts, size=32):
 
 
 def drawing(trained, **how):
-    return SamplingConfig(sampler=SamplerConfig(steps=3) if trained.method.samplers else None, **how)
+    return SamplingConfig(sampler=Sampler(steps=3) if trained.method.samplers else None, **how)
 
 
 @pytest.mark.parametrize("method", base.method_names())
@@ -122,11 +122,7 @@ def test_a_label_map_is_encoded_once_and_not_once_a_step(load, method, monkeypat
             return forward(self, x, *rest)
 
         monkeypatch.setattr(network, "forward", counted)
-    list(
-        sample_batches(
-            trained, volumes(3, 5), replace(drawing(trained), batch_size=4, sampler=SamplerConfig(steps=7))
-        )
-    )
+    list(sample_batches(trained, volumes(3, 5), replace(drawing(trained), batch_size=4, sampler=Sampler(steps=7))))
     assert rows == {MaskEncoder: 8, UNet: 7 * 8}
 
 

@@ -13,7 +13,7 @@ from trained import CPU, both_splits, ctsynth, fit, labels_like
 
 from ctsynth.data.record import DIGEST
 from ctsynth.data.volume import Volume
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import RunError, UsageError
 from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_masks, cases_of_store
@@ -21,7 +21,7 @@ from ctsynth.sampling.volumes import sample
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 
-STEPS = SamplerConfig(steps=1)
+STEPS = Sampler(steps=1)
 
 
 @pytest.fixture(autouse=True)

@@ -17,7 +17,7 @@ from trained import CPU, both_splits, fit, labels_like
 
 from ctsynth.data import record as records
 from ctsynth.data.volume import Volume
-from ctsynth.diffusion.samplers import SamplerConfig
+from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import DataError, Interrupted, RunError, UsageError
 from ctsynth.label_files import label_set
 from ctsynth.sampling import cases
@@ -29,7 +29,7 @@ from ctsynth.shards import take
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 
-STEPS = SamplerConfig(steps=4)
+STEPS = Sampler(steps=4)
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +161,7 @@ def test_neither_batch_nor_shard_nor_company_changes_a_volume(trained, tmp_path,
         assert abs(hu - Volume.load(tmp_path / "all" / "m1_synthetic.nii.gz").voxels).max() <= 1
 
 
-@pytest.mark.parametrize("how", [{}, {"noise": "slice"}, {"sampler": SamplerConfig(name="ddpm", steps=5)}])
+@pytest.mark.parametrize("how", [{}, {"noise": "slice"}, {"sampler": Sampler(name="ddpm", steps=5)}])
 def test_a_seed_is_a_volume(trained, mask, tmp_path, how):
     first, again, other = (
         Volume.load(drawn(trained, mask, tmp_path / name, seed=seed, **how)[0]).voxels
@@ -200,8 +200,8 @@ def test_a_whole_volume_is_skipped_also_by_another_batch(trained, mask, monkeypa
             "noise volume, not slice; correlation_length_mm .*40.*, not none",
         ),
         ({"labels": "amos22"}, "mask_labels none, not amos22"),
-        ({"sampler": SamplerConfig(name="ddim", steps=4)}, r"sampler dpm\+\+, not ddim"),
-        ({"sampler": SamplerConfig(steps=5), "seed": 1}, "steps 4, not 5; seed 0, not 1"),
+        ({"sampler": Sampler(name="ddim", steps=4)}, r"sampler dpm\+\+, not ddim"),
+        ({"sampler": Sampler(steps=5), "seed": 1}, "steps 4, not 5; seed 0, not 1"),
     ],
 )
 def test_a_volume_made_with_other_settings_is_kept_unless_it_is_to_be_overwritten(trained, mask, change, told):
@@ -515,7 +515,7 @@ def test_a_store_of_another_size_is_refused(trained, tmp_path, small_case):
         cases_of_store(other, "test", trained, tmp_path / "drawn")
 
 
-@pytest.mark.parametrize("sampler", [SamplerConfig(steps=1001), SamplerConfig(name="ddpm", steps=2000)])
+@pytest.mark.parametrize("sampler", [Sampler(steps=1001), Sampler(name="ddpm", steps=2000)])
 def test_more_steps_than_the_model_has_are_refused(trained, mask, sampler):
     with pytest.raises(UsageError, match="more than the 1000"):
         drawn(trained, mask, sampler=sampler)

@@ -58,6 +58,15 @@ LabelDropout = Annotated[
         rich_help_panel=NET,
     ),
 ]
+LabelContext = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Label maps of so many slices above and below, read beside the slice's own; not for edm-volume.",
+        show_default="0",
+        rich_help_panel=NET,
+    ),
+]
 Ttur = Annotated[
     bool | None,
     typer.Option(
@@ -132,6 +141,7 @@ def command(
     prediction: Prediction = None,
     schedule: Schedule = None,
     label_dropout: LabelDropout = None,
+    label_context: LabelContext = None,
     ttur: Ttur = None,
     vgg: Vgg = None,
     set_: shared.Set = None,
@@ -194,7 +204,7 @@ def command(
             raise UsageError(f"--tissue-dropout: the labels of {data}, {store.labels.name}, have no tissues")
         said = {
             "mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule,
-            "label_dropout": label_dropout, "ttur": ttur, "vgg": vgg,
+            "label_dropout": label_dropout, "label_context": label_context, "ttur": ttur, "vgg": vgg,
         }  # fmt: skip
         run = out or Path("runs") / chosen
         before = {} if overwrite else resolved_before(run, chosen)

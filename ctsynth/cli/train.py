@@ -162,8 +162,8 @@ def command(
     """Train a model that draws a CT slice from its label map.
 
     Reads ./out and writes runs/METHOD: config.json, metrics.jsonl, loss.png,
-    samples/step_*.png and checkpoints/. The same command continues a run that
-    was broken off, bit for bit. SIGTERM and SIGUSR1 save and exit with 75,
+    samples/step_*.png and checkpoints/. The same command continues an
+    interrupted run, bit for bit. SIGTERM and SIGUSR1 save and exit with 75,
     Ctrl-C with 130.
     Under torchrun or srun it takes its ranks from there:
 

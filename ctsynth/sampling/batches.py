@@ -142,7 +142,7 @@ def sample_batches(
 
     A method that draws volumes draws one at a time. Of the others every batch has ``batch_size`` slices, of one
     volume or of several; the last is filled up with copies of its last slice. For a network computes a slice to
-    the same bits wherever it stands in a batch and whatever stands beside it, but not in a batch of another size.
+    the same bits at any place in a batch and beside any other slices, but not in a batch of another size.
     So a volume's bytes do not depend on its company.
 
     Args:

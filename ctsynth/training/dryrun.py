@@ -103,7 +103,7 @@ class Count:
 
 
 def forecast(store: Store, config: RunConfig, device: torch.device, *, ranks: int = 1) -> Forecast:
-    """Says what a run will take; nothing is written.
+    """Estimates memory, time and disk of a run; writes nothing.
 
     Args:
         store: Its training slices.

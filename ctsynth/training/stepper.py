@@ -103,7 +103,7 @@ class Stepper:
         return self.phases[0].lr * self._factor(self.step - 1)
 
     def take_statistics(self) -> None:
-        """Takes the averaged weights' batch statistics, before these are saved or shown.
+        """Recomputes the averaged weights' batch statistics, before the weights are saved or shown.
 
         They are always of the same batches, so that a step has one.
         """

@@ -110,7 +110,47 @@ def _resized(square: NDArray[Any], size: int, kind: Kind) -> NDArray[Any]:
     if kind == "labels":
         nearest = (2 * np.arange(size) + 1) * side // (2 * size)  # floor((i + 1/2) * side / size), exactly
         return square if side == size else square[nearest[:, None], nearest]
-    if side != size:
-        image = Image.fromarray(np.ascontiguousarray(square, np.float32))
-        square = np.asarray(image.resize((size, size), Image.Resampling.BILINEAR))
-    return np.rint(square)
+    if side == 2 * size and square.dtype == np.int16:
+        return _halved(square)
+    return np.rint(square if side == size else _by_pillow(square, size, size))
+
+
+def _by_pillow(pixels: NDArray[Any], height: int, width: int) -> NDArray[np.float32]:
+    image = Image.fromarray(np.ascontiguousarray(pixels, np.float32))
+    return np.asarray(image.resize((width, height), Image.Resampling.BILINEAR))
+
+
+_ENDS = [0, 1, 2, 3, -4, -3, -2, -1]
+"""Rows that hold all that the first and the last row depend on at half the size."""
+
+
+def _halved(square: NDArray[np.int16]) -> NDArray[np.int16]:
+    """What Pillow's filter makes of a slice at half its size, in half the time.
+
+    There its four taps are 1/8, 3/8, 3/8 and 1/8, so that float32 holds every sum exactly, as whole numbers do.
+    The outermost pixels, where a tap is missing, are Pillow's own.
+    """
+    size = len(square) // 2
+    halved = np.empty((size, size), np.int16)
+    halved[[0, -1]] = _halved_by_pillow(square[_ENDS])[[0, -1]]
+    halved[:, [0, -1]] = _halved_by_pillow(square[:, _ENDS])[:, [0, -1]]
+    turned = square[::-1, ::-1]  # as it lies in memory: see unstack
+    largest = max(-int(turned.min()), int(turned.max()))
+    sums = _taps(turned if 64 * largest <= np.iinfo(np.int16).max else turned.astype(np.int32))
+    sums = _taps(sums.T).T
+    halved[-2:0:-1, -2:0:-1] = (sums + 31 + (sums >> 6 & 1)) >> 6  # of 64ths, half to even
+    return halved
+
+
+def _halved_by_pillow(pixels: NDArray[np.int16]) -> NDArray[np.float32]:
+    height, width = (length // 2 for length in pixels.shape)
+    return np.rint(_by_pillow(_by_pillow(pixels, 2 * height, width), height, width))  # along rows, then columns
+
+
+def _taps(rows: NDArray[Any]) -> NDArray[Any]:
+    """Of every two rows but the outermost: three of each, and one of the row before and of that after."""
+    sums = rows[2:-2:2] + rows[3:-2:2]
+    sums *= 3
+    sums += rows[1:-3:2]
+    sums += rows[4::2]
+    return np.asarray(sums)

@@ -65,9 +65,13 @@ def test_padding_is_centered_air_and_background():
     assert to_slices(np.ones((5, 4, 1), np.uint8), 5, "labels")[0].tolist() == [[1] * 5] * 4 + [[0] * 5]
 
 
-@pytest.mark.parametrize(("side", "size"), [(16, 16), (31, 16), (16, 31), (512, 256), (101, 64), (7, 8)])
-def test_a_ct_is_resized_as_by_pillow(side, size):
-    hu = RNG.integers(-160, 241, (1, side, side)).astype(np.int16)
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+@pytest.mark.parametrize(("low", "high"), [(-160, 240), (-512, 511), (-513, 0), (-32768, 32767), (9, 9)])
+@pytest.mark.parametrize(
+    ("side", "size"), [(16, 16), (31, 16), (16, 31), (4, 2), (6, 3), (16, 8), (512, 256), (101, 64), (7, 8)]
+)
+def test_a_ct_is_resized_as_by_pillow(side, size, low, high, dtype):
+    hu = RNG.integers(low, high + 1, (1, side, side)).astype(dtype)
     expected = Image.fromarray(hu[0].astype(np.float32)).resize((size, size), Image.Resampling.BILINEAR)
     np.testing.assert_array_equal(to_slices(stack(hu), size, "ct")[0], np.rint(np.asarray(expected)))
 

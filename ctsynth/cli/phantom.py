@@ -1,4 +1,4 @@
-"""``ctsynth phantom``."""
+"""ctsynth phantom: a synthetic abdomen data set, for when there is none at hand."""
 
 from __future__ import annotations
 

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import torch
 from rich.console import Console
 from rich.table import Table
 
-from . import evaluations, ranks, scores, steps, volumes
+from . import attention, evaluations, ranks, scores, steps, volumes
 from .row import Figure, measure
 from .words import amount, machine
 
-ROWS = {row.name: row for row in (*steps.ROWS, *evaluations.ROWS, *scores.ROWS, *volumes.ROWS, *ranks.ROWS)}
+PARTS = (steps, attention, evaluations, scores, volumes, ranks)
+ROWS = {row.name: row for part in PARTS for row in part.ROWS}
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
 
 HEAD = """# How fast
@@ -48,6 +51,8 @@ def main() -> int:
     parser.add_argument("--pairs", type=int, default=7, help="how often each side is measured")
     parser.add_argument("--write", action="store_true", help=f"write docs/{PAGE.name}")
     asked = parser.parse_args()
+    os.environ["OMP_NUM_THREADS"] = "1"  # of each row's process
+    torch.set_num_threads(1)
     if unknown := set(asked.names) - set(ROWS):
         parser.error(f"no row is called {', '.join(sorted(unknown))}; there are {', '.join(ROWS)}")
     figures, absent = [], {}

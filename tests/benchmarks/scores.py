@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import time
 import warnings
 from functools import partial
 from pathlib import Path
@@ -11,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from ctsynth.data.slices import stacked_geometry, to_slices
-from ctsynth.data.volume import Geometry
+from ctsynth.data.slices import stack, stacked_geometry, to_slices
+from ctsynth.data.store import write_manifest, write_subject
+from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.features.frechet import frechet_distance
 from ctsynth.features.inception import Inception, build, import_torchvision
@@ -94,6 +98,38 @@ def similarity(official: Path, folder: Path) -> tuple[Side, Side]:
     return ours, theirs
 
 
+def workers(official: Path, folder: Path) -> tuple[Side, Side]:
+    """``ctsynth score`` with two workers and with one process, by the clock; each measures all anew."""
+    samples = folder / "samples"
+    _volumes(folder / "store", samples, 16)
+    words = ["score", samples, "--data", folder / "store", "--metrics", "ssim,hu", "--overwrite", "--workers"]
+
+    def seconds(count: int) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "ctsynth", *words, str(count)], check=True, capture_output=True)
+        return time.perf_counter() - began
+
+    return partial(seconds, 2), partial(seconds, 1)
+
+
+def _volumes(root: Path, samples: Path, count: int) -> None:
+    """A store of one phantom with other noise for each subject, and a noisy volume of each."""
+    settings = {"size": 256, "level": 40.0, "width": 400.0, "labels": AMOS22.as_json()}
+    subject, names = make_subject(0, 0, size=256, slices=60), [f"subject_{number}" for number in range(count)]
+    geometry = Geometry(subject.hu.shape, subject.affine)
+    labels = np.where(subject.body & (subject.labels == 0), AMOS22.body_id, subject.labels).astype(np.uint8)
+    mask = to_slices(labels, 256, "labels")
+    for number, name in enumerate(names):
+        rng = np.random.default_rng(number)
+        ct, synthetic = (
+            to_slices(Window().clip(subject.hu + rng.integers(-20, 21, subject.hu.shape)), 256, "ct")
+            for _ in range(2)
+        )
+        write_subject(root, {"name": name, "split": "test", "geometry": geometry.as_json()}, settings, ct, mask)
+        Volume(stack(synthetic), stacked_geometry(geometry, 256)).save(samples / f"{name}.nii.gz")
+    write_manifest(root, settings, [("test", name) for name in names])
+
+
 ROWS = (
     Row(
         name="frechet",
@@ -128,5 +164,13 @@ ROWS = (
         hold=1.00,
         setup=similarity,
         within=1e-6,
+    ),
+    Row(
+        name="workers",
+        quantity="scoring 16 subjects of 60 slices of 256 x 256 by SSIM and HU, by the clock: two workers",
+        peer="one process",
+        hold=None,
+        setup=workers,
+        returned=True,
     ),
 )

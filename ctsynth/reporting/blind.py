@@ -93,7 +93,7 @@ def write_reading(systems: Mapping[str, Scores], count: int, folder: Path) -> No
         DataError: A volume is no longer where scores.json points.
     """
     if not systems:
-        raise UsageError("--blind shows slices of scored volumes, and nothing here has been scored")
+        raise UsageError("a blind reading shows slices of scored volumes, and nothing here has been scored")
     known = [
         [name, one.settings.get("store_digest"), sorted(one.sources.synthetic)] for name, one in systems.items()
     ]
@@ -115,7 +115,7 @@ def read_marks(marks: Path, answers: Path) -> Reading:
     truth, given = read(answers, _Answers, schema=SCHEMA), read(marks, _Marks, schema=SCHEMA)
     if given["reading"] != truth["reading"]:
         raise UsageError(
-            f"{marks}: marks of the reading {given['reading']}, and {answers} has the answers to {truth['reading']}",
+            f"{marks}: marks of reading {given['reading']}, and {answers} has the answers to {truth['reading']}",
             hint="name the report's folder with --out",
         )
     pictures = truth["pictures"]
@@ -159,8 +159,8 @@ def _choose(systems: Mapping[str, Scores], count: int, rng: np.random.Generator)
         place = next((place for place in queues[system] if place not in taken), None)
         if place is None:
             raise UsageError(
-                f"--blind {count}: there are only {number} slices with a body to show",
-                hint=f"say --blind {number}",
+                f"a blind reading of {count} slices: there are only {number} to show",
+                hint=f"ask for {number} and fewer",
             )
         taken.add(place)
         chosen.append(_Answer(truth=truth, system=system, subject=place[0], slice=place[1] + 1))

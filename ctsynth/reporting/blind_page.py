@@ -58,8 +58,8 @@ def blind_page(pictures: Sequence[str], reading: str) -> str:
 </head>
 <body>
 <h1>Real or synthetic?</h1>
-<p>{len(pictures)} axial CT slices of the abdomen in random order, all in one window. Mark each as real or synthetic, then save
-the marks and send the file back. Not for diagnosis.</p>
+<p>{len(pictures)} axial CT slices of the abdomen in random order, in one window. Mark each as real or synthetic,
+then save the marks and send the file back. Not for diagnosis.</p>
 <form data-reading="{reading}" data-count="{len(pictures)}">
 <div class="pictures">
 {cells}

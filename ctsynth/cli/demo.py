@@ -76,7 +76,7 @@ def command(
     sampling = SamplingConfig(sampler=Sampler(), seed=seed, device=where, precision=config.training.precision)
     scored = _draw_and_score(store, trained, sampling, out, overwrite=overwrite)
     page = build_report([run, out / "synthetic"], out / "report", overwrite=overwrite)
-    console.echo(render(scored, "table"))
+    console.echo(render(scored, "table", console.width()))
     for words in dict.fromkeys(words for scores in scored.values() for words in remarks(scores)):
         console.log.info("%s", words)
     console.log.info("done in %.0f s; open the page:", time.monotonic() - started)

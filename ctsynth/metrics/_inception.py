@@ -24,6 +24,9 @@ from ctsynth.scoring.records import StoreRecords
 OTHER_WEIGHTS = "CTSYNTH_FD_WEIGHTS"
 """Names a file of other weights for the same network, random ones for a test: the result is not called FID."""
 
+ABSENT = "pytorch-fid or its weights are not here: ctsynth weights list"
+"""What the metrics but ``fid`` say where ``fid`` gives the whole reason and the remedy."""
+
 CACHE = "features"
 """Folder of the store that keeps the features of its slices."""
 

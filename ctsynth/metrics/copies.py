@@ -34,7 +34,6 @@ class Copies(DescribingMetric):
     title = "Copies"
     unit = "%"
     digits = 1
-    higher_is_better = False
     rank = 13
     code: ClassVar[tuple[str, ...]] = ("measures",)
 
@@ -81,10 +80,13 @@ class Copies(DescribingMetric):
         threshold = float(np.nanquantile(known, QUANTILE)) if np.isfinite(known).any() else 0.0
         found = self._share(self.title, {name: d < threshold for name, d in distances.items()}, distances)
         notes = self._notes(synthetic, threshold) if found.total.value else ()
+        if (slices := int(np.isfinite(known).sum())) < 1 / QUANTILE:
+            few = f"of {slices} real slices the {100 * QUANTILE:g} % quantile is the least distance"
+            notes += (f"{few}: the share tells little",)
         radii = {name: synthetic[name]["radius"] for name in records}
         is_known = any(np.isfinite(radius).any() for radius in radii.values())
         authentic = {name: distances[name] > radii[name] for name in records} if is_known else {}
-        variant = replace(self._share("Authentic", authentic, radii), higher_is_better=None)
+        variant = self._share("Authentic", authentic, radii)
         per_slice = {name: _or_none(values) for name, values in distances.items()}
         return replace(found, per_slice=per_slice, notes=notes, variants={"authentic": variant})
 
@@ -104,7 +106,6 @@ class Copies(DescribingMetric):
             title=title,
             total=ratio(sums, counts, n=int(counts.sum()), unit=self.unit),
             digits=self.digits,
-            higher_is_better=self.higher_is_better,
             per_subject={
                 name: float(above / below) if below else None
                 for name, above, below in zip(are, sums, counts, strict=True)

@@ -14,7 +14,7 @@ from ctsynth.data.store import Store, Subject
 from ctsynth.features.frechet import Stacked
 from ctsynth.files import code_digest
 from ctsynth.measures.neighbors import density_and_coverage
-from ctsynth.metrics._inception import CACHE, Features
+from ctsynth.metrics._inception import ABSENT, CACHE, Features
 from ctsynth.metrics.base import Array, Arrays, Context, Metric, Pair, Record, ratio
 from ctsynth.metrics.fid import FID
 from ctsynth.scoring.records import StoreRecords
@@ -63,8 +63,8 @@ class Coverage(Metric):
     @classmethod
     def available(cls) -> str | None:
         """Why not: Inception cannot be had, and no segmenter is named."""
-        reason = FID.available()
-        return f"{reason}; or name a run of ctsynth train-segmenter with --segmenter" if reason else None
+        other = "or a run of ctsynth train-segmenter as the segmenter"
+        return f"{ABSENT}, {other}" if FID.available() else None
 
     @classmethod
     def make(cls, context: Context) -> Self | str:

@@ -18,7 +18,7 @@ from ctsynth.features.inception import DIMENSIONS
 from ctsynth.files import code_digest
 from ctsynth.measures.planes import BODY, PLANES, SPACING, resampled_planes
 from ctsynth.metrics._described import real_pair
-from ctsynth.metrics._inception import Features, InceptionMetric, stacked
+from ctsynth.metrics._inception import ABSENT, Features, InceptionMetric, stacked
 from ctsynth.metrics.base import Arrays, Pair, Record
 from ctsynth.scoring.result import Result, Value
 
@@ -39,6 +39,11 @@ class FIDPlanes(InceptionMetric):
     digits = 2
     higher_is_better = False
     rank = 11
+
+    @classmethod
+    def available(cls) -> str | None:
+        """Why not, in short; ``fid`` says it at length."""
+        return ABSENT if super().available() else None
 
     @property
     def key(self) -> str:

@@ -224,7 +224,7 @@ class Scoring:
             labels=store.labels,
             metrics=self._columns(),
             left_out=self.left_out,
-            floor=self._reference("floor", "it takes FID, and slices of the other split"),
+            floor=self._reference("floor", "it takes slices of the other split"),
             ceiling=self._reference("ceiling", "it takes Dice, and a segmenter that has seen the real volumes"),
             provenance=origin,
             settings={

@@ -143,7 +143,8 @@ def test_without_inception_a_trained_segmenters_features_are_taken_and_named(tmp
     monkeypatch.setattr(_inception, "absent", lambda: "pytorch-fid is not installed")
     store = both_splits(tmp_path / "two", make_small_case, size=32)
     context = Context(store=store, split="test", files={}, segmenting=Segmenting(), masks=tmp_path)
-    assert "pytorch-fid is not installed; or name a run of ctsynth train-segmenter" in Coverage.make(context)
+    assert "pytorch-fid or its weights are not here" in FIDPlanes.make(context)
+    assert "or a run of ctsynth train-segmenter" in Coverage.make(context)
     fit(store, tmp_path / "runs" / "seg", "unet2d", iterations=2)
     metric = Coverage.make(replace(context, segmenting=Segmenting(str(tmp_path / "runs" / "seg"), "cpu")))
     records = {pair.subject: measured(metric, pair) for pair in real_pairs(store)}

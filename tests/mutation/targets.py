@@ -19,7 +19,7 @@ class Target:
 
 
 TARGETS = {
-    "diffusion.process": Target(("diffusion/test_schedule.py", "diffusion/test_official.py")),
+    "diffusion.process": Target(("diffusion/test_process.py", "diffusion/test_official.py")),
     "diffusion.samplers": Target(("diffusion/test_samplers.py", "diffusion/test_official.py")),
     "diffusion.schedule": Target(
         ("diffusion/test_schedule.py", "diffusion/test_samplers.py", "diffusion/test_official.py")
@@ -44,7 +44,7 @@ TARGETS = {
     "metrics.hu": Target(("metrics/test_gradient_hu.py",)),
     "metrics.base": Target(("metrics/test_metric_base.py", "metrics/test_psnr_ssim.py")),
     "features.frechet": Target(("metrics/test_fid.py",)),
-    "segmentation.overlap": Target(("metrics/test_dice.py",)),
+    "segmentation.overlap": Target(("segmentation/test_overlap.py", "metrics/test_dice.py")),
 }
 """By module, without ``ctsynth``."""
 

@@ -97,7 +97,7 @@ class TrainingConfig:
     compile: Annotated[
         bool,
         Help(
-            "Compile the networks: minutes at the first step, then about twice as fast on a GPU.",
+            "Compile the networks: minutes at the first step, then 1.5 times as fast on a GPU.",
             "on a GPU, for 5000 iterations or more",
         ),
     ] = False

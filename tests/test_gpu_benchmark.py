@@ -69,10 +69,11 @@ def test_the_fastest_of_ours_is_judged_and_the_limit_on_its_own_device_only():
 def test_rows_of_several_calls_make_one_page(tmp_path):
     file = tmp_path / "gpu.jsonl"
     costs = gpu_costs.Costs("bf16", [("aten::cat", 0.25)], 0.1, 2)
-    gpu.append(file, "train", Taken("bf16", 0.2, 16))
+    gpu.append(file, "train", Taken("bf16", 0.2, 16), "a card of before")
     for row, taken in {**RESULTS, "costs": costs}.items():
-        gpu.append(file, row, taken)
-    found = gpu.read(file)
+        gpu.append(file, row, taken, "a card")
+    found, places = gpu.read(file)
+    assert places == ["a card"]
     assert {row: found[row] for row in RESULTS} == RESULTS
     (sheet,) = gpu_page.sheets(found, ASKED)[2:]
     assert [tuple(row) for row in sheet.rows] == [("aten::cat", "25.0 %", "25.00")]

@@ -60,8 +60,6 @@ class Stepper:
                 "the store has no training slices", hint="see its manifest.json; is there an imagesTr?"
             )
         self.model = checkpoint.make_model(config).to(device).train()
-        if device.type == "cuda" and self.settings.compile:  # uncompiled, group norms copy to NCHW and back
-            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = EMA(self.model, self.settings.ema) if world.is_first else None
         synchronize_norms(self.model, world, device)
         scale = self.settings.lr / self.model.lr if self.settings.lr else 1.0

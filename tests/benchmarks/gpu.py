@@ -30,6 +30,7 @@ from .gpu_page import PAGE, Results
 from .gpu_sides import Missing, Setting, Taken, attempt
 
 LAST, MASK = torch.channels_last, "ddpm-mask"
+RESULTS = Path(__file__).with_name("gpu.jsonl")
 FORMS = {"Taken": Taken, "Missing": Missing, "Costs": Costs}
 
 
@@ -47,20 +48,21 @@ def main(words: list[str] | None = None) -> int:
     except UsageError as error:
         print(f"there is no CUDA device: {error.message}; {error.hint}", file=sys.stderr)
         return 2
+    device = torch.cuda.get_device_name(asked.device) if asked.device.type == "cuda" else "CPU"
+    where = shown.where(asked.device, device)
     with TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", folder)  # an older one holds what was compiled before
         for name in asked.only or there:
-            append(asked.results, name, attempt(name, there[name]))
-    results = read(asked.results)
-    device = torch.cuda.get_device_name(asked.device) if asked.device.type == "cuda" else "CPU"
+            append(asked.results, name, attempt(name, there[name]), where)
+    results, places = read(asked.results)
     bounds = shown.to_hold(results, asked, device)
     console = Console(width=110, highlight=False, markup=False)
-    console.print(shown.where(asked.device, device))
+    console.print(*places, sep="\n")
     sheets = [*shown.sheets(results, asked), shown.held(bounds)]
     for sheet in sheets:
         console.print("", sheet.screen(), *sheet.notes, sep="\n")
     if asked.write:
-        PAGE.write_text(shown.page(asked, device, sheets), encoding="utf-8")
+        PAGE.write_text(shown.page(asked, places, sheets), encoding="utf-8")
     broken = any(isinstance(taken, Missing) and taken.broken for taken in results.values())
     return int(broken or not all(bound.held for bound in bounds))
 
@@ -75,7 +77,7 @@ def _parser() -> argparse.ArgumentParser:
         help=f"where {shown.PEER}'s checkout lies",
     )
     parser.add_argument("--only", nargs="+", metavar="ROW", help="measure these rows; by default all")
-    parser.add_argument("--results", type=Path, default=Path("gpu.jsonl"), metavar="FILE", help="appended to")
+    parser.add_argument("--results", type=Path, default=RESULTS, metavar="FILE", help="appended to")
     parser.add_argument("--store", type=Path, metavar="DIR", help="slices that the rows called loop read")
     parser.add_argument("--size", type=int, default=256, help="side of a slice, pixels; a multiple of 32")
     parser.add_argument("--batch-size", type=int, default=16, help="slices of a training step, and of the peer's")
@@ -112,26 +114,27 @@ def rows(asked: argparse.Namespace) -> dict[str, Callable[[], Taken | Costs]]:
         "sample-compiled-channels-last": draw(batch, compiled_last, 20),
         "train-compiled": train(compiled),
         "train-compiled-channels-last": train(compiled_last),
-        "train-mask-compiled": train(Setting(method=MASK, precision=half, layout=LAST, compiled=True)),
-        "loop-compiled": partial(sides.our_loop, asked, compiled_last),
-        "costs-compiled": partial(our_costs, asked, compiled_last),
+        "train-mask-compiled": train(Setting(method=MASK, precision=half, compiled=True)),
+        "loop-compiled": partial(sides.our_loop, asked, compiled),
+        "costs-compiled": partial(our_costs, asked, compiled),
     }
 
 
-def append(file: Path, row: str, taken: Taken | Costs | Missing) -> None:
-    """Adds a row to the results."""
+def append(file: Path, row: str, taken: Taken | Costs | Missing, where: str) -> None:
+    """Adds a row to the results, with what it was measured on."""
     with file.open("a", encoding="utf-8") as lines:
-        lines.write(json.dumps({"row": row, "form": type(taken).__name__, **asdict(taken)}) + "\n")
+        lines.write(json.dumps({"row": row, "form": type(taken).__name__, "where": where, **asdict(taken)}) + "\n")
 
 
-def read(file: Path) -> Results:
-    """The last result of each row."""
+def read(file: Path) -> tuple[Results, list[str]]:
+    """The last result of each row, and what these were measured on."""
     results: Results = {}
+    places = {}
     for line in file.read_text(encoding="utf-8").splitlines():
         fields = json.loads(line)
-        row, form = fields.pop("row"), FORMS[fields.pop("form")]
+        row, form, places[row] = fields.pop("row"), FORMS[fields.pop("form")], fields.pop("where")
         results[row] = form(**fields)
-    return results
+    return results, list(dict.fromkeys(places.values()))
 
 
 if __name__ == "__main__":

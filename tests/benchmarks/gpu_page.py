@@ -192,7 +192,8 @@ def where(device: torch.device, name: str) -> str:
     )
 
 
-def page(asked: argparse.Namespace, name: str, sheets: list[Sheet]) -> str:
+def page(asked: argparse.Namespace, places: list[str], sheets: list[Sheet]) -> str:
+    """The whole page; ``places`` says on what the rows were measured."""
     head = HEAD.format(
         size=asked.size,
         batch=asked.batch_size,
@@ -201,5 +202,5 @@ def page(asked: argparse.Namespace, name: str, sheets: list[Sheet]) -> str:
         fused=FUSED,
         arithmetic=ARITHMETIC,
     )
-    parts = [head, where(asked.device, name), *(sheet.markdown() for sheet in sheets)]
+    parts = [head, *places, *(sheet.markdown() for sheet in sheets)]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ctsynth.diffusion.edm import Denoiser, chunks, dpm_solver_pp, draw_volume, 
 from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods._network import make_unet
-from ctsynth.methods.base import Stack, VolumeMethod
+from ctsynth.methods.base import Preset, Stack, VolumeMethod
 from ctsynth.methods.edm import EDM, EDMOptions
 from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.mixing import Mixing
@@ -42,6 +43,10 @@ class EDMVolumeOptions(EDMOptions):
             raise UsageError("strides must be one or more numbers")
 
 
+_SHORT = {"window": 4}
+"""Of a batch of 8 that makes two windows: with one, a step sees too little of the data."""
+
+
 class EDMVolume(EDM, VolumeMethod):
     """D(x + sigma n, mask, sigma) of all slices of a volume, each at a sigma of its own.
 
@@ -50,6 +55,10 @@ class EDMVolume(EDM, VolumeMethod):
 
     title = "EDM-volume"
     Options = EDMVolumeOptions
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "paper": Preset(),
+        **{n: Preset({**EDM.presets[n].options, **_SHORT}, EDM.presets[n].training) for n in ("small", "tiny")},
+    }
     blocks = (ResBlock, Mixing)
     begins_from = ("edm",)
     options: EDMVolumeOptions

@@ -5,6 +5,8 @@ import subprocess
 import pytest
 from trained import ctsynth
 
+from ctsynth import plugins
+
 
 def script(*words):
     done = ctsynth("slurm", *words)
@@ -43,6 +45,27 @@ def test_each_task_of_the_array_trains_its_method(tmp_path):
     assert words[9:] == ["--gpus", "2", "--seed", "1 2"]
 
 
+COMPILED = {
+    (): ([], True),
+    ("--compile",): (["--compile"], True),
+    ("--no-compile",): (["--no-compile"], False),
+    ("--gpus", "0"): ([], False),
+    ("--gpus", "0", "--compile"): (["--compile"], True),
+}
+
+
+@pytest.mark.parametrize("asked", COMPILED, ids=" ".join)
+def test_compiled_graphs_outlive_a_task(tmp_path, asked):
+    words, is_kept = COMPILED[asked]
+    text = script("--runs", "my runs", *asked, "--", "--seed", "1")
+    assert run(text, tmp_path, 0)[1][-2 - len(words) :] == [*words, "--seed", "1"]
+    kept = subprocess.run(
+        ["bash", "-c", f"srun() {{ :; }}\nexit() {{ echo $TORCHINDUCTOR_CACHE_DIR; }}\n{text}"],
+        env={"SLURM_ARRAY_TASK_ID": "0", "PATH": "/usr/bin:/bin"}, capture_output=True, text=True, check=False,
+    ).stdout  # fmt: skip
+    assert kept.strip().endswith("/my runs/.inductor") == is_kept
+
+
 @pytest.mark.parametrize(("code", "again"), [(75, "requeue 77_1\n"), (1, False), (2, False)])
 def test_only_what_was_saved_is_queued_again(tmp_path, code, again):
     assert run(script(), tmp_path, code)[::2] == (code, again)
@@ -53,12 +76,13 @@ def test_what_a_preempted_job_needs_is_asked_for():
     for line in (
         "--signal=USR1@120",
         "--requeue --open-mode=append",
+        "--mem=32G",
         "--partition=gpu",
         "--account=me",
         "=72:00:00",
     ):
         assert line in text
-    assert "#SBATCH --array=0-6\n" in text  # the paper's seven
+    assert f"#SBATCH --array=0-{len(plugins.names('ctsynth.methods')) - 1}\n" in text
 
 
 def test_a_task_that_would_begin_anew_each_time_is_refused():

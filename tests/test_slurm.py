@@ -122,7 +122,7 @@ def losses(run):
 
 
 def script(*words):
-    done = ctsynth("slurm", "--gpus", 0, "--cpus", 1, "--time", "30", "--partition", "low", *words)
+    done = ctsynth("slurm", "--gpus", 0, "--cpus", 1, "--mem", "0", "--time", "30", "--partition", "low", *words)
     assert done.exit_code == 0, done.stderr
     return done.stdout
 

@@ -22,19 +22,21 @@ SCRIPT = """\
 # There is no trap for SIGTERM: scancel ends this shell, and what was canceled is not queued again.
 #SBATCH --job-name=ctsynth
 #SBATCH --array=0-{last}
-#SBATCH --nodes=1 --ntasks=1 --cpus-per-task={cpus}{gres}
+#SBATCH --nodes=1 --ntasks=1 --cpus-per-task={cpus} --mem={mem}{gres}
 #SBATCH --time={time} --signal=USR1@120
 #SBATCH --requeue --open-mode=append --output=ctsynth_%A_%a.log
 {site}
 methods=({methods})
 method=${{methods[$SLURM_ARRAY_TASK_ID]}}
-{weights}srun --cpus-per-task={cpus} ctsynth train --method "$method" \\
+{weights}{cache}srun --cpus-per-task={cpus} ctsynth train --method "$method" \\
     --data {data} --out {runs}/"$method" {where}{extra}
 rc=$?
 # Not $SLURM_JOB_ID: one task has the array's own, which stands for all of them.
 [ $rc -eq 75 ] && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 exit $rc
 """
+
+CACHE = "export TORCHINDUCTOR_CACHE_DIR={}  # a task that is queued again finds its compiled graphs there\n"
 
 
 def command(
@@ -50,8 +52,24 @@ def command(
     runs: Annotated[Path, typer.Option(help="Folder of the runs, one a method.", rich_help_panel=TRAIN)] = Path(
         "runs"
     ),
+    compile_: Annotated[
+        bool | None,
+        typer.Option(
+            "--compile/--no-compile",
+            help="As of `ctsynth train`.",
+            show_default="as there",
+            rich_help_panel=TRAIN,
+        ),
+    ] = None,
     gpus: Annotated[int, typer.Option(min=0, help="GPUs a task; 0 trains on its CPUs.", rich_help_panel=JOB)] = 1,
     cpus: Annotated[int, typer.Option(min=1, help="CPUs a task.", rich_help_panel=JOB)] = 8,
+    mem: Annotated[
+        str,
+        typer.Option(
+            help="Memory a task, as SLURM has it; `ctsynth train --dry-run` says what a run takes.",
+            rich_help_panel=JOB,
+        ),
+    ] = "32G",
     time: Annotated[str, typer.Option(help="Time limit, as SLURM has it.", rich_help_panel=JOB)] = "24:00:00",
     partition: Annotated[
         str | None, typer.Option(help="Of your site.", show_default=False, rich_help_panel=JOB)
@@ -60,7 +78,7 @@ def command(
         str | None, typer.Option(help="Of your site.", show_default=False, rich_help_panel=JOB)
     ] = None,
 ) -> None:
-    """Print a SLURM job script that trains the methods of the paper's Table 2.
+    """Print a SLURM job script that trains every method, or those named.
 
     One task of a job array a method. A task that is preempted or runs out of
     time saves, queues itself again and goes on:
@@ -78,19 +96,23 @@ def command(
         raise UsageError("--overwrite: a task that queues itself again would begin anew", hint="leave it out")
     site = {"partition": partition, "account": account}
     weights = os.environ.get("CTSYNTH_WEIGHTS")
+    compiled = {True: ["--compile"], False: ["--no-compile"], None: []}[compile_]
+    cache = gpus > 0 if compile_ is None else compile_
     console.echo(
         SCRIPT.format(
             count=len(chosen),
             last=len(chosen) - 1,
             cpus=cpus,
+            mem=shlex.quote(mem),
             gres=f" --gres=gpu:{gpus}" if gpus else "",
             time=time,
             site="".join(f"#SBATCH --{key}={value}\n" for key, value in site.items() if value),
             methods=" ".join(chosen),
             weights=f"export CTSYNTH_WEIGHTS={shlex.quote(weights)}\n" if weights else "",
+            cache=CACHE.format(shlex.quote(str(runs.absolute() / ".inductor"))) if cache else "",
             data=shlex.quote(str(data.absolute())),
             runs=shlex.quote(str(runs.absolute())),
             where=f"--gpus {gpus}" if gpus else "--device cpu",
-            extra="".join(f" {shlex.quote(word)}" for word in extra or []),
+            extra="".join(f" {shlex.quote(word)}" for word in [*compiled, *(extra or [])]),
         ).rstrip()
     )

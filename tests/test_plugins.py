@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import torch  # noqa: F401  before sys.modules is replaced: it cannot be imported then
 
 from ctsynth import plugins
 from ctsynth.errors import UsageError
@@ -20,7 +21,8 @@ def folder(tmp_path, monkeypatch):
 
 
 def test_names_are_files_with_hyphens_without_base_and_private_ones():
-    assert plugins.names(METHODS) == ["ddpm-concat", "ddpm-edge", "ddpm-mask", "oasis", "pix2pix", "sdm", "spade"]
+    seven = ["ddpm-concat", "ddpm-edge", "ddpm-mask", "oasis", "pix2pix", "sdm", "spade"]
+    assert plugins.names(METHODS) == sorted([*seven, "edm", "edm-volume"])
 
 
 def test_listing_imports_none_of_them():
@@ -55,7 +57,7 @@ def test_several_folders_are_separated_as_in_path(folder, tmp_path, monkeypatch)
 def test_an_unknown_name_is_told_with_those_there_are():
     with pytest.raises(UsageError, match="no method is called 'gan'") as refused:
         plugins.load(METHODS, "gan")
-    assert "ddpm-concat, ddpm-edge, ddpm-mask, oasis" in refused.value.hint
+    assert "ddpm-concat, ddpm-edge, ddpm-mask, edm" in refused.value.hint
 
 
 def test_a_file_without_a_class_of_its_own_is_named(folder):

@@ -232,9 +232,15 @@ TARGETS: dict[str, Target] = {
     ),
     "score": Target(
         share=15,
-        files=("out/synthetic/*", "out/synthetic/measured/*/*", "in/store/manifest.json", "in/store/test/*/*"),
-        words=(*SCORE, "--metrics", "psnr,ssim,hu,gradient"),
-        copies=("synthetic",),
+        files=(
+            "out/synthetic/*",
+            "out/synthetic/measured/*/*",
+            "out/store/manifest.json",
+            "out/store/test/*/*",
+            "out/store/features/*",
+        ),
+        words=(*SCORE[:-1], "out/store", "--metrics", "psnr,ssim,hu,gradient,z-gradient,z-correlation,copies"),
+        copies=("synthetic", "store"),
     ),
     "score with masks": Target(
         share=5,

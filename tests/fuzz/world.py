@@ -135,7 +135,9 @@ class World:
         self._command("sample --data in/store --model in/run --steps 1 --out in/synthetic")
         score = "score in/synthetic --data in/store"
         self._command(f"{score} --metrics dice --segmenter in/segmenter --out out/scores.json")
-        self._command(f"{score} --metrics psnr,ssim,dice,hu --segmenter in/found --native")
+        self._command(
+            f"{score} --metrics psnr,ssim,dice,hu,z-gradient,z-correlation --segmenter in/found --native"
+        )
         self._command("report in/synthetic in/run --out out/report")  # matplotlib makes its cache of fonts
         self.clear()
 

@@ -73,7 +73,7 @@ class Copies(DescribingMetric):
         return {"distance": distance, "radius": radius, "training": which[0], "slice": which[1]}
 
     def result(self, records: Mapping[str, Arrays]) -> Result:
-        """The share of the set and of each subject, the distances, and as variant the authentic share."""
+        """The share of the set and of each subject, the nearest slice, and as variant the authentic share."""
         real, synthetic = of_real(records), of_synthetic(records)
         distances = {name: synthetic[name]["distance"] for name in records}
         known = np.concatenate([record["distance"] for record in real.values()])
@@ -87,8 +87,7 @@ class Copies(DescribingMetric):
         is_known = any(np.isfinite(radius).any() for radius in radii.values())
         authentic = {name: distances[name] > radii[name] for name in records} if is_known else {}
         variant = self._share("Authentic", authentic, radii)
-        per_slice = {name: _or_none(values) for name, values in distances.items()}
-        return replace(found, per_slice=per_slice, notes=notes, variants={"authentic": variant})
+        return replace(found, notes=notes, variants={"authentic": variant})
 
     def floor(self, records: Mapping[str, Arrays]) -> Result | None:
         """The same of the real slices themselves."""
@@ -176,7 +175,3 @@ class Copies(DescribingMetric):
             if not own.all():
                 found[own] = nearest(self._training[own], self._training[~own])[0] / 255
         return found
-
-
-def _or_none(values: Array) -> list[float | None]:
-    return [float(value) if np.isfinite(value) else None for value in values]

@@ -37,8 +37,7 @@ def test_a_training_slice_that_was_planted_is_found(phantoms, pairs, noise):
     training = phantoms.subjects("train")[2].name
     assert f"slice 10 of {pairs[1].subject} and slice 15 of training subject {training}" in changed.notes[0]
     assert changed.variants["authentic"].total.value < before.variants["authentic"].total.value
-    if not noise:
-        assert changed.per_slice[pairs[1].subject][9] == 0
+    assert (", 0 apart, and" in changed.notes[0]) is (not noise)
 
 
 def test_real_slices_are_the_floor_one_in_a_hundred(phantoms, pairs):
@@ -63,7 +62,6 @@ def test_slices_without_a_body_are_left_out(phantoms, pairs):
     empty = replace(pairs[0], subject="other", mask=mask)
     result = found(phantoms, [empty])
     assert result.total.n == 20
-    assert result.per_slice["other"][:4] == [None] * 4
 
 
 def test_the_training_split_itself_and_no_training_slices_are_refused(phantoms, tmp_path, small_case):

@@ -40,8 +40,9 @@ class TrainingConfig:
     ] = None
     """``iterations`` follows from it and the number of slices."""
 
-    batch_size: Annotated[int, Range(1, 65_536), Help("Slices a step.", "16; tiny 8")] = 16
-    """For a method that learns from windows of 8 slices, 16 are two windows."""
+    batch_size: Annotated[
+        int, Range(1, 65_536), Help("Slices a step; a window of 8 counts as 8.", "16; tiny 8")
+    ] = 16
 
     accumulate: Annotated[int, Range(1), Help("Work a batch through in this many parts, to save memory.")] = 1
 

@@ -105,7 +105,7 @@ def explain(error: Exception, doing: str) -> CTSynthError:
     if is_out_of_memory(error):
         return RunError(
             f"{doing}: not enough memory",
-            hint="do less at once (--batch-size, --workers), or use a machine that has more",
+            hint="do less at once (--batch-size, --chunk, --workers), or use a machine that has more",
         )
     reason = next(iter(str(error).splitlines()), "")
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):

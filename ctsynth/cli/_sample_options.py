@@ -181,7 +181,7 @@ BatchSize = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Slices at once; changes rounding only.",
+        help="Slices at once; changes rounding only. For edm-volume see --chunk.",
         show_default="16; on a CPU 4",
         rich_help_panel=MACHINE,
     ),

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from markupsafe import Markup
+
+from ctsynth.reporting.markup import page
+
 _CSS = """
 body { background: #111; color: #ddd; font: 16px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 76rem;
   padding: 1rem; }
@@ -40,33 +44,4 @@ def blind_page(pictures: Sequence[str], reading: str) -> str:
         pictures: Addresses of the slices, in their order.
         reading: Stands in the marks, so that they are not taken for those of another page.
     """
-    cells = "\n".join(
-        f"""<fieldset><legend>{number}</legend><img src="{picture}" alt="slice {number}">
-<label><input type="radio" name="{number}" value="real"> real</label>
-<label><input type="radio" name="{number}" value="synthetic"> synthetic</label></fieldset>"""
-        for number, picture in enumerate(pictures, start=1)
-    )
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-<link rel="icon" href="data:,">
-<title>Real or synthetic?</title>
-<style>{_CSS}</style>
-</head>
-<body>
-<h1>Real or synthetic?</h1>
-<p>{len(pictures)} axial CT slices of the abdomen in random order, in one window. Mark each as real or synthetic,
-then save the marks and send the file back. Not for diagnosis.</p>
-<form data-reading="{reading}" data-count="{len(pictures)}">
-<div class="pictures">
-{cells}
-</div>
-</form>
-<footer><button type="button">Save the marks</button> <output>0 of {len(pictures)} marked</output></footer>
-<script>{_SCRIPT}</script>
-</body>
-</html>
-"""
+    return page("blind.html", pictures=pictures, reading=reading, css=Markup(_CSS), script=Markup(_SCRIPT))

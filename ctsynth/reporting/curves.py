@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from html import escape
 from typing import TYPE_CHECKING
+
+from markupsafe import Markup
 
 from ctsynth.figures import plain
 from ctsynth.reporting.content import Content
 from ctsynth.reporting.figures import INK, figure_svg, page_ink
+from ctsynth.reporting.markup import part, stacked
 from ctsynth.reporting.plots import COLORS
 from ctsynth.scoring.result import Curve
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def curves(content: Content) -> str:
+def curves(content: Content) -> Markup:
     """A figure for each metric that has curves."""
     found: dict[str, dict[str, Curve]] = {}
     for system, scores in content.latest.items():
@@ -27,11 +29,8 @@ def curves(content: Content) -> str:
     for title, by_system in found.items():
         with page_ink():
             svg = figure_svg(curve_figure(by_system), f"{title}: curves of real and synthetic volumes")
-        caption = f"{escape(title)}: the real volumes' curve dashed."
-        parts.append(
-            f'<figure><div class="scroll" tabindex="0">{svg}</div><figcaption>{caption}</figcaption></figure>'
-        )
-    return "\n".join(parts)
+        parts.append(part("figure", svg, f"{title}: the real volumes' curve dashed."))
+    return stacked(parts)
 
 
 def curve_figure(by_system: Mapping[str, Curve]) -> Figure:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import html
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from markupsafe import Markup, escape
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -21,6 +21,7 @@ from ctsynth.errors import DataError
 from ctsynth.figures import RGB
 from ctsynth.labels import LabelSet
 from ctsynth.metrics.base import Pair
+from ctsynth.reporting.markup import part
 from ctsynth.scoring.pairs import read_pair
 from ctsynth.scoring.scores import Scores
 
@@ -134,25 +135,24 @@ def png_uri(content: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(content).decode()
 
 
-def picture_grid(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[RGB], str]]) -> str:
+def picture_grid(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[RGB], str]]) -> Markup:
     """Pictures in columns, in a box that scrolls on its own.
 
     Args:
         headers: Over the columns.
         rows: Name, a picture for each header, and a line below them.
     """
-    cells = [f"<span>{html.escape(header)}</span>" for header in headers]
-    for name, pictures, below in rows:
-        cells += [
-            f'<img src="{data_uri(pixels)}" alt="{html.escape(f"{header}: {name}")}">'
-            for header, pixels in zip(headers, pictures, strict=True)
-        ]
-        cells.append(f'<span class="of">{html.escape(below)}</span>')
-    grid = f'<div class="slices" style="--columns: {len(headers)}">{"".join(cells)}</div>'
-    return f'<div class="scroll" tabindex="0">{grid}</div>'
+    shown = [
+        (
+            [(data_uri(pixels), f"{header}: {name}") for header, pixels in zip(headers, pictures, strict=True)],
+            below,
+        )
+        for name, pictures, below in rows
+    ]
+    return part("scrolling", part("pictures", headers, shown))
 
 
-def figure_svg(figure: Figure, label: str) -> str:
+def figure_svg(figure: Figure, label: str) -> Markup:
     """A matplotlib figure for a page, in the page's own text color.
 
     Args:
@@ -170,7 +170,7 @@ def figure_svg(figure: Figure, label: str) -> str:
     used = set(re.findall(r'(?:href="|url\()#([^")]+)', svg))
     svg = re.sub(r' id="([^"]+)"', lambda found: found[0] if found[1] in used else "", svg)
     svg = svg.replace(INK, "currentColor")
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{html.escape(label)}" ', 1)
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(label)}" ', 1))
 
 
 @contextmanager

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 
+from markupsafe import Markup
 from PIL import Image
 
 from ctsynth import __version__, figures, history
@@ -18,6 +18,7 @@ from ctsynth.reporting.escape import one_line
 from ctsynth.reporting.figures import slice_sheet
 from ctsynth.reporting.folder import replaced
 from ctsynth.reporting.inputs import caveat, find_entries
+from ctsynth.reporting.markup import page
 from ctsynth.reporting.plots import organ_bars
 from ctsynth.reporting.sections import SECTIONS
 from ctsynth.reporting.style import CSS
@@ -85,30 +86,12 @@ def _save(picture: Image.Image, path: Path) -> None:
 
 
 def _page(content: Content) -> str:
-    names = ", ".join(dict.fromkeys(content.paper.method(entry.method) for entry in content.entries))
     built = ((title, section(content)) for title, section in SECTIONS)
-    body = "\n".join(f"<section><h2>{title}</h2>\n{text}</section>" for title, text in built if text)
-    return f"""<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="robots" content="noindex">
-<link rel="icon" href="data:,">
-<title>Synthetic abdominal CT: {escape(names)}</title>
-<style>{CSS}</style>
-</head>
-<body>
-<main>
-<h1>Synthetic abdominal CT</h1>
-<p>{escape(names)}</p>
-<p>CT slices drawn from label maps by a generative model, beside the real ones that the label maps belong to.</p>
-<p class="warning">Synthetic research data: it shows no patient and is not for diagnosis.
-{escape(caveat(content.entries))}</p>
-{body}
-<p class="faint">ctsynth {__version__}. This page needs no network; its tables and figures lie beside it as CSV,
-Markdown, LaTeX and PNG.</p>
-</main>
-</body>
-</html>
-"""
+    return page(
+        "page.html",
+        names=", ".join(dict.fromkeys(content.paper.method(entry.method) for entry in content.entries)),
+        css=Markup(CSS),
+        caveat=caveat(content.entries),
+        sections=[(title, text) for title, text in built if text],
+        version=__version__,
+    )

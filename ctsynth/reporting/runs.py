@@ -3,31 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from typing import Any
+
+from markupsafe import Markup
 
 from ctsynth import figures, history
 from ctsynth.reporting.content import Content
 from ctsynth.reporting.figures import figure_svg, page_ink, png_uri
 from ctsynth.reporting.inputs import run_config
+from ctsynth.reporting.markup import part, stacked
 
 
-def training(content: Content) -> str:
+def training(content: Content) -> Markup:
     """Loss curve and newest sample sheet of each run."""
     parts = []
     for name, run in content.runs.items():
         rows = history.rows(run / "metrics.jsonl")
-        parts.append(f"<h3>{escape(name)}</h3>")
+        parts.append(part("heading", name))
         if rows:
             with page_ink():
                 svg = figure_svg(figures.loss_figure(rows), f"loss of {name} over steps")
-            parts.append(f'<figure><div class="scroll" tabindex="0">{svg}</div>')
-            parts.append(f"<figcaption>{escape(_progress(rows))}</figcaption></figure>")
+            parts.append(part("figure", svg, _progress(rows)))
         if sheets := sorted((run / "samples").glob("step_*.png")):
-            sheet = f'<img class="sheet" src="{png_uri(sheets[-1].read_bytes())}" alt="newest sample sheet">'
-            parts.append(f'<figure><div class="scroll" tabindex="0">{sheet}</div>')
-            parts.append("<figcaption>The run's newest sample sheet.</figcaption></figure>")
-    return "\n".join(parts)
+            sheet = part("sheet", png_uri(sheets[-1].read_bytes()))
+            parts.append(part("figure", sheet, "The run's newest sample sheet."))
+    return stacked(parts)
 
 
 def _progress(rows: Sequence[Mapping[str, float]]) -> str:
@@ -40,7 +40,7 @@ def _progress(rows: Sequence[Mapping[str, float]]) -> str:
     return ", ".join(words) + "."
 
 
-def how(content: Content) -> str:
+def how(content: Content) -> Markup:
     """Settings, provenance and versions."""
     parts = []
     for name, run in content.runs.items():
@@ -53,16 +53,13 @@ def how(content: Content) -> str:
         scored = {"label set": one.labels.name, **one.settings, **metrics}
         shown = {"How the volumes were drawn": drawn, "How they were scored": scored, "Versions": one.versions}
         parts.append(_folded(name, shown))
-    return "\n".join(parts)
+    return stacked(parts)
 
 
-def _folded(title: str, parts: Mapping[str, Mapping[str, Any]]) -> str:
+def _folded(title: str, parts: Mapping[str, Mapping[str, Any]]) -> Markup:
     """Settings under headings of their own, folded away."""
-    body = []
-    for heading, content in parts.items():
-        entries = "".join(f"<dt>{escape(str(k))}</dt><dd>{escape(_flat(v))}</dd>" for k, v in content.items())
-        body.append((f"<h3>{heading}</h3>" if heading else "") + f"<dl>{entries}</dl>")
-    return f"<details><summary>{escape(title)}</summary>{''.join(body)}</details>"
+    shown = [(head, [(key, _flat(value)) for key, value in content.items()]) for head, content in parts.items()]
+    return part("folded", title, part("settings", shown), False)
 
 
 def _flat(value: Any) -> str:  # noqa: ANN401  parsed JSON

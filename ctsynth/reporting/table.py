@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import csv
-import html
 import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from markupsafe import Markup
+
 from ctsynth.reporting.escape import csv_cell, latex_cell, markdown_cell, one_line
+from ctsynth.reporting.markup import part
 
 NOTHING = "—"
 """Stands where there is no number."""
@@ -102,39 +104,30 @@ class Table:
         rows = [line(row, number) for number, row in enumerate(self.rows)]
         return "\n".join([*head, r"\midrule", *rows, r"\bottomrule", r"\end{tabular}"])
 
-    def as_html(self, marks: Mapping[str, str] | None = None) -> str:
+    def as_html(self, marks: Mapping[str, str] | None = None) -> Markup:
         """A table in a box that scrolls on its own.
 
         Args:
             marks: A color to show before the row of this name.
         """
+        headers = [(self._name_class(column), header) for column, header in enumerate(self.headers)]
+        rows = [
+            ("quoted" if number in self.quoted else "", (marks or {}).get(cells[0]), cells[0], self._cells(number))
+            for number, cells in enumerate(self.rows)
+        ]
+        return part("scrolling", part("table", headers, rows, len(self.headers) > WIDE))
 
-        def row(number: int, cells: Sequence[str]) -> str:
-            color = (marks or {}).get(cells[0])
-            swatch = f'<i class="swatch" style="background:{color}"></i>' if color else ""
-            name = f'<th scope="row">{swatch}{html.escape(cells[0])}</th>'
-            quoted = ' class="quoted"' if number in self.quoted else ""
-            return f"<tr{quoted}>{name}{self._cells(number, cells)}</tr>"
-
-        head = "".join(
-            f'<th scope="col"{self._name_class(column)}>{html.escape(header)}</th>'
-            for column, header in enumerate(self.headers)
-        )
-        body = "\n".join(row(number, cells) for number, cells in enumerate(self.rows))
-        wide = ' class="wide"' if len(self.headers) > WIDE else ""
-        table = f"<table{wide}><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-        return f'<div class="scroll" tabindex="0">{table}</div>'
-
-    def _cells(self, number: int, cells: Sequence[str]) -> str:
-        """All cells but the first."""
+    def _cells(self, number: int) -> list[tuple[str, str, str]]:
+        """Class, value and interval of all cells of a row but the first."""
         done = []
-        for column, cell in enumerate(cells[1:], start=1):
-            kind = ' class="best"' if (number, column) in self.best else self._name_class(column)
-            done.append(f"<td{kind}>{_html(cell)}</td>")
-        return "".join(done)
+        for column, cell in enumerate(self.rows[number][1:], start=1):
+            value, bracket, rest = cell.partition(" [")
+            kind = "best" if (number, column) in self.best else self._name_class(column)
+            done.append((kind, value, f"[{rest}" if bracket else ""))
+        return done
 
     def _name_class(self, column: int) -> str:
-        return ' class="name"' if 0 < column < self.names else ""
+        return "name" if 0 < column < self.names else ""
 
 
 def best_rows(values: Sequence[float | None], digits: int, *, higher_is_better: bool | None) -> list[int]:
@@ -150,9 +143,3 @@ def best_rows(values: Sequence[float | None], digits: int, *, higher_is_better: 
 def _plain(cell: str) -> str:
     """A cell for programs: without thousands separators, empty where there is no number."""
     return "" if cell == NOTHING else re.sub(r"(?<=\d),(?=\d{3})", "", cell)
-
-
-def _html(cell: str) -> str:
-    """A cell with its interval on a line of its own."""
-    value, bracket, rest = html.escape(cell).partition(" [")
-    return f"{value}<small>[{rest}</small>" if bracket else value

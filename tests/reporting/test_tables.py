@@ -1,11 +1,11 @@
 """Floor and ceiling stand wherever the scores do, with what they are."""
 
 import csv
-import html
 import io
 from dataclasses import replace
 
 import pytest
+from markupsafe import escape
 from scored import make_store, write_synthetic
 
 from ctsynth.reporting.page import build_report
@@ -64,7 +64,7 @@ def test_the_page_has_them_and_says_what_they_are(scores, tmp_path):
     page = build_report([tmp_path / "scores.json"], tmp_path / "report").read_text()
     assert "PSNR (dB) of real slices (floor)" in page
     for words in remarks(scores):
-        assert html.escape(words) in page
+        assert str(escape(words)) in page
 
 
 def with_score(scores, name, value):

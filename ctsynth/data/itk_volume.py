@@ -29,12 +29,13 @@ def load(path: Path, ct: Path | None = None) -> Volume:
     """Reads a volume; that of a .seg.nrrd with the names of its segments."""
     file = _header(path)
     size, parts = file.GetSize(), file.GetNumberOfComponents()
-    is_segments = any(key.startswith("Segment0_") for key in file.GetMetaDataKeys())
+    entries = _entries(file)
+    is_segments = any(key.startswith("Segment0_") for key in entries)
     check_shape(path, tuple(size))
     check_memory(path, 8 * parts * int(np.prod(size)))
     if parts > 1 and not is_segments:
         raise DataError(f"{path}: its voxels are {parts} numbers each, not one")
-    if path.name.lower().endswith("nrrd") and not file.HasMetaDataKey("NRRD_space"):
+    if path.name.lower().endswith("nrrd") and "NRRD_space" not in entries:
         raise DataError(
             f"{path}: its header names no space: left and right are unknown",
             hint="write it again with a program that knows how the patient lay",
@@ -48,7 +49,6 @@ def load(path: Path, ct: Path | None = None) -> Volume:
     voxels = voxels.reshape(*voxels.shape[:2], -1) if voxels.ndim == 3 else voxels
     names = None
     if is_segments:
-        entries = {key: file.GetMetaData(key) for key in file.GetMetaDataKeys()}
         voxels, names = _merged(path, voxels, entries)
     if voxels.dtype.kind not in "iuf":
         raise DataError(f"{path}: its voxels are {voxels.dtype}, not one real number each")
@@ -83,7 +83,7 @@ def description(path: Path) -> str:
         file = _header(path)
     except DataError:
         return ""
-    return str(file.GetMetaData(DESCRIPTION)) if file.HasMetaDataKey(DESCRIPTION) else ""
+    return _entries(file).get(DESCRIPTION, "")
 
 
 def frame(path: Path, affine: Affine) -> tuple[Affine, NDArray[np.float64], NDArray[np.float64]]:
@@ -127,14 +127,20 @@ def _header(path: Path) -> Any:  # noqa: ANN401  SimpleITK's reader, which has r
     return reader
 
 
+def _entries(file: Any) -> dict[str, str]:  # noqa: ANN401  as above
+    """The entries of the header, those with names that are no text left out."""
+    keys = (key for key in file.GetMetaDataKeys() if key.isascii())
+    return {key: file.GetMetaData(key).encode(errors="replace").decode() for key in keys}
+
+
 def _unreadable(path: Path, error: RuntimeError) -> DataError:
     return DataError(f"{path}: cannot read it: {_reason(error)}", hint="copy or download it again")
 
 
 def _reason(error: RuntimeError) -> str:
-    """The last line of ITK's message that says something."""
+    """The last line of ITK's message that says something; of a damaged file it says that there is none."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1][:300] if lines else "SimpleITK does not say why"
+    return lines[-1][:300] if lines and "No such file" not in lines[-1] else "it is cut off or damaged"
 
 
 def _merged(

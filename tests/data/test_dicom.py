@@ -161,7 +161,7 @@ REFUSED = {
     tilted: r"the gantry was tilted by 12\.0 degrees",
     with_a_gap: r"slices are missing between -691\.75 and -682\.75 mm along the table; the others are 4\.50 mm",
     uneven: r"slices lie unevenly, 3\.000 to 6\.000 mm apart",
-    two_series: r"holds 2 CT series: ct \(6 images\), late \(6 images\)",
+    two_series: r"holds 2 CT series: 'ct' \(6 images\), 'late' \(6 images\)",
     two_phases: r"two slices lie at -700\.75 mm: mixed acquisitions in one series",
     with_a_localizer: r"a localizer is among the slices: scout000\.dcm",
     coronal_too: r"mixed slices: ImageOrientationPatient is",

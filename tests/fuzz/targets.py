@@ -27,7 +27,7 @@ from ctsynth.training import checkpoint, trainer_file
 from ctsynth.training.configure import configure
 from ctsynth.training.loop import Trainer
 
-from .world import SEGMENTER, SIZE, STEPS
+from .world import HAS_FORMATS, SEGMENTER, SIZE, STEPS
 
 CPU = torch.device("cpu")
 STEP = f"checkpoints/step_{STEPS:09d}"
@@ -155,8 +155,18 @@ SEGMENTED = (*SCORE[:-1], "out/store", "--metrics", "dice", "--segmenter", "in/s
 PREPROCESS = ("preprocess", "in/amos", "out/store", "--size", SIZE, "--workers", 1)
 RUN_FILES = ("config.json", "metrics.jsonl", "latest", f"{STEP}/*")
 
+
+def _other_format(file: Path) -> None:
+    Volume.load(file.parent if file.parent.suffix == ".dicom" else file)
+
+
 TARGETS: dict[str, Target] = {
     "volume": Target(share=250, files=("in/masks/*",), read=Volume.load),
+    **(
+        {"other formats": Target(share=60, files=("in/formats/*", "in/formats/*/*"), read=_other_format)}
+        if HAS_FORMATS
+        else {}
+    ),
     "mask": Target(share=150, files=("in/masks/[ns]*",), read=_mask),
     "body from a CT": Target(share=60, files=("in/bodies/ct.nii",), read=_body_from),
     "image and label": Target(share=150, files=("in/amos/*Tr/amos_0001.nii.gz",), read=_pair),

@@ -12,6 +12,7 @@ import os
 import shlex
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import nibabel as nib
@@ -21,8 +22,12 @@ from typer.testing import CliRunner
 
 from ctsynth import weights
 from ctsynth.cli.app import app
+from ctsynth.data.volume import Volume
 from ctsynth.files import sha256
 from ctsynth.labels import AMOS22
+
+HAS_FORMATS = all(find_spec(name) for name in ("SimpleITK", "pydicom", "highdicom"))
+"""Whether the extra ctsynth[formats] is here."""
 
 SHAPE = (16, 12, 4)
 SIZE = 16
@@ -114,6 +119,30 @@ def _write(path: Path, voxels: np.ndarray, xml: str = "") -> None:
     nib.save(image, path)
 
 
+def _other_formats(folder: Path, ct: Path) -> None:
+    """A CT as NRRD, MetaImage and DICOM, and a segmentation of it as SEG and .seg.nrrd."""
+    import highdicom as hd
+    import pydicom
+    import SimpleITK as sitk  # noqa: N813
+
+    volume = Volume.load(ct)
+    for name in ("ct.nrrd", "ct.mha", "ct.dicom"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        volume.save(folder / name, "a CT", (-160, 240))
+    image = sitk.ReadImage(str(folder / "ct.nrrd")) > 0
+    for key, value in {"Name": "liver", "LabelValue": "1", "Layer": "0"}.items():
+        image.SetMetaData(f"Segment0_{key}", value)
+    sitk.WriteImage(image, str(folder / "a.seg.nrrd"))
+    slices = [pydicom.dcmread(file) for file in sorted((folder / "ct.dicom").iterdir())]
+    code = hd.sr.CodedConcept("10200004", "SCT", "Liver")
+    uids = [pydicom.uid.generate_uid(entropy_srcs=[name]) for name in ("series", "instance")]
+    liver = hd.seg.SegmentDescription(1, "liver", code, code, hd.seg.SegmentAlgorithmTypeValues.MANUAL)
+    pixels = np.stack([one.pixel_array > 0 for one in slices]).astype(np.uint8)
+    hd.seg.Segmentation(slices, pixels, "BINARY", [liver], uids[0], 2, uids[1], 1, "x", "x", "1", "1").save_as(
+        folder / "seg.dcm"
+    )
+
+
 class World:
     """A folder with the files to mutate.
 
@@ -152,6 +181,8 @@ class World:
             name = f"amos_{number:04}.nii.gz"
             _write(self.inputs / "amos" / f"images{split}" / name, hu)
             _write(self.inputs / "amos" / f"labels{split}" / name, labels)
+        if HAS_FORMATS:
+            _other_formats(self.inputs / "formats", self.inputs / "amos" / "imagesVa" / name)
         masks, found = self.inputs / "masks", self.inputs / "found"
         _write(self.inputs / "bodies" / "ct.nii", hu)
         _write(masks / "seg.nii", labels)

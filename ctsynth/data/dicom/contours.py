@@ -33,7 +33,7 @@ def read_contours(path: Path, ct: Path | None) -> Volume:
     series = find_ct(path, uid, ct)
     if series is None:
         raise DataError(
-            f"{path}: contours lie on their CT's grid, and its series ({uid or 'not named'}) is not in"
+            f"{path}: contours lie on their CT's grid, and its series ({uid!r}) is not in"
             f" {path.absolute().parent} or a folder beside it",
             hint="put the series there, or name its folder: --body-from FOLDER",
         )
@@ -65,7 +65,7 @@ def _filled(path: Path, name: str, contours: list[Dataset], grid: SourceGrid) ->
     for contour in contours:
         if contour.ContourGeometricType not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
             raise DataError(
-                f"{path}: {name!r} has a contour of type {contour.ContourGeometricType}, wanted CLOSED_PLANAR"
+                f"{path}: {name!r} has a contour of type {contour.ContourGeometricType!r}, wanted CLOSED_PLANAR"
             )
         points = np.array(contour.ContourData, np.float64).reshape(-1, 3)
         columns, rows, places = (to_voxel[:3, :3] @ points.T + to_voxel[:3, 3:]).round(6)

@@ -33,9 +33,11 @@ def wanted(path: Path) -> Iterator[None]:
             yield
     except ImportError as error:
         raise needs_extra(path, "DICOM", error) from None
-    except (CTSynthError, OSError, MemoryError):
+    except (CTSynthError, MemoryError):
         raise
     except Exception as error:  # of any kind: what is in a file decides what their code meets
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         reason = next(iter(str(error).splitlines()), "") or type(error).__name__
         raise DataError(f"{path}: DICOM that cannot be used: {reason[:300]}") from error
 

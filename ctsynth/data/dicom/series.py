@@ -61,8 +61,13 @@ def read_series(folder: Path) -> Volume:
     check_memory(folder, 4 * int(np.prod(series.grid.shape)))
     voxels = np.empty(series.grid.shape, np.int16, order="F")
     for place, file in enumerate(series.files):
+        reader = sitk.ImageFileReader()  # GDCM: all codecs, and rescaled to HU
+        reader.SetFileName(str(file))
         try:
-            plane = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))[0]  # GDCM: all codecs, and rescaled to HU
+            reader.ReadImageInformation()
+            if reader.GetSize() != (*series.grid.shape[:2], 1) or reader.GetNumberOfComponents() != 1:
+                raise DataError(f"{file}: its pixels are {reader.GetSize()}, wanted one slice")
+            plane = sitk.GetArrayFromImage(reader.Execute())[0]
         except RuntimeError as error:
             raise DataError(f"{file}: its pixels cannot be read: {str(error).splitlines()[-1]}") from None
         if voxels.dtype == np.int16 and not np.array_equal(plane, plane.astype(np.int16)):
@@ -93,7 +98,7 @@ def find_series(folder: Path, uid: str | None = None) -> Series:
         )
     if len(of_series) > 1:
         told = (
-            f"{some[0][1].get('SeriesDescription') or 'unnamed'} ({len(some)} images)"
+            f"{str(some[0][1].get('SeriesDescription') or 'unnamed')!r} ({len(some)} images)"
             for some in of_series.values()
         )
         raise DataError(

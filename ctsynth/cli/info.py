@@ -15,6 +15,7 @@ PACKAGES = (
     "scipy",
     "nibabel",
     "isal",
+    "jinja2",
     "pillow",
     "scikit-image",
     "safetensors",

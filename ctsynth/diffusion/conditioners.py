@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
@@ -85,30 +85,10 @@ class ConcatConditioner(Conditioner):
         return Conditioning(concat=self.encoded(labels, kept))
 
 
-class MaskConditioner(Conditioner):
-    """Mask-guided DDPM: the mask in an encoder of its own (paper, Eq. 7 and Fig. 2b)."""
+class _GuidedConditioner(Conditioner):
+    """An encoder of its own, for the mask or for its edges; the edges leave the mask to be concatenated."""
 
-    def __init__(
-        self,
-        num_classes: int,
-        channels: int,
-        multipliers: Sequence[int],
-        res_blocks: int,
-        encoding: MaskEncoding = "onehot",
-        patch: int = 1,
-    ) -> None:
-        super().__init__()
-        self.encoded = _Encoded(num_classes, encoding, patch)
-        self.encoder = MaskEncoder(self.encoded.channels, channels, multipliers, res_blocks)
-        self.feature_channels = self.encoder.out_channels
-
-    def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
-        """The mask's features at every level that is downsampled."""
-        return Conditioning(features=self.encoder(self.encoded(labels, kept)))
-
-
-class EdgeConditioner(Conditioner):
-    """Edge-guided DDPM: the mask beside the noisy slice, its edges in an encoder of their own (paper, Eq. 8)."""
+    reads_edges: ClassVar[bool]
 
     def __init__(
         self,
@@ -122,9 +102,26 @@ class EdgeConditioner(Conditioner):
         super().__init__()
         self.patch = patch
         self.encoded = _Encoded(num_classes, encoding, patch)
-        self.encoder = MaskEncoder(patch**2, channels, multipliers, res_blocks)
-        self.concat_channels = self.encoded.channels
+        read = patch**2 if self.reads_edges else self.encoded.channels
+        self.encoder = MaskEncoder(read, channels, multipliers, res_blocks)
+        self.concat_channels = self.encoded.channels if self.reads_edges else 0
         self.feature_channels = self.encoder.out_channels
+
+
+class MaskConditioner(_GuidedConditioner):
+    """Mask-guided DDPM: the mask in an encoder of its own (paper, Eq. 7 and Fig. 2b)."""
+
+    reads_edges = False
+
+    def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
+        """The mask's features at every level that is downsampled."""
+        return Conditioning(features=self.encoder(self.encoded(labels, kept)))
+
+
+class EdgeConditioner(_GuidedConditioner):
+    """Edge-guided DDPM: the mask beside the noisy slice, its edges in an encoder of their own (paper, Eq. 8)."""
+
+    reads_edges = True
 
     def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
         """The encoded mask, to concatenate, and the features of its edge map."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,9 @@ from ctsynth.data.dicom.place import find_ct
 from ctsynth.data.itk_volume import LPS, add_segment
 from ctsynth.data.volume import SourceGrid, Volume, check_memory, check_shape
 from ctsynth.errors import DataError
+
+if TYPE_CHECKING:
+    from highdicom.seg import Segmentation
 
 _SAME = 1e-2  # voxels
 
@@ -36,18 +40,40 @@ def read_segments(path: Path, ct: Path | None) -> Volume:
     series = find_ct(path, str(references[0].SeriesInstanceUID) if references else "", ct)
     grid = series.grid if series else own
     check_memory(path, 3 * int(np.prod(grid.shape)))
-    labels, names = np.zeros(grid.shape, np.uint16, order="F"), dict[int, str]()
+    labels = _combined(path, file)
+    names = {number: _name(file, number) for number in file.segment_numbers}
+    return Volume.of_file(path, _moved(path, labels, own, grid) if series else labels, grid, names)
+
+
+def _combined(path: Path, file: Segmentation) -> NDArray[np.uint16]:
+    """(columns, rows, slices), the number of the segment that a voxel belongs to."""
+    try:
+        found = file.get_volume(combine_segments=True, dtype=np.uint16)
+    except RuntimeError:  # it says that segments overlap, and not which
+        _refuse_overlap(path)
+        raise
+    labels: NDArray[np.uint16] = np.asarray(found.array).transpose(2, 1, 0)
+    return labels
+
+
+def _refuse_overlap(path: Path) -> None:
+    import highdicom
+
+    file = highdicom.seg.segread(path)  # anew: what was asked before keeps its tables locked
+    merged: NDArray[np.uint16] | None = None
+    names: dict[int, str] = {}
     for number in file.segment_numbers:
-        found = file.get_volume(segment_numbers=[number], combine_segments=True, relabel=True)
-        is_here = np.asarray(found.array).transpose(2, 1, 0) > 0
-        if series:
-            is_here = _moved(path, is_here, own, grid)
-        add_segment(path, labels, names, is_here, str(file.get_segment_description(number).segment_label))
-    return Volume.of_file(path, labels, grid, names)
+        is_here = np.asarray(file.get_volume(segment_numbers=[number], combine_segments=True).array) > 0
+        merged = np.zeros(is_here.shape, np.uint16) if merged is None else merged
+        add_segment(path, merged, names, is_here, _name(file, number))
 
 
-def _moved(path: Path, is_here: NDArray[np.bool_], own: SourceGrid, grid: SourceGrid) -> NDArray[np.bool_]:
-    """Voxels of one grid on another whose voxels are the same ones, in whatever order, and maybe more.
+def _name(file: Segmentation, number: int) -> str:
+    return str(file.get_segment_description(number).segment_label)
+
+
+def _moved(path: Path, labels: NDArray[np.uint16], own: SourceGrid, grid: SourceGrid) -> NDArray[np.uint16]:
+    """Labels of one grid on another whose voxels are the same ones, in whatever order, and maybe more.
 
     Raises:
         DataError: The voxels of the grids lie elsewhere.
@@ -57,9 +83,10 @@ def _moved(path: Path, is_here: NDArray[np.bool_], own: SourceGrid, grid: Source
     reach = np.append(own.shape, 1)
     if (np.abs(to_grid - whole)[:3] * reach).max() > _SAME or abs(np.linalg.det(whole[:3, :3])) != 1:
         raise DataError(f"{path}: its voxels are not those of its CT", hint="resample it onto the CT's grid")
-    places = whole[:3, :3].astype(int) @ np.argwhere(is_here).T + whole[:3, 3:].astype(int)
+    labeled = np.nonzero(labels)
+    places = whole[:3, :3].astype(int) @ np.stack(labeled) + whole[:3, 3:].astype(int)
     if places.size and (places.min() < 0 or (places.max(axis=1) >= grid.shape).any()):
         raise DataError(f"{path}: labels lie outside its CT", hint="is it of another series?")
-    moved = np.zeros(grid.shape, np.bool_, order="F")
-    moved[tuple(places)] = True
+    moved = np.zeros(grid.shape, np.uint16, order="F")
+    moved[tuple(places)] = labels[labeled]
     return moved

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from benchmarks import __main__ as main
 from benchmarks import evaluations, volumes
-from benchmarks.__main__ import ROWS, amount, held
-from benchmarks.row import Row, compare, measure
+from benchmarks.__main__ import ROWS, amount, held, keep, kept, page
+from benchmarks.row import Figure, Row, compare, measure
 
 from ctsynth.phantom.subject import make_subject
 
@@ -49,6 +50,20 @@ def test_a_ratio_is_the_median_over_pairs_and_the_first_call_does_not_count():
     assert held(figure)
     assert not held(replace(figure, ratio=1.01))
     assert held(replace(figure, ratio=9.0, row=replace(row, hold=None)))
+
+
+def test_the_page_shows_the_last_figure_of_each_row_however_many_calls_measured_them(tmp_path, monkeypatch):
+    results = tmp_path / "cpu.jsonl"
+    monkeypatch.setattr(main, "RESULTS", results)
+    for name, ratio, pairs in (("reading", 0.5, 7), ("help", 0.09, 3), ("reading", 0.25, 7)):
+        keep(Figure(ROWS[name], ours=ratio, peers=1.0, low=ratio, ratio=ratio, high=ratio, apart=None), pairs)
+    figures, pairs, places = kept(results.read_text().splitlines())
+    assert [(figure.row.name, figure.ratio) for figure in figures] == [("reading", 0.25), ("help", 0.09)]
+    assert (pairs, len(places)) == (3, 1)
+    shown = page(figures, pairs, places)
+    assert "| 250 ms | 1 s | 0.25 |" in shown
+    assert "| 500 ms |" not in shown
+    assert "Not measured: ddpm-concat, " in shown
 
 
 def test_amounts_have_a_unit_that_suits_them():

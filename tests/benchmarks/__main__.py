@@ -1,10 +1,16 @@
-"""Speed figures, each a ratio against a named peer: ``python -m tests.benchmarks`` from the repository's root."""
+"""Speed figures, each a ratio against a named peer: ``python -m tests.benchmarks`` from the repository's root.
+
+With ``--write`` each row is appended to cpu.jsonl as soon as it is measured, and the page is made from the last of
+each row there: so the rows may be measured in several calls, and what a broken call had measured is kept.
+"""
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import sys
+from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -20,16 +26,19 @@ from .words import amount, machine
 PARTS = (steps, attention, evaluations, scores, volumes, ranks)
 ROWS = {row.name: row for part in PARTS for row in part.ROWS}
 PAGE = Path(__file__).parents[2] / "docs" / "benchmarks.md"
+RESULTS = Path(__file__).with_name("cpu.jsonl")
+NUMBERS = ("ours", "peers", "low", "ratio", "high", "apart")
+"""Of a ``Figure``."""
 
 HEAD = """# How fast
 
-Ours and a named peer's, measured by turns in one process, a new one for each row: the median over {pairs} pairs of
-the ratio of a pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the machine do
-not add. Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. "Apart" is by how
-much what both found differs, as a share of the largest number; of the slices, whose filters are not the same, the
-mean. The peers' training steps are those of their own loops, without VGG; ours is the trainer's, with its running
-averages and its look for NaN. The evaluations are those of voxels whose organ is known: of a mixture that no label
-separates dpm++ takes 25 to 30 to be as near as 250 DDIM steps, 0.10 to 0.12 and not within the 0.08
+Ours and a named peer's, measured by turns in one process, a new one for each row: the median over {pairs} pairs or
+more of the ratio of a pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the
+machine do not add. Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. "Apart"
+is by how much what both found differs, as a share of the largest number; of the slices, whose filters are not the
+same, the mean. The peers' training steps are those of their own loops, without VGG; ours is the trainer's, with
+its running averages and its look for NaN. The evaluations are those of voxels whose organ is known: of a mixture
+that no label separates dpm++ takes 25 to 30 to be as near as 250 DDIM steps, 0.10 to 0.12 and not within the 0.08
 ([architecture.md](architecture.md)).
 
     python -m tests.benchmarks --official DIR --write
@@ -49,7 +58,7 @@ def main() -> int:
         "--official", type=Path, default=Path("official"), metavar="DIR", help="the peers' checkouts"
     )
     parser.add_argument("--pairs", type=int, default=7, help="how often each side is measured")
-    parser.add_argument("--write", action="store_true", help=f"write docs/{PAGE.name}")
+    parser.add_argument("--write", action="store_true", help=f"keep what is measured, and write docs/{PAGE.name}")
     asked = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"  # of each row's process
     torch.set_num_threads(1)
@@ -62,13 +71,15 @@ def main() -> int:
             with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
                 figures.append(process.submit(measure, ROWS[name], asked.official, asked.pairs).result())
             print(f"{figures[-1].ratio:.3f}", file=sys.stderr)
+            if asked.write:
+                keep(figures[-1], asked.pairs)
         except ModuleNotFoundError as error:
             absent[name] = str(error)
             print("left out", file=sys.stderr)
     console = Console(width=80, highlight=False)
     console.print(table(figures), *(f"{name} is left out: {why}" for name, why in absent.items()), sep="\n")
     if asked.write:
-        PAGE.write_text(page(figures, absent, asked.pairs), encoding="utf-8")
+        PAGE.write_text(page(*kept(RESULTS.read_text(encoding="utf-8").splitlines())), encoding="utf-8")
     return int(not all(map(held, figures)))
 
 
@@ -87,11 +98,27 @@ def table(figures: list[Figure]) -> Table:
     return shown
 
 
-def page(figures: list[Figure], absent: dict[str, str], pairs: int) -> str:
+def keep(figure: Figure, pairs: int) -> None:
+    content = {name: getattr(figure, name) for name in NUMBERS}
+    content |= {"name": figure.row.name, "pairs": pairs, "where": machine()}
+    with RESULTS.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(content) + "\n")
+
+
+def kept(lines: Iterable[str]) -> tuple[list[Figure], int, list[str]]:
+    """The last figure of each row, the fewest pairs of one, and where and when they were measured."""
+    found = {content["name"]: content for content in map(json.loads, lines)}
+    last = [found[name] for name in ROWS if name in found]
+    figures = [Figure(ROWS[one["name"]], **{name: one[name] for name in NUMBERS}) for one in last]
+    return figures, min(one["pairs"] for one in last), sorted({one["where"] for one in last})
+
+
+def page(figures: list[Figure], pairs: int, places: list[str]) -> str:
     headings = ("quantity", "peer", "ours", "peer's", "ratio", "quartiles", "hold", "apart")
     lines = [headings, ("---", "---", *["--:"] * 6), *(cells(figure) for figure in figures)]
-    parts = [HEAD.format(pairs=pairs), machine(), "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    parts += ["Left out: " + "; ".join(f"{name} ({why})" for name, why in absent.items()) + "."] if absent else []
+    parts = [HEAD.format(pairs=pairs), *places, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
+    absent = [name for name in ROWS if name not in {figure.row.name for figure in figures}]
+    parts += [f"Not measured: {', '.join(absent)}."] if absent else []
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 

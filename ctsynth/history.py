@@ -34,7 +34,7 @@ def rows(path: Path) -> list[Row]:
 def lines(path: Path) -> list[tuple[bytes, Row]]:
     """The lines that are rows, and what is in them.
 
-    The last line may be broken off, for a run may be writing it; if others are no rows, a warning says how many.
+    The last line may be incomplete, as a run may be writing it; a warning counts other lines that are no rows.
 
     Raises:
         DataError: It cannot be read.

@@ -78,6 +78,9 @@ Share = Annotated[float, Range(0, 1, below=True)]
 Weight = Annotated[float, Range(0)]
 """Weight of a loss term, say."""
 
+LabelContext = Annotated[int, Range(0, 16)]
+"""Slices above, and as many below, whose label maps are read too."""
+
 Width = Annotated[int, Range(1, 8192)]
 """Channels."""
 

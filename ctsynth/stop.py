@@ -73,7 +73,7 @@ class Stop:
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
-        """Work that may be broken off anywhere, such as drawing a sample sheet.
+        """Work that may be interrupted anywhere, such as drawing a sample sheet.
 
         Raises:
             Stopped: A signal has arrived.

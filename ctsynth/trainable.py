@@ -42,7 +42,8 @@ class Batch:
 
     Shapes:
         image: (B, 1, H, W) float32 in [-1, 1], the window's range.
-        labels: (B, H, W) int64 in [0, num_classes).
+        labels: (B, H, W) int64 in [0, num_classes); where ``label_context`` is N, (B, 2 N + 1, H, W), the
+            slice's own in the middle.
         totals: ``TrainableModel.totals`` of the whole batch, where these slices are a part of it: one rank's
             share, or one step's of accumulation. None where they are the whole.
         shared: by name what an earlier phase of a step leaves, graph and all, for a later one. None where it may
@@ -55,6 +56,11 @@ class Batch:
     totals: Tensor | None = None
     shared: dict[str, Tensor] | None = None
     windows: Windows | None = None
+
+    @property
+    def own_labels(self) -> Tensor:
+        """(B, H, W): of each slice its own."""
+        return self.labels if self.labels.ndim == 3 else self.labels[:, self.labels.shape[1] // 2]
 
     def split(self, parts: int) -> list[Batch]:
         """So many equal parts of it, in order."""
@@ -102,6 +108,7 @@ class TrainableModel(nn.Module, ABC):
         window: Slices, one after another in their volume, that it learns from together, by its option of that
             name; 1 for one that knows a slice alone. A batch is then ``batch_size / window`` windows.
         strides: Every how many slices a window takes one; each window draws its own from these.
+        label_context: Slices above, and as many below, whose label maps it reads beside a slice's own.
         knows_tissues: Whether it learns from the tissues of a label set that has them; if not, body is one class.
 
     Args:
@@ -117,11 +124,17 @@ class TrainableModel(nn.Module, ABC):
     blocks: ClassVar[tuple[type[nn.Module], ...]] = ()
     window: int = 1
     strides: tuple[int, ...] = (1,)
+    label_context: int = 0
     knows_tissues: ClassVar[bool] = True
 
     @abstractmethod
     def __init__(self, options: Any, *, num_classes: int, size: int) -> None:  # noqa: ANN401  its own Options
         super().__init__()
+
+    @property
+    def label_maps(self) -> int:
+        """How many label maps it reads of a slice."""
+        return 2 * self.label_context + 1
 
     @abstractmethod
     def phases(self) -> Iterable[Phase]:

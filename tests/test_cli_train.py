@@ -59,7 +59,7 @@ def test_config_json_is_everything_resolved(folder):
     assert content["options"] == {
         "channels": 8, "multipliers": [1, 2], "res_blocks": 1, "attention": [], "heads": 4, "dropout": 0.0,
         "patch": 2, "prediction": "epsilon", "schedule": "linear", "timesteps": 1000, "mask_encoding": "index",
-        "head_channels": 0, "label_dropout": 0.0, "resblock_updown": False,
+        "head_channels": 0, "label_context": 0, "label_dropout": 0.0, "resblock_updown": False,
     }  # fmt: skip
     assert content["training"]["seed"] == 5
     assert content["training"]["precision"] == "fp32"

@@ -22,7 +22,7 @@ Command = Callable[..., None]
 def settings_options(
     form: type[Any], panels: Mapping[str, Sequence[str]], defaults: Mapping[str, str] | None = None
 ) -> Callable[[Command], Command]:
-    """Gives a command an option for each of these fields; it gets those that were said, by name, as ``training``.
+    """Gives a command an option for each of these fields; it gets those that were given as the dict ``training``.
 
     Args:
         form: The dataclass; each of these fields has a ``Help``.

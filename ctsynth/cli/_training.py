@@ -73,7 +73,7 @@ class Place:
 
 
 def check_batch(training: Mapping[str, Any], ranks: int | None) -> None:
-    """Refuses a batch that the ranks cannot share before torch is imported, where its size is said.
+    """Refuses a batch that the ranks cannot share, before torch is imported if the batch size is given.
 
     Args:
         training: The training settings that were said.

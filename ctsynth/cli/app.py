@@ -42,7 +42,7 @@ class _Commands(typer.core.TyperGroup):
     """The commands, each imported when it is called."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:  # noqa: ANN401  typer.core's types are private
-        """Puts the command itself in the place of the name and the line that stand for it in the help."""
+        """Loads the command; until then a name and a line of help represent it."""
         name, stand_in, rest = super().resolve_command(ctx, args)
         if stand_in is None:
             return name, stand_in, rest

@@ -32,7 +32,7 @@ class Progress(Protocol):
     """How far the work is: called with the number done so far, and with a few words on the latest of it."""
 
     def __call__(self, done: int, note: str = "") -> None:
-        """Tells how much is done."""
+        """Shows how much is done."""
 
 
 def stderr() -> Console:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ctsynth.training.checkpoint import Trained
 
 RECORD = "demo.json"
-"""Says with which settings the demo in a folder was made."""
+"""Records the settings that the demo in a folder was made with."""
 
 SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 

@@ -1,4 +1,4 @@
-"""ctsynth phantom: a synthetic abdomen data set, for when there is none at hand."""
+"""``ctsynth phantom``."""
 
 from __future__ import annotations
 

@@ -58,6 +58,15 @@ LabelDropout = Annotated[
         rich_help_panel=NET,
     ),
 ]
+LabelContext = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        help="Label maps of so many slices above and below, read beside the slice's own; not for edm-volume.",
+        show_default="0",
+        rich_help_panel=NET,
+    ),
+]
 Ttur = Annotated[
     bool | None,
     typer.Option(
@@ -132,6 +141,7 @@ def command(
     prediction: Prediction = None,
     schedule: Schedule = None,
     label_dropout: LabelDropout = None,
+    label_context: LabelContext = None,
     ttur: Ttur = None,
     vgg: Vgg = None,
     set_: shared.Set = None,
@@ -152,8 +162,8 @@ def command(
     """Train a model that draws a CT slice from its label map.
 
     Reads ./out and writes runs/METHOD: config.json, metrics.jsonl, loss.png,
-    samples/step_*.png and checkpoints/. The same command continues a run that
-    was broken off, bit for bit. SIGTERM and SIGUSR1 save and exit with 75,
+    samples/step_*.png and checkpoints/. The same command continues an
+    interrupted run, bit for bit. SIGTERM and SIGUSR1 save and exit with 75,
     Ctrl-C with 130.
     Under torchrun or srun it takes its ranks from there:
 
@@ -194,7 +204,7 @@ def command(
             raise UsageError(f"--tissue-dropout: the labels of {data}, {store.labels.name}, have no tissues")
         said = {
             "mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule,
-            "label_dropout": label_dropout, "ttur": ttur, "vgg": vgg,
+            "label_dropout": label_dropout, "label_context": label_context, "ttur": ttur, "vgg": vgg,
         }  # fmt: skip
         run = out or Path("runs") / chosen
         before = {} if overwrite else resolved_before(run, chosen)

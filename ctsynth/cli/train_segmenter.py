@@ -60,7 +60,7 @@ def command(
 
     The stand-in for TotalSegmentator where that cannot be had. Learns from the
     real training slices of a store, by the same loop as `ctsynth train`: the
-    same command continues a run that was broken off, bit for bit.
+    same command continues an interrupted run, bit for bit.
 
         ctsynth train-segmenter out
         ctsynth train-segmenter out --preset tiny --out runs/quick

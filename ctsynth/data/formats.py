@@ -16,7 +16,7 @@ SUFFIXES = (".nii.gz", ".nii")
 """Suffixes of NIfTI, which needs no extra."""
 
 EXTRA = "pip install 'ctsynth[formats]'"
-"""Brings what the other formats need."""
+"""Extra that the other formats need."""
 
 WRITTEN = (*SUFFIXES, ".nrrd", ".mha", ".dicom")
 """Suffixes of what is written; ``.dicom`` is a folder, a DICOM series."""

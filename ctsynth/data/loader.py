@@ -33,21 +33,32 @@ class SliceDataset:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
-    def read(self, indices: list[int]) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
-        """These slices in HU and their labels, both (B, H, W)."""
-        shape = (len(indices), self.size, self.size)
-        hu, labels = np.empty(shape, np.int16), np.empty(shape, np.uint8)
+    def read(self, indices: list[int], context: int = 0) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """These slices in HU, (B, H, W), and their labels.
+
+        The labels are (B, H, W) too or, where there is a context of N, (B, 2 N + 1, H, W): those of the N slices
+        before and after each; past an end of the volume those of its last slice.
+        """
+        side = self.size
+        hu = np.empty((len(indices), side, side), np.int16)
+        labels = np.empty((len(indices), 2 * context + 1, side, side), np.uint8)
         for row, index in enumerate(indices):
             if not 0 <= index < len(self):
                 raise IndexError(index)
             number = int(np.searchsorted(self.starts, index, side="right")) - 1
             subject, place = self.subjects[number], index - int(self.starts[number])
             self._files.read(subject, "ct", place, hu[row])
-            self._files.read(subject, "mask", place, labels[row])
-        return hu, labels
+            for shift, into in zip(range(-context, context + 1), labels[row], strict=True):
+                self._files.read(subject, "mask", min(max(place + shift, 0), subject.slices - 1), into)
+        return hu, labels if context else labels[:, 0]
 
     def batch(
-        self, indices: list[int], device: torch.device, window: int = 1, strides: Sequence[int] | None = None
+        self,
+        indices: list[int],
+        device: torch.device,
+        window: int = 1,
+        strides: Sequence[int] | None = None,
+        context: int = 0,
     ) -> Batch:
         """These slices on a device; HU become [-1, 1] there.
 
@@ -56,21 +67,24 @@ class SliceDataset:
             device: Where.
             window: Slices of a window, ``window // 2`` of them before the middle.
             strides: Stride of each window, in slices; 1 where None.
+            context: As in ``read``.
         """
         windows = None
         if window > 1:
             indices, windows = self._windows(indices, window, strides or [1] * len(indices))
             windows = Windows(*(column.to(device) for column in (windows.valid, windows.spacing, windows.stride)))
-        if self._ahead is not None and self._ahead.indices == indices:
+        if self._ahead is not None and self._ahead.wanted == (indices, context):
             (hu, labels), self._ahead = map(torch.from_numpy, self._ahead.result()), None
         else:
-            hu, labels = map(torch.from_numpy, self.read(indices))
+            hu, labels = map(torch.from_numpy, self.read(indices, context))
         if device.type == "cuda":
             hu, labels = hu.pin_memory(), labels.pin_memory()
         image = hu.to(device, non_blocking=True).float().sub_(self.window.low).mul_(2 / self.window.width).sub_(1)
         return Batch(image[:, None], labels.to(device, non_blocking=True).long(), windows=windows)
 
-    def read_ahead(self, indices: list[int], window: int = 1, strides: Sequence[int] | None = None) -> None:
+    def read_ahead(
+        self, indices: list[int], window: int = 1, strides: Sequence[int] | None = None, context: int = 0
+    ) -> None:
         """Begins to read a batch in a thread, so that ``batch`` of the same arguments finds it read.
 
         A batch of others is read as if there were no thread, so that this never changes what a batch holds. What
@@ -78,7 +92,7 @@ class SliceDataset:
         """
         if window > 1:
             indices, _ = self._windows(indices, window, strides or [1] * len(indices))
-        self._ahead = _Reading(self, indices)
+        self._ahead = _Reading(self, indices, context)
 
     def _windows(self, middles: list[int], window: int, strides: Sequence[int]) -> tuple[list[int], Windows]:
         """The slices of windows; where one reaches past an end of its volume, the slice at that end for each."""
@@ -94,9 +108,9 @@ class SliceDataset:
 class _Reading(threading.Thread):
     """Reads slices; a daemon, so that a process that ends waits for no disk."""
 
-    def __init__(self, dataset: SliceDataset, indices: list[int]) -> None:
+    def __init__(self, dataset: SliceDataset, indices: list[int], context: int) -> None:
         super().__init__(name="read-ahead", daemon=True)
-        self.indices, self._read = indices, partial(dataset.read, indices)
+        self.wanted, self._read = (indices, context), partial(dataset.read, indices, context)
         self._found: tuple[NDArray[np.int16], NDArray[np.uint8]] | Exception | None = None
         self.start()
 

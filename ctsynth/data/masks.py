@@ -49,7 +49,7 @@ class Complete(NamedTuple):
 def complete(
     labels: Labels, own: LabelSet, find_patient: Callable[[Mask], Mask], unmatched: Unmatched | None
 ) -> Complete:
-    """Gives labels a body, and what has no class its place.
+    """Completes labels: adds the body, and places voxels whose class is unknown.
 
     The body label of the volume is taken where it covers ``BODY_SHARE`` of the patient around the organs, or its
     tissues ``TISSUE_SHARE``. What the set has no class for becomes what ``unmatched`` says; body if that is None

@@ -69,7 +69,7 @@ class File:
 def read(path: Path) -> File:
     """Reads a .nii or .nii.gz.
 
-    Of a gzip file no more is unpacked than the header declares, and up to 1 MiB to its end, for the checksum.
+    A gzip file is unpacked as far as the header declares, and up to 1 MiB more to its end, for the checksum.
 
     Raises:
         DataError: There is no such file, or it is no whole NIfTI-1 or NIfTI-2 file of one 3-D volume.

@@ -146,7 +146,7 @@ def preprocess(
     known = _check_out(source, out, settings.as_json(), overwrite)
     everyone = [(case.split, case.name) for case in layout.cases]
     has_manifest = (out / "manifest.json").exists()
-    if overwrite:  # broken off, the same command without --overwrite goes on
+    if overwrite:  # if this is interrupted, the same command continues without --overwrite
         write_manifest(out, known, everyone, str(source.resolve()), phantom=layout.phantom)
     kept, broken = 0, {}
     task = _Task(source, out, settings, known, datasets, overwrite, has_manifest)

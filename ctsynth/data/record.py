@@ -41,7 +41,7 @@ class Standing(Enum):
     """It is what its record says."""
 
     DAMAGED = auto()
-    """It cannot be read to its end, or its writing was broken off."""
+    """It cannot be read to its end, or its writing was interrupted."""
 
     CHANGED = auto()
     """It can be read, and is not what its record says."""
@@ -90,7 +90,7 @@ def _compare(path: Path, record: Mapping[str, Any], kind: Kind) -> Standing:
 
 
 def claim(path: Path, record: Mapping[str, Any]) -> None:
-    """Says of a volume that it is about to be made with these settings: until then what is there is not whole.
+    """Writes the record of a volume that is about to be made; until it is, the volume there is not whole.
 
     Raises:
         RunError: The record cannot be written.
@@ -107,7 +107,7 @@ def save(
 ) -> None:
     """Writes a volume and its record: first that the name is taken, last the hash of what was written.
 
-    So what has no record is never ours, and what was broken off is known.
+    So a volume without a record is never ours, and an interrupted one is known.
 
     Raises:
         RunError: One of them cannot be written.

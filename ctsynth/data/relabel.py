@@ -50,7 +50,7 @@ class Given(NamedTuple):
 def read_labels(
     file: Path, volume: Volume, own: LabelSet, *, labels: str | None = None, dataset: Given | None = None
 ) -> Labels:
-    """Brings a label volume to a label set; the arguments are those of ``relabeling_of``.
+    """Maps a label volume to a label set; arguments as of ``relabeling_of``.
 
     Raises:
         DataError: Values that are no whole numbers, or that nobody named; no name in common with the set.

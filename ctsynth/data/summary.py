@@ -1,4 +1,4 @@
-"""What came of making a slice store."""
+"""The result of making a slice store."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class Summary:
 
 
 class BrokenSubjectsError(RunError):
-    """The run came to its end, but some subjects could not be made.
+    """The run finished, but some subjects could not be made.
 
     Args:
         summary: The run's summary.

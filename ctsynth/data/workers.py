@@ -24,7 +24,7 @@ def outcomes(
 ) -> Generator[tuple[Case, Outcome], None, None]:
     """Runs a task on each case and yields both, in the order in which the cases are done.
 
-    Closed before its end, or by an error of the task, it lets the cases at hand be finished and drops the others.
+    If it is closed early, or a task fails, the cases in progress are finished and the others dropped.
 
     Args:
         task: What to do; it is pickled, and so are the cases.
@@ -58,7 +58,7 @@ def outcomes(
 
 
 def _begin() -> None:
-    """Leaves signals to the parent, which lets the case at hand be finished; and does not outlive it."""
+    """Ignores signals, which the parent handles, and does not outlive it: the case in progress is finished."""
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -30,7 +30,7 @@ class Conditioning:
 
 
 class Conditioner(nn.Module, ABC):
-    """Turns labels (B, H, W) int64 into a ``Conditioning``.
+    """Turns labels (B, H, W) int64, or (B, S, H, W) with those of neighboring slices, into a ``Conditioning``.
 
     Classifier-free guidance (Ho & Salimans 2022) needs what a model says without a label map. Then it reads the
     null map: no channel of the one-hot encoding is 1, not even the background's, and there are no edges.
@@ -50,7 +50,7 @@ class Conditioner(nn.Module, ABC):
         """The conditioning of a batch of label maps.
 
         Args:
-            labels: (B, H, W) int64.
+            labels: (B, H, W) int64, or (B, S, H, W).
             kept: (B,) bool, False where the null map stands in for the label map; None keeps all.
         """
 
@@ -58,10 +58,10 @@ class Conditioner(nn.Module, ABC):
 class _Encoded(nn.Module):
     """A label map as channels, folded into patches: one-hot, or the id in one channel."""
 
-    def __init__(self, num_classes: int, encoding: MaskEncoding, patch: int) -> None:
+    def __init__(self, num_classes: int, encoding: MaskEncoding, patch: int, maps: int) -> None:
         super().__init__()
         self.num_classes, self.encoding, self.patch = num_classes, encoding, patch
-        self.channels = (num_classes if encoding == "onehot" else 1) * patch**2
+        self.channels = (num_classes if encoding == "onehot" else 1) * maps * patch**2
 
     def forward(self, labels: Tensor, kept: Tensor | None) -> Tensor:
         encode = one_hot if self.encoding == "onehot" else scaled_index
@@ -75,9 +75,9 @@ def _kept(channels: Tensor, kept: Tensor | None) -> Tensor:
 class ConcatConditioner(Conditioner):
     """Conditional DDPM: the mask beside the noisy slice (paper, Eq. 6)."""
 
-    def __init__(self, num_classes: int, encoding: MaskEncoding = "onehot", patch: int = 1) -> None:
+    def __init__(self, num_classes: int, encoding: MaskEncoding = "onehot", patch: int = 1, maps: int = 1) -> None:
         super().__init__()
-        self.encoded = _Encoded(num_classes, encoding, patch)
+        self.encoded = _Encoded(num_classes, encoding, patch, maps)
         self.concat_channels = self.encoded.channels
 
     def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:
@@ -98,11 +98,12 @@ class _GuidedConditioner(Conditioner):
         res_blocks: int,
         encoding: MaskEncoding = "onehot",
         patch: int = 1,
+        maps: int = 1,
     ) -> None:
         super().__init__()
         self.patch = patch
-        self.encoded = _Encoded(num_classes, encoding, patch)
-        read = patch**2 if self.reads_edges else self.encoded.channels
+        self.encoded = _Encoded(num_classes, encoding, patch, maps)
+        read = maps * patch**2 if self.reads_edges else self.encoded.channels
         self.encoder = MaskEncoder(read, channels, multipliers, res_blocks)
         self.concat_channels = self.encoded.channels if self.reads_edges else 0
         self.feature_channels = self.encoder.out_channels
@@ -132,9 +133,9 @@ class EdgeConditioner(_GuidedConditioner):
 class SegmapConditioner(Conditioner):
     """SDM: the mask itself, for SPADE in the decoder (Wang et al. 2022); without its edge channel."""
 
-    def __init__(self, num_classes: int, encoding: MaskEncoding = "onehot", patch: int = 1) -> None:
+    def __init__(self, num_classes: int, encoding: MaskEncoding = "onehot", patch: int = 1, maps: int = 1) -> None:
         super().__init__()
-        self.encoded = _Encoded(num_classes, encoding, patch)
+        self.encoded = _Encoded(num_classes, encoding, patch, maps)
         self.segmap_channels = self.encoded.channels
 
     def forward(self, labels: Tensor, kept: Tensor | None = None) -> Conditioning:

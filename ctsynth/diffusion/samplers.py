@@ -1,6 +1,6 @@
 """From noise to a sample, given a denoiser: each sampler with the timesteps that suit it.
 
-A denoiser tells x_0 from x_t: what a network predicts, and which condition it reads, stays its own affair.
+A denoiser estimates x_0 from x_t, and hides what its network predicts and which condition it reads.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ class DiffusionMethod(Method):
 
     def __init__(self, options: DiffusionOptions, *, num_classes: int, size: int) -> None:
         super().__init__(options, num_classes=num_classes, size=size)
-        self.options = options
+        self.options, self.label_context = options, options.label_context
         self.process = GaussianDiffusion(SCHEDULES[options.schedule](options.timesteps), options.prediction)
         self.conditioner = self.make_conditioner(num_classes)
         self.unet = make_unet(options, self.conditioner, size, outputs=2)
@@ -145,7 +145,7 @@ class DiffusionMethod(Method):
         run = sampler or Sampler()
         self.check(run)
         denoise = self.denoiser(labels, run.guidance)
-        shape = (1, *labels.shape[1:])
+        shape = (1, *labels.shape[-2:])
         noise = rng.normal("start", shape)
         return run(denoise, self.process.schedule, noise, lambda timestep: rng.normal(timestep, shape)).clamp(
             -1, 1
@@ -162,7 +162,7 @@ class DiffusionMethod(Method):
         guided = guidance != 1
         count, copies = len(labels), 2 if guided else 1
         kept = torch.arange(copies * count, device=labels.device) < count if guided else None
-        conditioning = self.conditioner(labels.repeat(copies, 1, 1), kept)
+        conditioning = self.conditioner(torch.cat([labels] * copies), kept)
 
         def denoise(x_t: Tensor, timesteps: Tensor) -> tuple[Tensor, Tensor]:
             output = self._output(x_t.repeat(copies, 1, 1, 1), timesteps.repeat(copies), conditioning)

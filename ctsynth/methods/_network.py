@@ -10,7 +10,7 @@ from typing import Annotated
 from ctsynth.diffusion.conditioners import Conditioner, EdgeConditioner, MaskConditioner, MaskEncoding
 from ctsynth.errors import UsageError
 from ctsynth.networks.unet import UNet
-from ctsynth.schema import Multipliers, Range, Share, Width, check
+from ctsynth.schema import LabelContext, Multipliers, Range, Share, Width, check
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +48,9 @@ class NetworkOptions:
 
     mask_encoding: MaskEncoding = "onehot"
     """One channel a class, or the class id in one channel."""
+
+    label_context: LabelContext = 0
+    """Label maps of so many slices above and below that are read beside the slice's own."""
 
     label_dropout: Share = 0.0
     """Share of training slices whose label map is the null map, which ``--guidance`` needs; SDM's is 0.2."""
@@ -90,7 +93,13 @@ def make_encoder(
 ) -> Conditioner:
     """A second encoder as deep and as wide in proportion as the U-Net's own, up to its last downsampling."""
     return kind(
-        num_classes, channels, options.multipliers[:-1], options.res_blocks, options.mask_encoding, options.patch
+        num_classes,
+        channels,
+        options.multipliers[:-1],
+        options.res_blocks,
+        options.mask_encoding,
+        options.patch,
+        2 * options.label_context + 1,
     )
 
 

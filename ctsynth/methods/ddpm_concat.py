@@ -13,4 +13,4 @@ class ConditionalDDPM(DiffusionMethod):
 
     def make_conditioner(self, num_classes: int) -> Conditioner:
         """The mask beside the noisy slice."""
-        return ConcatConditioner(num_classes, self.options.mask_encoding, self.options.patch)
+        return ConcatConditioner(num_classes, self.options.mask_encoding, self.options.patch, self.label_maps)

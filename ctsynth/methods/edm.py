@@ -88,7 +88,7 @@ class EDM(Method):
 
     def __init__(self, options: EDMOptions, *, num_classes: int, size: int) -> None:
         super().__init__(options, num_classes=num_classes, size=size)
-        self.options, self.scales = options, Scales()
+        self.options, self.label_context, self.scales = options, options.label_context, Scales()
         self.conditioner = make_encoder(MaskConditioner, options, options.encoder_channels, num_classes)
         self.unet = self.make_unet(size)
 
@@ -146,7 +146,7 @@ class EDM(Method):
         """
         run = sampler or Sampler(steps=self.steps)
         self.check(run)
-        noise = rng.normal("start", (1, *labels.shape[1:]))
+        noise = rng.normal("start", (1, *labels.shape[-2:]))
         return dpm_solver_pp(self.denoiser(labels, run.guidance), noise, levels(run.steps))
 
     def denoiser(self, labels: Tensor, guidance: float = 1.0, windows: Windows | None = None) -> Denoiser:

@@ -41,6 +41,8 @@ class EDMVolumeOptions(EDMOptions):
         EDMOptions.__post_init__(self)
         if not self.strides:
             raise UsageError("strides must be one or more numbers")
+        if self.label_context:
+            raise UsageError("label_context is for methods that see one slice; this one sees its neighbors")
 
 
 _SHORT = {"window": 4}

@@ -18,7 +18,7 @@ from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.segmentation_discriminator import SegmentationDiscriminator
 from ctsynth.networks.spade import SPADEGenerator
 from ctsynth.randomness import BatchRNG
-from ctsynth.schema import Multipliers, Range, Weight, Width, check
+from ctsynth.schema import LabelContext, Multipliers, Range, Weight, Width, check
 from ctsynth.trainable import Batch
 
 NOISE = 64
@@ -45,6 +45,9 @@ class OASISOptions:
     labelmix_weight: Weight = 10.0
     """Weight of LabelMix, which wants a mixed slice judged as the mix of the judgments."""
 
+    label_context: LabelContext = 0
+    """Label maps of so many slices above and below that are read beside the slice's own."""
+
     def __post_init__(self) -> None:
         check(self)
         if not self.multipliers:
@@ -67,9 +70,9 @@ class OASIS(Method):
         super().__init__(options, num_classes=num_classes, size=size)
         levels = len(options.multipliers)
         check_side(size, 2**levels)
-        self.options, self.num_classes = options, num_classes
+        self.options, self.num_classes, self.label_context = options, num_classes, options.label_context
         self.generator = SPADEGenerator(
-            NOISE + num_classes,
+            NOISE + self.label_maps * num_classes,
             channels=options.channels,
             multipliers=options.multipliers,
             blocks=(1,) * levels,
@@ -87,25 +90,27 @@ class OASIS(Method):
 
     def totals(self, phase: str, batch: Batch, rng: BatchRNG) -> Tensor:
         """Pixels of each class: (num_classes,)."""
-        return one_hot(batch.labels, self.num_classes).sum((0, 2, 3))
+        return one_hot(batch.own_labels, self.num_classes).sum((0, 2, 3))
 
     def loss(self, phase: str, batch: Batch, rng: BatchRNG) -> dict[str, Tensor]:
         """Cross-entropy of fake and real pixels and LabelMix; the generator's, as if its pixels were real."""
         segmap, noise = one_hot(batch.labels, self.num_classes), rng.normal("z", (NOISE,))
-        pixels = segmap.sum((0, 2, 3)) if batch.totals is None else batch.totals
-        weights = class_weights(pixels)[batch.labels]
+        labels = batch.own_labels
+        own = segmap.chunk(self.label_maps, dim=1)[self.label_context]
+        pixels = own.sum((0, 2, 3)) if batch.totals is None else batch.totals
+        weights = class_weights(pixels)[labels]
         if phase == "generator":
             judged = self._judge(self._slices(segmap, noise))
-            return {"loss": _cross_entropy(judged, batch.labels + 1, weights)}
+            return {"loss": _cross_entropy(judged, labels + 1, weights)}
         with torch.no_grad():
             fake = self._slices(segmap, noise)
         judged_fake = self._judge(fake)
         judged_real = self._judge(batch.image)
-        is_real = labelmix_mask(batch.labels, self.num_classes, rng)
+        is_real = labelmix_mask(labels, self.num_classes, rng)
         judged_mix = self._judge(torch.where(is_real, batch.image, fake))
         terms = {
-            "fake": _cross_entropy(judged_fake, torch.zeros_like(batch.labels)),
-            "real": _cross_entropy(judged_real, batch.labels + 1, weights),
+            "fake": _cross_entropy(judged_fake, torch.zeros_like(labels)),
+            "real": _cross_entropy(judged_real, labels + 1, weights),
             "labelmix": F.mse_loss(judged_mix, torch.where(is_real, judged_real, judged_fake)),
         }
         return {"loss": terms["fake"] + terms["real"] + self.options.labelmix_weight * terms["labelmix"], **terms}

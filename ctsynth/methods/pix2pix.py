@@ -18,7 +18,7 @@ from ctsynth.networks.conditioning import one_hot
 from ctsynth.networks.discriminators import PatchDiscriminator
 from ctsynth.networks.generators import UNetGenerator
 from ctsynth.randomness import BatchRNG
-from ctsynth.schema import Weight, Width, check
+from ctsynth.schema import LabelContext, Weight, Width, check
 from ctsynth.trainable import Batch
 
 DEPTH = 8
@@ -37,6 +37,9 @@ class Pix2PixOptions:
 
     l1_weight: Weight = 100.0
     """Weight of the mean absolute difference from the real slice."""
+
+    label_context: LabelContext = 0
+    """Label maps of so many slices above and below that are read beside the slice's own."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -63,10 +66,10 @@ class Pix2Pix(Method):
 
     def __init__(self, options: Pix2PixOptions, *, num_classes: int, size: int) -> None:
         super().__init__(options, num_classes=num_classes, size=size)
-        self.options, self.num_classes = options, num_classes
-        self.generator = UNetGenerator(num_classes, options.channels, _depth(size))
+        self.options, self.num_classes, self.label_context = options, num_classes, options.label_context
+        self.generator = UNetGenerator(self.label_maps * num_classes, options.channels, _depth(size))
         self.discriminator = PatchDiscriminator(
-            _conv, nn.BatchNorm2d, num_classes + 1, options.discriminator_channels
+            _conv, nn.BatchNorm2d, self.label_maps * num_classes + 1, options.discriminator_channels
         )
         self.apply(_initialize)
 

@@ -46,4 +46,4 @@ class SDM(DiffusionMethod):
 
     def make_conditioner(self, num_classes: int) -> Conditioner:
         """The mask for SPADE."""
-        return SegmapConditioner(num_classes, self.options.mask_encoding, self.options.patch)
+        return SegmapConditioner(num_classes, self.options.mask_encoding, self.options.patch, self.label_maps)

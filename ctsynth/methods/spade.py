@@ -22,7 +22,7 @@ from ctsynth.networks.spade import SPADEGenerator, xavier_conv
 from ctsynth.networks.spectral_norm import spectral_norm
 from ctsynth.networks.vgg import VGG19
 from ctsynth.randomness import BatchRNG
-from ctsynth.schema import Multipliers, Weight, Width, check
+from ctsynth.schema import LabelContext, Multipliers, Weight, Width, check
 from ctsynth.trainable import Batch
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,9 @@ class SPADEOptions:
     ttur: bool = True
     """Two rates: the generator's half and the discriminator's double, with momentum 0; else one, with 0.5."""
 
+    label_context: LabelContext = 0
+    """Label maps of so many slices above and below that are read beside the slice's own."""
+
     def __post_init__(self) -> None:
         check(self)
         if not self.multipliers:
@@ -85,17 +88,18 @@ class SPADE(Method):
         super().__init__(options, num_classes=num_classes, size=size)
         levels = len(options.multipliers)
         check_side(size, 2 ** (levels - 1))
-        self.options, self.num_classes = options, num_classes
+        self.options, self.num_classes, self.label_context = options, num_classes, options.label_context
         self.generator = SPADEGenerator(
-            num_classes,
+            self.label_maps * num_classes,
             channels=options.channels,
             multipliers=options.multipliers,
             blocks=(1, 2, *[1] * levels)[:levels],
             hidden=options.hidden,
         )
+        judged = self.label_maps * num_classes + 1
         self.discriminator = MultiscaleDiscriminator(
             [
-                PatchDiscriminator(_conv, nn.InstanceNorm2d, num_classes + 1, options.discriminator_channels)
+                PatchDiscriminator(_conv, nn.InstanceNorm2d, judged, options.discriminator_channels)
                 for _ in range(SCALES)
             ]
         )

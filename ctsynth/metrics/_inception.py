@@ -77,7 +77,7 @@ class InceptionMetric(Metric):
         return self._store.subjects("test" if self._split == "train" else "train") if self._store else []
 
     def features_of(self, subject: Subject) -> Features:
-        """The features of a subject's real slices, from the store's cache if they are there."""
+        """The features of a subject's real slices, cached in the store."""
         assert self._store is not None
         window = self._store.window
         known = {"ct": subject.record["ct_sha256"], "window": [window.low, window.high], "weights": self.digest}

@@ -112,7 +112,7 @@ class FIDPlanes(InceptionMetric):
         return self._of(subject)[name]
 
     def _of(self, subject: Subject, pair: Pair | None = None) -> Arrays:
-        """The features of a subject's real planes, from the store if they are there."""
+        """The features of a subject's real planes, cached in the store."""
         store = self._store
         assert store is not None
         known = {

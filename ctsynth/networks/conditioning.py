@@ -15,21 +15,22 @@ def one_hot(labels: Tensor, num_classes: int) -> Tensor:
     """One channel a class, background included, so that an all-zero map stays free to mean "no condition".
 
     Shapes:
-        labels: (B, H, W) int64 in [0, num_classes).
-        returns: (B, num_classes, H, W) float32, 0 or 1.
+        labels: (B, H, W) int64 in [0, num_classes), or (B, S, H, W), S label maps of each slice.
+        returns: (B, S num_classes, H, W) float32, 0 or 1.
     """
-    channels = torch.zeros(labels.shape[0], num_classes, *labels.shape[1:], device=labels.device)
-    return channels.scatter_(1, labels[:, None], 1.0)
+    maps = labels.flatten(0, -3)
+    channels = torch.zeros(maps.shape[0], num_classes, *maps.shape[1:], device=labels.device)
+    return channels.scatter_(1, maps[:, None], 1.0).view(len(labels), -1, *maps.shape[1:])
 
 
 def scaled_index(labels: Tensor, num_classes: int) -> Tensor:
     """The class id as one channel, in [-1, 1]: the literal reading of the paper's "additional input channel".
 
     Shapes:
-        labels: (B, H, W) int64 in [0, num_classes).
-        returns: (B, 1, H, W) float32.
+        labels: (B, H, W) int64 in [0, num_classes), or (B, S, H, W).
+        returns: (B, S, H, W) float32.
     """
-    return labels[:, None].float() * (2 / (num_classes - 1)) - 1
+    return _maps(labels).float() * (2 / (num_classes - 1)) - 1
 
 
 def edges(labels: Tensor) -> Tensor:
@@ -38,17 +39,22 @@ def edges(labels: Tensor) -> Tensor:
     Both sides of a border are marked, so an edge is two pixels wide.
 
     Shapes:
-        labels: (B, H, W) int64.
-        returns: (B, 1, H, W) float32, 0 or 1.
+        labels: (B, H, W) int64, or (B, S, H, W).
+        returns: (B, S, H, W) float32, 0 or 1.
     """
-    vertical = labels[:, 1:, :] != labels[:, :-1, :]
-    horizontal = labels[:, :, 1:] != labels[:, :, :-1]
+    vertical = labels[..., 1:, :] != labels[..., :-1, :]
+    horizontal = labels[..., 1:] != labels[..., :-1]
     found = torch.zeros_like(labels, dtype=torch.bool)
-    found[:, 1:, :] |= vertical
-    found[:, :-1, :] |= vertical
-    found[:, :, 1:] |= horizontal
-    found[:, :, :-1] |= horizontal
-    return found[:, None].float()
+    found[..., 1:, :] |= vertical
+    found[..., :-1, :] |= vertical
+    found[..., 1:] |= horizontal
+    found[..., :-1] |= horizontal
+    return _maps(found).float()
+
+
+def _maps(labels: Tensor) -> Tensor:
+    """(B, H, W) as (B, 1, H, W); (B, S, H, W) as it is."""
+    return labels if labels.ndim == 4 else labels[:, None]
 
 
 class MaskEncoder(nn.Module):

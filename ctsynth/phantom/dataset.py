@@ -16,7 +16,7 @@ from ctsynth.phantom.kept import NAME, missing
 from ctsynth.phantom.subject import make_subject
 
 _VERSION = 2
-"""Goes up when the same seed gives other voxels."""
+"""Version, raised when the same seed gives other voxels."""
 
 FIRST_TEST_ID = 401
 """Training ids begin at 1, test ids here; AMOS22's CT ids end at 499."""
@@ -107,7 +107,7 @@ def make_phantom(
         slices: Slices a subject, 360 mm / slices apart; of several numbers each subject has the next in turn.
         seed: Same seed, same bytes.
         workers: Processes.
-        overwrite: Makes everything again, in the place of what was made with other settings.
+        overwrite: Make everything again, and replace what was made with other settings.
         progress: Called with the number of subjects done and the name of the latest.
 
     Raises:

@@ -49,7 +49,7 @@ def missing(out: Path, cases: list[PhantomCase], *, overwrite: bool) -> list[Pha
     for path in there:
         if path.relative_to(out).as_posix() not in hashes and not nifti.description(path).startswith(NAME):
             raise DataError(f"{path}: there is data here that is no phantom", hint="choose an empty folder")
-    if overwrite:  # broken off, the same command without --overwrite goes on
+    if overwrite:  # if this is interrupted, the same command continues without --overwrite
         for path in there:
             if path not in wanted or nifti.description(path) != wanted[path].description:
                 path.unlink()
@@ -91,7 +91,7 @@ def _settings(description: str) -> dict[str, str]:
 
 
 def _is_whole(path: Path, digest: object) -> bool:
-    """Whether a file is what was written; what has no hash yet, of a run that was broken off, can be read.
+    """Whether a file is as written; a file without a hash yet, of an interrupted run, need only be readable.
 
     Raises:
         UsageError: It can be read, and is something else.

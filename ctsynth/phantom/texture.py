@@ -1,4 +1,4 @@
-"""What no label tells of a phantom's HU: texture, and patches of unlike density, with a known correlation along z.
+"""Texture of a phantom that no label determines, and patches of other density, with a known correlation along z.
 
 It is added to the whole body. A component is a ``Field``, or its sign. The correlation of a field is known: the
 autocorrelation of a cubic B-spline is the B-spline of degree 7. So the scores that look along z have a truth to be

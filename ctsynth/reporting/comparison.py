@@ -128,7 +128,7 @@ def _references(entries: Sequence[Entry]) -> Iterator[_Line]:
 
 
 def of_reference(reference: Reference) -> dict[str, float | None]:
-    """By column; an organ's Dice stands in the reference as ``dice/liver``."""
+    """By column; the reference calls an organ's Dice ``dice/liver``."""
     return {name.removeprefix("dice/"): value.value for name, value in (reference.values or {}).items()}
 
 

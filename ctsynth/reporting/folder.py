@@ -31,7 +31,7 @@ class _Record(TypedDict):
 def replaced(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> Iterator[Path]:
     """Yields an empty folder, whose files then take the place of an earlier report's in ``out``.
 
-    While that happens the record knows the files of both, so that it can be broken off anywhere.
+    Meanwhile the record lists the files of both, so that it can be interrupted anywhere.
 
     Args:
         out: The report's folder, which may hold other things.

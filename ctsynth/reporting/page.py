@@ -33,7 +33,7 @@ def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False, 
     Args:
         inputs: scores.json files, folders that hold some, training runs.
         out: Folder for index.html, the tables as CSV, Markdown and LaTeX, and PNG files.
-        overwrite: Also in the place of a report on other inputs, or one that was changed by hand.
+        overwrite: Also replace a report on other inputs, or one that was changed by hand.
         blind: Pictures of a blind reading, a page of its own with its answers in another file; none if 0.
 
     Returns:

@@ -122,6 +122,12 @@ class Slices:
         self.name, self.masks, self.spacing, self.sample, self.known = name, masks, spacing, sample, known
         self.hu = np.empty(masks.shape, np.int16)
 
+    def labels(self, place: int, context: int) -> NDArray[np.uint8]:
+        """Of a slice, (size, size), or of it and so many before and after it, as training reads them."""
+        if not context:
+            return self.masks[place]
+        return self.masks[np.arange(place - context, place + context + 1).clip(0, len(self.masks) - 1)]
+
 
 SlicesT = TypeVar("SlicesT", bound=Slices)
 
@@ -136,7 +142,7 @@ def sample_batches(
 
     A method that draws volumes draws one at a time. Of the others every batch has ``batch_size`` slices, of one
     volume or of several; the last is filled up with copies of its last slice. For a network computes a slice to
-    the same bits wherever it stands in a batch and whatever stands beside it, but not in a batch of another size.
+    the same bits at any place in a batch and beside any other slices, but not in a batch of another size.
     So a volume's bytes do not depend on its company.
 
     Args:
@@ -196,7 +202,9 @@ def _finished(
 ) -> Iterator[SlicesT]:
     """Draws a batch of places in volumes and yields the volumes that end in it."""
     full = batch + batch[-1:] * (sampling.batch_size - len(batch))
-    labels = torch.from_numpy(np.stack([volume.masks[place] for volume, place in full]).astype(np.int64))
+    context = trained.method.label_context
+    masks = np.stack([volume.labels(place, context) for volume, place in full])
+    labels = torch.from_numpy(masks.astype(np.int64))
     rng = BatchRNG.joined(
         [
             _noise(volume, [place for _, place in places], sampling.noise_for(trained.method), sampling)

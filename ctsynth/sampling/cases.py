@@ -227,7 +227,7 @@ def cases_of_masks(
         problem, digest = "", ""
         try:
             digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
-        except OSError as error:  # told when it is its turn, for others can be drawn
+        except OSError as error:  # raised when it is read, because other masks can be drawn
             problem = f"{file}: cannot read it: {error.strerror}"
         dataset = None if labels else given_by_dataset(file.parent)
 

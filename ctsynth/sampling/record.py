@@ -1,6 +1,6 @@
 """The record beside a synthetic volume: what made it, whether one that is there was made so, what several share.
 
-Whether a volume is the one that its record was written for is the affair of ``data/record.py``.
+``data/record.py`` checks whether a volume is the one that its record was written for.
 """
 
 from __future__ import annotations

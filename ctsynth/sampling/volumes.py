@@ -50,7 +50,7 @@ def sample(
         sampling: How.
         stop: Tells when to stop.
         overwrite: Draw again what was drawn before, also with other settings.
-        progress: Called with the number of cases done, and the name of the one at hand.
+        progress: Called with the number of cases done, and the name of the current one.
 
     Raises:
         UsageError: The method does not take that sampler or that choice, nothing here can compile it, or an output
@@ -128,13 +128,15 @@ class _Queue:
         return len(self.cases) - len(self.broken) - self.done
 
     def opened(self, trained: Trained, sampling: SamplingConfig, overwrite: bool) -> Iterator[_Opened]:
-        """Reads the masks of what is to be drawn, once it is known of all that they may be."""
+        """Checks that every volume may be drawn, then reads the masks one by one."""
         outputs = [path for case in self.cases for path in (case.out, record_beside(case.out))]
         refuse_inputs(outputs, [path for case in self.cases for path in case.inputs])
         records = [provenance(trained, case, sampling) for case in self.cases]
         whole = [is_whole(*pair, overwrite=overwrite) for pair in zip(self.cases, records, strict=True)]
         for case, wanted in zip(self.cases, records, strict=True):
-            if overwrite and case.out.exists():  # broken off, the same command without --overwrite goes on
+            if (
+                overwrite and case.out.exists()
+            ):  # if this is interrupted, the same command continues without --overwrite
                 claim(case.out, wanted)
         for case, wanted, is_there in zip(self.cases, records, whole, strict=True):
             if is_there:
@@ -150,7 +152,7 @@ class _Queue:
             yield volume
 
     def _give_up(self, case: Case, error: Exception) -> None:
-        """Goes on without a case, unless it is the only one."""
+        """Drops a case, unless it is the only one."""
         problem = explain(error, case.source)
         if len(self.cases) == 1:
             raise problem from error
@@ -158,11 +160,11 @@ class _Queue:
         self.broken.append(problem)
 
     def advance(self, volume: _Opened, slices: int) -> None:
-        """Tells of a batch."""
+        """Reports a batch."""
         self.progress(self.done + len(self.broken), f"{volume.name}: {slices} of {len(volume.masks)} slices")
 
     def undrawn(self) -> _Opened | None:
-        """The first that is not drawn to its end."""
+        """The first volume that is not fully drawn."""
         return next((out for out in self._outputs if isinstance(out, _Opened) and not out.written), None)
 
     def whole(self, before: _Opened | None = None) -> Iterator[Path]:

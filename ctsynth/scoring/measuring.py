@@ -1,4 +1,4 @@
-"""Has metrics measure one subject and keeps what they found; a task that worker processes can be sent."""
+"""Measures one subject by all metrics and keeps the records; a task for worker processes."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Measuring:
         return bool(lacking)
 
     def _keys(self, case: Case) -> dict[str, str]:
-        """By metric, a SHA-256 of all that its record of a case depends on."""
+        """By metric, a SHA-256 of everything that its record of a case depends on."""
         store = self.store
         pair = {
             "synthetic": sha256(case.file),

@@ -164,7 +164,7 @@ class _Sampler(TypedDict):
 
 
 class Provenance(TypedDict):
-    """What is read from the JSON beside a volume, of all that stands in it; volumes of others may lack it."""
+    """The entries that are read from the JSON beside a volume; volumes of others may lack them."""
 
     method: NotRequired[str]
     model: NotRequired[str]

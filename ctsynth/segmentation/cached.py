@@ -1,4 +1,4 @@
-"""Masks that are made once: for a run that was broken off, and for the real volumes, which all methods share."""
+"""Masks that are computed once: for an interrupted run, and for the real volumes, which all methods share."""
 
 from __future__ import annotations
 

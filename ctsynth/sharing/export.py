@@ -23,7 +23,7 @@ from ctsynth.sharing.card import Facts, card
 from ctsynth.training import checkpoint
 
 RECORD = "export.json"
-"""Says of a folder that it was made here, and of its files what they were."""
+"""Records that a folder was made here, and the hashes of its files."""
 
 CARD, WEIGHTS = "README.md", "model.safetensors"
 

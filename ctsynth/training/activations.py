@@ -29,7 +29,7 @@ class SavedActivations:
         self._users: Counter[int] = Counter()
 
     def counting(self) -> saved_tensors_hooks:
-        """The context of a forward pass; what it keeps is counted until the backward pass lets go of it."""
+        """The context of a forward pass; what it saves counts until the backward pass releases it."""
         return saved_tensors_hooks(self._keep, lambda held: held.tensor if isinstance(held, _Held) else held)
 
     def _keep(self, tensor: Tensor) -> Tensor | _Held:

@@ -69,7 +69,7 @@ def save(
 
 
 def point(run: Path, path: Path) -> None:
-    """Lets RUN/latest name a checkpoint."""
+    """Makes RUN/latest name a checkpoint."""
     if _latest(run) != path.name:
         write_text(run / "latest", path.name + "\n")
 
@@ -241,7 +241,7 @@ def load(checkpoint: Path, device: torch.device, *, raw: bool = False) -> Traine
 
 
 def make_ready(model: TrainableModel, checkpoint: Path, device: torch.device, *, raw: bool = False) -> str:
-    """Gives a model a checkpoint's weights, in evaluation mode on the device; returns the SHA-256 of their file.
+    """Loads a checkpoint's weights into a model, in evaluation mode on the device; returns their file's SHA-256.
 
     Raises:
         DataError: The file is missing or damaged, or holds the weights of another network.

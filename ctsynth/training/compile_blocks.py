@@ -31,7 +31,7 @@ def compile_model(model: TrainableModel, device: torch.device) -> None:
 
 
 def recompute_blocks(model: TrainableModel) -> None:
-    """Has the backward pass compute the model's blocks again; of each its inputs alone are kept.
+    """Recomputes the model's blocks in the backward pass, so that only their inputs are kept.
 
     At 256 x 256 the paper's ddpm-mask keeps 0.30 of its activations, sdm 0.15, at 1.19 and 1.27 times the FLOPs.
     """

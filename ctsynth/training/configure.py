@@ -33,7 +33,7 @@ def configure(
     training: Mapping[str, Any],
     device: torch.device,
 ) -> RunConfig:
-    """Everything a run is made with: the preset, then what was said otherwise.
+    """Resolves the settings of a run: the preset's, then those that were given.
 
     Args:
         store: What it trains on.
@@ -87,7 +87,7 @@ def configure(
 
 
 def _training(preset: Mapping[str, Any], said: Mapping[str, Any], slices: int, source: str) -> TrainingConfig:
-    """The preset's training with what was said otherwise; epochs become iterations."""
+    """The preset's training settings with those that were given; epochs become iterations."""
     if "iterations" in said and "epochs" in said:
         raise UsageError("iterations and epochs: name one of the two")
     length = {"iterations", "epochs"}

@@ -97,7 +97,7 @@ ALONE = World()
 
 
 class Consensus:
-    """Lets the ranks agree on a number at every step without waiting for one another: on what was said a step ago.
+    """Agrees on a number at every step without waiting: on the numbers of the step before.
 
     Every rank calls it equally often. The first call gives 0; a single rank gets its own number at once.
 
@@ -195,7 +195,7 @@ class _Loss(nn.Module):
 
 
 def freeze_others(method: TrainableModel, phase: Phase) -> None:
-    """Lets gradients reach the phase's parameters only."""
+    """Freezes all parameters but the phase's."""
     method.requires_grad_(False)
     for parameter in phase.parameters:
         parameter.requires_grad_(True)
@@ -224,7 +224,7 @@ def losses(method: TrainableModel, phases: list[Phase], world: World) -> dict[st
 
 
 def synchronize_norms(method: TrainableModel, world: World, device: torch.device) -> None:
-    """Lets every batch normalization take its statistics over all ranks; parameters and buffers stay the same."""
+    """Makes batch normalization take its statistics over all ranks; parameters and buffers stay the same."""
     if world.size == 1:
         return
     if device.type == "cuda":

@@ -103,7 +103,7 @@ class Count:
 
 
 def forecast(store: Store, config: RunConfig, device: torch.device, *, ranks: int = 1) -> Forecast:
-    """Says what a run will take; nothing is written.
+    """Estimates memory, time and disk of a run; writes nothing.
 
     Args:
         store: Its training slices.
@@ -152,7 +152,9 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
         model = make_model(config).train()
         if config.training.checkpointing:
             recompute_blocks(model)
-        batch = Batch(torch.zeros(side)[:, None], torch.zeros(side, dtype=torch.int64))
+        maps = [model.label_maps] if model.label_context else []
+        labels = torch.zeros(slices, *maps, *side[1:], dtype=torch.int64)
+        batch = Batch(torch.zeros(side)[:, None], labels)
         if model.window > 1:
             ones = torch.ones(slices // model.window, model.window)
             batch = replace(batch, windows=Windows(ones > 0, ones[:, 0], ones[:, 0]))

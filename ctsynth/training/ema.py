@@ -42,7 +42,7 @@ class EMA:
 
     @torch.no_grad()
     def take_statistics(self, batches: Iterable[tuple[Batch, BatchRNG]]) -> None:
-        """Takes batch normalization's statistics of the averaged weights: their mean over these batches.
+        """Recomputes batch normalization's statistics for the averaged weights: their mean over these batches.
 
         As OASIS does (its update_EMA), and as torch.optim.swa_utils.update_bn. Spectral norms iterate along.
 

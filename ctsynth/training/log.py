@@ -76,7 +76,7 @@ class LossTerms:
         return {"steps": self.steps, "sums": dict(zip(self._sums, sums.T, strict=True))}
 
     def restore(self, state: Mapping[str, Any]) -> None:
-        """Goes on from a state; other ranks than it was saved by go on from their mean."""
+        """Continues from a state; another number of ranks than saved it continues from their mean."""
         self.steps = state.get("steps", 0)
         self._sums.clear()
         for name, sums in state.get("sums", {}).items():
@@ -92,7 +92,7 @@ class MetricsLog:
         self.restart_clock()
 
     def restart_clock(self) -> None:
-        """Leaves what was done since the last row out of images_per_s."""
+        """Restarts images_per_s: time since the last row does not count."""
         self._since, self._steps_before = time.perf_counter(), self.terms.steps
 
     def write(self, step: int, lr: float, batch_size: int, dataset_size: int) -> dict[str, float]:

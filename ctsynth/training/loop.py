@@ -177,7 +177,7 @@ class Trainer:
         self.log.forget_after(self.step)
 
     def _load(self, path: Path) -> bool:
-        """Takes up a checkpoint; False, with a warning, if it is damaged."""
+        """Loads a checkpoint; False, with a warning, if it is damaged."""
         try:
             refuse_other_settings(checkpoint.verify(path), self.config, path)
             trainer = trainer_file.load(

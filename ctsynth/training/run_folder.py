@@ -20,7 +20,7 @@ FILES = ("latest", "metrics.jsonl", "loss.png", "config.json")
 
 
 def make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
-    """Lets a run begin or go on in a folder, which may hold other things.
+    """Clears the way for a run that begins or continues in a folder, which may hold other things.
 
     Args:
         run: The folder.

@@ -38,12 +38,12 @@ class SampleSheet:
 
     def draw(self, model: TrainableModel, path: Path, step: int, iterations: int) -> None:
         """Writes the sheet of a step as PNG."""
-        batch = self.dataset.batch(self.chosen, self.device, model.window)
+        batch = self.dataset.batch(self.chosen, self.device, model.window, context=model.label_context)
         keys = [("sheet", row) for row in range(len(batch.labels))]
         with torch.inference_mode(), autocast(self.device, self.precision):
             made = model.predict(batch, BatchRNG.at(keys, self.device))
         middles = slice(model.window // 2, None, model.window)
-        columns = [self._pictures(slices[middles]) for slices in (batch.labels, batch.image, made)]
+        columns = [self._pictures(slices[middles]) for slices in (batch.own_labels, batch.image, made)]
         title = f"{model.title}, step {step:,} of {iterations:,} ({step / iterations:.0%})"
         headers = ("mask", "real", "found" if made.ndim == 3 else "synthetic")
         rows = list(zip(*columns, strict=True))

@@ -59,7 +59,7 @@ def _takes(methods: tuple[str, ...]) -> str:
 
 
 def begin(model: TrainableModel, start: dict[str, Any]) -> None:
-    """Gives a model the weights that it begins from; what they do not have stays as it is.
+    """Loads the weights that a model begins from; parameters that are not among them stay.
 
     Raises:
         DataError: The file is missing, another one, or of a network of other sizes.

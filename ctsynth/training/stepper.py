@@ -101,7 +101,7 @@ class Stepper:
         return self.phases[0].lr * self._factor(self.step - 1)
 
     def take_statistics(self) -> None:
-        """Takes the averaged weights' batch statistics, before these are saved or shown.
+        """Recomputes the averaged weights' batch statistics, before the weights are saved or shown.
 
         They are always of the same batches, so that a step has one.
         """
@@ -183,20 +183,21 @@ class Stepper:
     def _batch(self, positions: Sequence[int]) -> Batch:
         """The slices at these positions of the run's order, a share of them with the body as one class."""
         indices, strides = _slices(positions, self.model, self.settings.seed, len(self.dataset))
-        batch = self.dataset.batch(indices, self.device, self.model.window, strides)
+        batch = self.dataset.batch(indices, self.device, self.model.window, strides, self.model.label_context)
         if not self.labels.tissues:
             return batch
         seed, window = self.settings.seed, self.model.window
         rng = BatchRNG.at([("tissues", seed, position - position % window) for position in positions], self.device)
         is_joined = rng.uniform("dropout") < (self.settings.tissue_dropout if self.model.knows_tissues else 1)
         joined = batch.labels.clamp(max=self.labels.body_id)
-        return replace(batch, labels=torch.where(is_joined[:, None, None], joined, batch.labels))
+        is_joined = is_joined.view(-1, *[1] * (joined.ndim - 1))
+        return replace(batch, labels=torch.where(is_joined, joined, batch.labels))
 
     def _read_ahead(self) -> None:
         """Begins to read the next step's slices, for a disk may be as slow as the step."""
         positions = [position for part in self._parts(ahead=1) for position in part]
         indices, strides = _slices(positions, self.model, self.settings.seed, len(self.dataset))
-        self.dataset.read_ahead(indices, self.model.window, strides)
+        self.dataset.read_ahead(indices, self.model.window, strides, self.model.label_context)
 
     def _draws(self, phase: str, part: range) -> BatchRNG:
         keys = [("train", self.settings.seed, phase, position) for position in part]

@@ -88,7 +88,7 @@ def load(file: Path, step: int, optimizers: Mapping[str, Optimizer]) -> Content:
 
 
 def restore(content: Content, optimizers: Mapping[str, Optimizer]) -> None:
-    """Gives each optimizer its state; its settings stay its own."""
+    """Loads each optimizer's state; its settings stay."""
     for name, optimizer in optimizers.items():
         groups = optimizer.state_dict()["param_groups"]
         optimizer.load_state_dict({"state": content["optimizers"][name]["state"], "param_groups": groups})

@@ -37,7 +37,7 @@ class Numbers(list):
     def __init__(self, length):
         super().__init__(range(length))
 
-    def batch(self, indices, device, window, strides):
+    def batch(self, indices, device, window, strides, context):
         return [index for index in indices for _ in range(window)]
 
 
@@ -52,7 +52,7 @@ class Numbers(list):
 )
 def test_ranks_share_the_order_without_overlap_or_loss(length, seed, ranks, accumulate, share, window, random):
     """What a rank works on is a function of the seed, the step and the number of ranks, and of nothing else."""
-    share, model = share * window, SimpleNamespace(window=window, strides=(1,))
+    share, model = share * window, SimpleNamespace(window=window, strides=(1,), label_context=0)
     size = ranks * accumulate * share
     settings = SimpleNamespace(batch_size=size, accumulate=accumulate, seed=seed)
     visits = [(step, rank) for step in range(-(-2 * length * window // size)) for rank in range(ranks)]
@@ -127,6 +127,20 @@ def test_a_window_has_its_middle_and_what_lies_around_it_in_its_volume(store, st
     first, *_ = batch.split(3)
     assert torch.equal(first.image, batch.image[:4])
     assert first.windows.valid.tolist() == inside[:1]
+
+
+def test_a_context_has_the_labels_of_the_slices_around_in_the_same_volume(store):
+    data = SliceDataset(store, "train")
+    plain = data.batch(list(range(12)), CPU)
+    batch = data.batch([0, 3, 5, 6], CPU, context=2)  # subjects have 6 slices
+    assert torch.equal(batch.image, plain.image[[0, 3, 5, 6]])
+    assert torch.equal(batch.own_labels, plain.labels[[0, 3, 5, 6]])
+    around = [[0, 0, 0, 1, 2], [1, 2, 3, 4, 5], [3, 4, 5, 5, 5], [6, 6, 6, 7, 8]]
+    assert torch.equal(batch.labels, torch.stack([plain.labels[row] for row in around]))
+    data.read_ahead([0, 3], context=2)
+    assert torch.equal(data.batch([0, 3], CPU).labels, plain.labels[[0, 3]])  # another context is read anew
+    data.read_ahead([0, 3], context=2)
+    assert torch.equal(data.batch([0, 3], CPU, context=2).labels, batch.labels[:2])
 
 
 def test_a_file_that_is_cut_off_while_it_is_read_is_named(store):

@@ -68,8 +68,8 @@ class SliceFiles:
                         os.close(self._open.popitem(last=False)[1])
                     self._open[key] = self._opened(subject, name)
                 self._open.move_to_end(key)
-                start = self._verified[key][1] + place * into.nbytes
-                count = os.preadv(self._open[key], [into.data], start)
+                os.lseek(self._open[key], self._verified[key][1] + place * into.nbytes, os.SEEK_SET)
+                count = os.readv(self._open[key], [into.data])
             except OSError as error:
                 if is_out_of_files(error):
                     raise explain(error, f"reading {name}.npy") from error
@@ -80,13 +80,13 @@ class SliceFiles:
     def _opened(self, subject: Subject, name: str) -> int:
         path, key = _path(subject, name), (subject.name, name)
         if key in self._verified:
-            file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            file = os.open(path, os.O_RDONLY)
             if _form(file) == self._verified[key][0]:
                 return file
             os.close(file)
         mapped = subject.ct() if name == "ct" else subject.mask()
         assert isinstance(mapped, np.memmap)
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        file = os.open(path, os.O_RDONLY)
         self._verified[key] = _form(file), mapped.offset
         return file
 

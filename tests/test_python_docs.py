@@ -40,6 +40,9 @@ def test_every_block_of_the_page_runs(tmp_path, monkeypatch, small_case, write_n
             'ctsynth.preprocess("amos/", "out/")', 'ctsynth.preprocess("amos/", "out/", size=16)'
         )
         exec(compile(small, "docs/python.md", "exec"), namespace)
+    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL):
+        exec(compile(block, "README.md", "exec"), namespace)
     printed = capsys.readouterr().out
     assert "(6, 16, 16) int16" in printed
     assert "labels are float64: give whole numbers" in printed

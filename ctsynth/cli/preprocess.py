@@ -126,6 +126,9 @@ def command(
 
         ctsynth preprocess amos/ out/ --shard $((SLURM_ARRAY_TASK_ID + 1))/8
 
+    Volumes are NIfTI; with the extra `formats` also .nrrd, .seg.nrrd, .mha and
+    DICOM: a folder NAME for the CT series, NAME.dcm for its SEG or RTSTRUCT.
+
     Labels are matched by name where they have names, in the header of a
     label volume or in SRC/dataset.json; else by number. The table shows the
     voxels of each class:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
@@ -31,6 +32,9 @@ _MODULES = {
     ".dcm": "dicom",
 }
 """By suffix, in any case; the longer one first."""
+
+_NEEDS = {"itk_volume": ("SimpleITK",), "dicom": ("pydicom", "highdicom", "SimpleITK")}
+"""Packages by module."""
 
 _OTHER_SUFFIXES = (
     ".gz", ".zip", ".mhd", ".nhdr", ".img", ".hdr", ".mgz", ".mgh", ".mnc", ".mif", ".vtk", ".npy", ".npz", ".png",
@@ -66,9 +70,21 @@ def codec(path: Path) -> Codec:
     return cast(Codec, import_module(f"ctsynth.data.{module}"))
 
 
-def needs_extra(path: Path, what: str, missing: ImportError) -> DataError:
+def needs_extra(path: Path, what: str, missing: str | None) -> DataError:
     """The error for a format whose libraries are not here."""
-    return DataError(f"{path}: {what} needs {missing.name}, which is not installed", hint=EXTRA)
+    return DataError(f"{path}: {what} needs {missing}, which is not installed", hint=EXTRA)
+
+
+def check_installed(path: Path) -> None:
+    """Refuses a file to write whose format needs what is not here, before there is anything to write.
+
+    Raises:
+        DataError: It does.
+    """
+    suffix = _suffix(path)
+    for name in _NEEDS.get(_MODULES.get(suffix, ""), ()):
+        if find_spec(name) is None:
+            raise needs_extra(path, suffix, name)
 
 
 def is_volume(path: Path) -> bool:

@@ -105,7 +105,7 @@ def _sitk(path: Path) -> Any:  # noqa: ANN401  the module
     try:
         import SimpleITK as sitk  # noqa: N813  its own documentation's name
     except ImportError as error:
-        raise needs_extra(path, path.suffix, error) from None
+        raise needs_extra(path, path.suffix, error.name) from None
     return sitk
 
 

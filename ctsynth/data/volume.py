@@ -233,7 +233,10 @@ class Volume:
             DataError: The format cannot hold such a grid, or what writes it is not installed.
         """
         with atomic(path) as partial:
-            codec(path).save(self, partial, description, window)
+            try:
+                codec(path).save(self, partial, description, window)
+            except DataError as error:
+                raise DataError(error.message.replace(str(partial), str(path)), hint=error.hint) from error
 
     def on_source_grid(self) -> tuple[NDArray[Any], SourceGrid]:
         """The voxels in the axes of the source, and its grid."""

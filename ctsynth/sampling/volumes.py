@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from ctsynth.data.formats import record_beside
+from ctsynth.data.formats import check_installed, record_beside
 from ctsynth.data.record import claim, save
 from ctsynth.data.volume import Volume
 from ctsynth.data.window import Window
@@ -130,6 +130,8 @@ class _Queue:
     def opened(self, trained: Trained, sampling: SamplingConfig, overwrite: bool) -> Iterator[_Opened]:
         """Checks that every volume may be drawn, then reads the masks one by one."""
         outputs = [path for case in self.cases for path in (case.out, record_beside(case.out))]
+        for case in self.cases:
+            check_installed(case.out)
         refuse_inputs(outputs, [path for case in self.cases for path in case.inputs])
         records = [provenance(trained, case, sampling) for case in self.cases]
         whole = [is_whole(*pair, overwrite=overwrite) for pair in zip(self.cases, records, strict=True)]

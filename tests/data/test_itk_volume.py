@@ -71,7 +71,7 @@ def test_equal_volumes_give_equal_bytes(tmp_path):
 def test_axes_that_are_not_at_right_angles_are_refused_and_leave_nothing(tmp_path):
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
     affine[1, 2] = 1
-    with pytest.raises(DataError, match=r"axes are not at right angles"):
+    with pytest.raises(DataError, match=r"/a\.nrrd: its axes are not at right angles"):
         Volume(VOXELS, Geometry(VOXELS.shape, affine)).save(tmp_path / "a.nrrd")
     assert not list(tmp_path.iterdir())
 

@@ -185,3 +185,32 @@ def test_scores_do_not_depend_on_the_format(folder, form):
         assert done.exit_code == 0, done.stderr
         values.append(json.loads(done.stdout)["metrics"]["psnr"]["total"]["value"])
     assert values[0] == values[1]
+
+
+@pytest.mark.parametrize(("form", "package"), [("mha", "SimpleITK"), ("dicom", "pydicom")])
+def test_a_format_that_cannot_be_written_is_refused_before_anything_is_drawn(folder, monkeypatch, form, package):
+    monkeypatch.setattr("ctsynth.data.formats.find_spec", lambda name: None)
+    done = sampled("--mask", "seg.nii.gz", "--format", form)
+    assert done.exit_code == 2
+    assert f"seg_synthetic.{form}: .{form} needs {package}, which is not installed" in done.stderr
+    assert "pip install 'ctsynth[formats]'" in done.stderr
+    assert not list(folder.glob("seg_synthetic*"))
+
+
+def test_the_body_comes_from_the_series_that_contours_were_drawn_on(folder, small_case):
+    dicom_files = pytest.importorskip("dicom_files", reason="the extra ctsynth[formats] is not installed")
+    case = small_case(1)
+    hu = case.hu[::-1, ::-1].transpose(2, 1, 0)
+    dicom_files.write_slices(folder / "deep" / "er" / "ct", hu, PixelSpacing=[12.0, 12.0])
+    corners = np.array([(20, 9), (25, 9), (25, 14), (20, 14)]) * 12.0 + dicom_files.ORIGIN[:2]
+    heights = dicom_files.ORIGIN[2] + np.arange(2, 4) * dicom_files.SPACING[0]
+    curves = [np.column_stack([corners, np.full(4, height)]) for height in heights]
+    dicom_files.write_contours(folder / "rs.dcm", {"Liver": curves})
+    alone = sampled("--mask", "rs.dcm")
+    assert alone.exit_code == 2
+    assert "name its folder: --body-from FOLDER" in alone.stderr
+    done = sampled("--mask", "rs.dcm", "--body-from", "deep/er/ct")
+    assert done.stdout == "rs_synthetic.nii.gz\n", done.stderr
+    assert json.loads((folder / "rs_synthetic.json").read_text())["body"] == "ct"
+    drawn, ct = Volume.load(folder / "rs_synthetic.nii.gz"), Volume.load(folder / "deep" / "er" / "ct")
+    assert drawn.geometry.same_as(ct.geometry)

@@ -32,7 +32,7 @@ def wanted(path: Path) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of values that break DICOM's rules and are readable all the same
             yield
     except ImportError as error:
-        raise needs_extra(path, "DICOM", error) from None
+        raise needs_extra(path, "DICOM", error.name) from None
     except (CTSynthError, MemoryError):
         raise
     except Exception as error:  # of any kind: what is in a file decides what their code meets

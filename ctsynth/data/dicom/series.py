@@ -57,7 +57,7 @@ def read_series(folder: Path) -> Volume:
     try:
         import SimpleITK as sitk  # noqa: N813  its own documentation's name
     except ImportError as error:
-        raise needs_extra(folder, "DICOM", error) from None
+        raise needs_extra(folder, "DICOM", error.name) from None
     check_memory(folder, 4 * int(np.prod(series.grid.shape)))
     voxels = np.empty(series.grid.shape, np.int16, order="F")
     for place, file in enumerate(series.files):

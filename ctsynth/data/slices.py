@@ -148,7 +148,7 @@ def _halved_by_pillow(pixels: NDArray[np.int16]) -> NDArray[np.float32]:
 
 
 def _taps(rows: NDArray[Any]) -> NDArray[Any]:
-    """Of every two rows but the outermost: three of each, and one of the row before and of that after."""
+    """Sums over every two rows but the outermost, weight 3, and the rows before and after them, weight 1."""
     sums = rows[2:-2:2] + rows[3:-2:2]
     sums *= 3
     sums += rows[1:-3:2]

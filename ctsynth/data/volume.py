@@ -175,7 +175,7 @@ class Volume:
     Args:
         voxels: (X, Y, Z) in RAS+ order: HU or labels, in the file's dtype.
         geometry: Where they lie.
-        names: Of the labels, where the file has them: in a header extension, as TotalSegmentator leaves them.
+        names: Names of the labels, if the file has them: in a header extension, as TotalSegmentator writes them.
     """
 
     voxels: NDArray[Any]

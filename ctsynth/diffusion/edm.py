@@ -143,12 +143,12 @@ def draw_volume(
     """Draws all slices of a volume together, or chunk after chunk, each given what is known of its slices by then.
 
     Args:
-        denoiser: Of the slices in a range.
+        denoiser: Gives the denoiser for the slices of a range.
         noise: (Z, C, H, W), standard normal, white along z.
         again: The same once more; known slices are shown under noise of ``LAST``, as slices of that level are in
             training.
-        sigmas: Of ``levels``.
-        parts: Of ``chunks``.
+        sigmas: Noise levels, from ``levels``.
+        parts: Ranges of slices, from ``chunks``.
         known: Slices that are given; they are returned as they are.
     """
     drawn = torch.zeros_like(noise) if known is None else known.slices.to(noise).clone()

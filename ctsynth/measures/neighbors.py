@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 SIDE = 32
-"""Of a thumbnail, pixels."""
+"""Side of a thumbnail, pixels."""
 
 _ROWS = 1024
 """Distances are computed in blocks of so many rows and columns."""

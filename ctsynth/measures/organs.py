@@ -55,8 +55,8 @@ def deviation(sums: Array, squares: Array, counts: Array) -> Array:
     """Standard deviations from sums; NaN of fewer than two things.
 
     Args:
-        sums: Of the values, of any shape; ``squares`` and ``counts`` likewise.
-        squares: Of their squares.
+        sums: Sums of the values, of any shape; ``squares`` and ``counts`` have the same.
+        squares: Sums of their squares.
         counts: How many there are.
     """
     n = np.where(counts > 1, counts, np.nan)

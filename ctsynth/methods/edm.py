@@ -114,7 +114,7 @@ class EDM(Method):
         return {"loss": loss.mean()}
 
     def levels(self, batch: Batch, rng: BatchRNG) -> Tensor:
-        """Of each slice its noise level in training: (B,), ln sigma ~ N(level_mean, level_std^2)."""
+        """The noise level of each slice in training: (B,), ln sigma ~ N(level_mean, level_std^2)."""
         return (self.options.level_mean + self.options.level_std * rng.normal("level", (1,))[:, 0]).exp()
 
     def denoise(
@@ -150,7 +150,7 @@ class EDM(Method):
         return dpm_solver_pp(self.denoiser(labels, run.guidance), noise, levels(run.steps))
 
     def denoiser(self, labels: Tensor, guidance: float = 1.0, windows: Windows | None = None) -> Denoiser:
-        """Of slices with these label maps, within [-1, 1].
+        """The denoiser of slices with these label maps, within [-1, 1].
 
         With guidance other than 1 it is null + guidance (D - null) at levels within ``GUIDED``, where null is what
         it says without the label map (Ho & Salimans 2022).

@@ -82,7 +82,7 @@ class EDMVolume(EDM, VolumeMethod):
         return self.unet(x, t, conditioning.features, valid=windows.valid, numbers=numbers)
 
     def levels(self, batch: Batch, rng: BatchRNG) -> Tensor:
-        """Of each slice its own noise level, of some windows the first slice's for all."""
+        """A noise level for each slice; in some windows the first slice's for all."""
         own = super().levels(batch, rng)
         if batch.windows is None:
             return own

@@ -161,7 +161,7 @@ class SPADE(Method):
         return self.generator(segmap).float().tanh()
 
     def _judge(self, segmap: Tensor, fake: Tensor, real: Tensor) -> list[list[tuple[Tensor, ...]]]:
-        """Of each scale and layer the float32 outputs (on fake, on real), the logits last; both are one batch."""
+        """The float32 outputs of each scale and layer (on fake, on real), the logits last; both are one batch."""
         both = torch.cat([torch.cat([segmap, fake], dim=1), torch.cat([segmap, real], dim=1)])
         return [[output.float().chunk(2) for output in layers] for layers in self.discriminator(both)]
 

@@ -17,7 +17,7 @@ from ctsynth.scoring.records import StoreRecords
 from ctsynth.scoring.result import Result
 
 FOLDER = "features"
-"""Of the store: keeps what was measured of its real slices."""
+"""Folder of the store that keeps what was measured of its real slices."""
 
 _REAL, _SYNTHETIC = "real_", "synthetic_"
 

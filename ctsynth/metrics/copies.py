@@ -20,7 +20,7 @@ from ctsynth.metrics.base import Array, Arrays, Context, Pair, Record, Unit, rat
 from ctsynth.scoring.result import Result
 
 QUANTILE = 0.01
-"""Of the distances of real slices to the training slices: what is nearer is a copy."""
+"""Quantile of the real slices' distances to the training slices; a nearer slice is a copy."""
 
 
 class Copies(DescribingMetric):
@@ -56,7 +56,7 @@ class Copies(DescribingMetric):
         }
 
     def describe(self, values: Unit, pair: Pair) -> Record:
-        """Of each slice, NaN without a body: ``distance`` to the nearest training slice, and ``radius`` of that.
+        """By slice, NaN without a body: ``distance`` to the nearest training slice, and the ``radius`` of that.
 
         And which it is: ``training``, its subject's place among the training subjects, and ``slice``.
         """
@@ -157,7 +157,7 @@ class Copies(DescribingMetric):
 
     @functools.cached_property
     def _radii(self) -> Array:
-        """Of each training slice with a body: the distance to the nearest one of another subject."""
+        """The distance of each training slice with a body to the nearest one of another subject."""
         known = {
             "what": "radii of training slices",
             "training": self._digest,

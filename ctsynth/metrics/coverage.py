@@ -94,7 +94,7 @@ class Coverage(Metric):
         return self._compare(records, list(records), self._stacked(records, "synthetic"))
 
     def floor(self, records: Mapping[str, Arrays]) -> Result | None:
-        """Of real slices of the other split."""
+        """The same for the real slices of the other split."""
         others = self._store.subjects("test" if self._split == "train" else "train")
         if not others:
             return None

@@ -88,7 +88,7 @@ class Diversity(Metric):
         return replace(self._ratio(several, "between"), notes=tuple(notes))
 
     def floor(self, records: Mapping[str, Arrays]) -> Result | None:
-        """Of the scored subjects' real slices to those of training subjects: about 1."""
+        """The same for the scored subjects' real slices and those of training subjects: about 1."""
         return self._ratio(records, "own")
 
     def _ratio(self, records: Mapping[str, Arrays], name: str) -> Result:
@@ -115,7 +115,7 @@ class Diversity(Metric):
 
     @functools.cached_property
     def _real(self) -> Arrays:
-        """Of training slices at each height: their ``mean``, and the mean squared distance of two, ``squares``."""
+        """By height, the ``mean`` of training slices, and the mean squared distance of two, ``squares``."""
         window = self._store.window
         known = {
             "what": "training slices by height",

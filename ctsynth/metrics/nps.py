@@ -59,7 +59,7 @@ class NoisePowerSpectrum(DescribingMetric):
         return super().make(context)
 
     def describe(self, values: Unit, pair: Pair) -> Record:
-        """Of each organ, NaN where it has no region: the noise's ``deviation``, ``frequency`` and ``power``."""
+        """By organ, NaN where it has no region: the noise's ``deviation``, ``frequency`` and ``power``."""
         x, y, z = pair.geometry.spacing
         ids = {name: number for number, name in pair.labels.names.items()}
         deviations, means = np.full(len(ORGANS), np.nan), np.full(len(ORGANS), np.nan)

@@ -27,7 +27,7 @@ from ctsynth.scoring.scores import Scores
 PAGE, ANSWERS = "blind.html", "blind-answers.json"
 
 SCHEMA = 1
-"""Of answers and marks."""
+"""Schema of answers and marks."""
 
 BODY = 0.05
 """Share of a slice that must be body."""

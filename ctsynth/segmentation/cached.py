@@ -42,17 +42,17 @@ class CachedSegmenter:
 
     @property
     def name(self) -> str:
-        """Of the segmenter."""
+        """The segmenter's name."""
         return self._segmenter.name
 
     @property
     def version(self) -> str:
-        """Of the segmenter."""
+        """The segmenter's version."""
         return self._segmenter.version
 
     @property
     def settings(self) -> Mapping[str, Any]:
-        """Of the segmenter."""
+        """The segmenter's settings."""
         return self._segmenter.settings
 
     def segment(self, volume: Volume, labels: LabelSet, subject: str) -> Segmentation:

@@ -24,12 +24,12 @@ class Facts:
     """What is known of a model.
 
     Args:
-        config: Of its training.
-        name: Of the folder.
+        config: Settings of its training.
+        name: Name of the folder.
         step: Optimizer steps behind its weights.
         split: Subjects of train and of test, and whether they are phantoms; None where the store is not at hand.
         digest: SHA-256 of its weights.
-        scores: Of volumes that it drew.
+        scores: Scores of volumes that it drew.
     """
 
     config: RunConfig

@@ -23,7 +23,7 @@ def begun_from(config: RunConfig, start: Path, run: Path, *, overwrite: bool = F
     A run that is there already has begun: it keeps what it began from, even if that has been trained on since.
 
     Args:
-        config: Of the run.
+        config: Settings of the run.
         start: The other run, or a checkpoint of it.
         run: The run's folder.
         overwrite: A run that is there will be deleted first.

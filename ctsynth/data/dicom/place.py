@@ -17,7 +17,7 @@ def find_ct(labels: Path, uid: str, ct: Path | None) -> Series | None:
 
     Args:
         labels: The SEG's or RTSTRUCT's file.
-        uid: Of the series that it refers to; empty where it does not say.
+        uid: UID of the series that it refers to; empty where it does not say.
         ct: The folder of the CT, where it is known.
 
     Raises:

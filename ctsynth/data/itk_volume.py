@@ -45,8 +45,9 @@ def load(path: Path, ct: Path | None = None) -> Volume:
         image = file.Execute()
     except RuntimeError as error:
         raise _unreadable(path, error) from None
+    if image.GetDimension() == 4:
+        image = image[:, :, :, 0]
     voxels = np.moveaxis(sitk.GetArrayFromImage(image), (0, 1, 2), (2, 1, 0))
-    voxels = voxels.reshape(*voxels.shape[:2], -1) if voxels.ndim == 3 else voxels
     names = None
     if is_segments:
         voxels, names = _merged(path, voxels, entries)
@@ -55,9 +56,8 @@ def load(path: Path, ct: Path | None = None) -> Volume:
     if voxels.dtype == np.float64:
         voxels = voxels.astype(np.float32)
     affine = np.eye(4)
-    directions = np.array(image.GetDirection()).reshape(image.GetDimension(), -1)[:3, :3]
-    affine[:3, :3] = directions * np.array(image.GetSpacing()[:3])
-    affine[:3, 3] = image.GetOrigin()[:3]
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+    affine[:3, 3] = image.GetOrigin()
     return Volume.of_file(path, voxels, SourceGrid(voxels.shape, LPS @ affine), names)
 
 

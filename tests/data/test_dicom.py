@@ -204,10 +204,11 @@ def test_a_segmentation_comes_on_the_grid_of_its_ct(place, tmp_path):
     check_labels(volume, path)
 
 
-def test_a_segmentation_without_its_ct_has_its_own_grid(tmp_path):
+def test_a_segmentation_without_its_ct_has_its_own_grid(tmp_path, caplog):
     write_seg(tmp_path / "seg.dcm", write_slices(tmp_path / "a" / "b" / "ct", hu()), liver_and_spleen())
     volume = Volume.load(tmp_path / "seg.dcm")
     assert volume.voxels.shape == (12, 9, 4)  # of its slices four are labeled
+    assert "seg.dcm: its CT is not beside it: slices above and below its labels are left out" in caplog.text
     lowest = LPS @ (*ORIGIN[:2], ORIGIN[2] + SPACING[0], 1)
     corner = volume.geometry.source.affine @ (0, 0, 0 if volume.geometry.source.affine[2, 2] > 0 else 3, 1)
     np.testing.assert_allclose(corner, lowest, atol=1e-3)

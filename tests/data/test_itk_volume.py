@@ -147,3 +147,15 @@ def test_without_the_extra_the_message_names_it(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="needs SimpleITK, which is not installed") as caught:
         Volume.load(tmp_path / "a.mha")
     assert caught.value.hint == "pip install 'ctsynth[formats]'"
+
+
+def test_a_trailing_axis_of_one_is_dropped_and_one_of_two_is_refused(tmp_path):
+    image = sitk.ReadImage(str(written(tmp_path / "a.nrrd")))
+    flat = Volume.load(tmp_path / "a.nrrd")
+    for count in (1, 2):
+        sitk.WriteImage(sitk.JoinSeries([image] * count), str(tmp_path / f"{count}.mha"))
+    found = Volume.load(tmp_path / "1.mha")
+    np.testing.assert_array_equal(found.voxels, flat.voxels)
+    np.testing.assert_allclose(found.geometry.affine, flat.geometry.affine, atol=1e-6)
+    with pytest.raises(DataError, match=r"its shape is \(5, 7, 3, 2\)"):
+        Volume.load(tmp_path / "2.mha")

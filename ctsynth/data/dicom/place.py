@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 from ctsynth.data.dicom.headers import CT, headers
 from ctsynth.data.dicom.series import Series, find_series
 from ctsynth.data.formats import is_dicom
+
+log = logging.getLogger(__name__)
 
 
 def find_ct(labels: Path, uid: str, ct: Path | None) -> Series | None:
@@ -29,6 +32,7 @@ def find_ct(labels: Path, uid: str, ct: Path | None) -> Series | None:
     folders = [own, *sorted(path for near in (own, own.parent) for path in near.iterdir() if path.is_dir())]
     for folder in dict.fromkeys(folders):
         if uid and is_dicom(folder) and _holds(folder, uid):
+            log.info("%s: on the grid of the CT in %s", labels, folder)
             return find_series(folder, uid)
     return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,8 @@ from ctsynth.errors import DataError
 
 if TYPE_CHECKING:
     from highdicom.seg import Segmentation
+
+log = logging.getLogger(__name__)
 
 _SAME = 1e-2  # voxels
 
@@ -39,6 +42,10 @@ def read_segments(path: Path, ct: Path | None) -> Volume:
     references = file.get("ReferencedSeriesSequence", [])
     series = find_ct(path, str(references[0].SeriesInstanceUID) if references else "", ct)
     grid = series.grid if series else own
+    if series is None:
+        log.warning(
+            "%s: its CT is not beside it: slices above and below its labels are left out (--body-from CT)", path
+        )
     check_memory(path, 3 * int(np.prod(grid.shape)))
     labels = _combined(path, file)
     names = {number: _name(file, number) for number in file.segment_numbers}

@@ -45,6 +45,13 @@ def find_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def device_name(device: torch.device) -> str:
+    """What the device is called: the GPU's model, else its type."""
+    import torch
+
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
 def check_gpus(wanted: int) -> None:
     """Refuses more GPUs than there are.
 

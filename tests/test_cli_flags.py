@@ -26,7 +26,7 @@ FLAGS = {
         --shard
     """,
     "score": """
-        SYNTHETIC --data --split --metrics --checkpoint --preset --partial --segmenter --native
+        SYNTHETIC --data --split --metrics --checkpoint --sweep --steps --preset --partial --segmenter --native
         --device --out --format --json --shard --overwrite
     """,
     "report": """

@@ -1,4 +1,4 @@
-"""The checkpoints of a run, drawn to be scored one after the other."""
+"""Checkpoints, and the volumes that are drawn with them to be scored."""
 
 from __future__ import annotations
 
@@ -9,8 +9,12 @@ from ctsynth.cli import console
 from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
-    from ctsynth.data.store import Store
-    from ctsynth.stop import Stop
+    import torch
+
+    from ctsynth.diffusion.samplers import Sampler
+    from ctsynth.sampling.batches import SamplingConfig
+    from ctsynth.sampling.cases import Case
+    from ctsynth.training.checkpoint import Trained
 
 
 def checkpoints_of(run: Path, wanted: str) -> list[Path]:
@@ -34,39 +38,40 @@ def checkpoints_of(run: Path, wanted: str) -> list[Path]:
     return [there[step] for step in asked]
 
 
-def draw_checkpoint(
-    path: Path,
-    store: Store,
-    split: str,
-    folder: Path,
-    preset: str,
-    device: str,
+def sampling_with(trained: Trained, sampler: Sampler | None, device: torch.device) -> SamplingConfig:
+    """How volumes are drawn to be scored: by that sampler, all else as by default."""
+    from ctsynth.device import find_precision
+    from ctsynth.sampling.batches import SamplingConfig
+
+    return SamplingConfig(
+        sampler=sampler,
+        batch_size=4 if device.type == "cpu" else 16,
+        device=device,
+        precision=find_precision("auto", device),
+    )
+
+
+def draw_volumes(
+    trained: Trained,
+    cases: list[Case],
+    sampling: SamplingConfig,
     shard: str | None,
-    stop: Stop,
+    title: str,
+    *,
     overwrite: bool,
 ) -> None:
-    """Draws the volumes of a split by one checkpoint."""
-    from ctsynth.device import find_device, find_precision
+    """Draws the volumes of a split, or a shard of them, by one checkpoint."""
     from ctsynth.files import sole
     from ctsynth.sampling import volumes
-    from ctsynth.sampling.batches import SamplingConfig, pick_sampler
-    from ctsynth.sampling.cases import cases_of_store
     from ctsynth.shards import lock_name, take
-    from ctsynth.training import checkpoint
+    from ctsynth.stop import Stop
 
-    where = find_device(device)
-    trained = checkpoint.load(path, where)
-    sampling = SamplingConfig(
-        sampler=pick_sampler(trained.method, preset),
-        batch_size=4 if where.type == "cpu" else 16,
-        device=where,
-        precision=find_precision("auto", where),
-    )
     shard = shard or "1/1"
-    cases = take(cases_of_store(store, split, trained, folder), shard)
+    folder, cases = cases[0].out.parent, take(cases, shard)
     with (
+        Stop() as stop,
         sole(folder / lock_name("sample", shard)),
-        console.progress(f"sample {path.name}", len(cases)) as progress,
+        console.progress(f"sample {title}", len(cases)) as progress,
     ):
         for _ in volumes.sample(trained, cases, sampling, stop=stop, overwrite=overwrite, progress=progress):
             pass

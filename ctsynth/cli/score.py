@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import typer
 
-from ctsynth.cli import console
-from ctsynth.cli._checkpoints import checkpoints_of, draw_checkpoint
+from ctsynth.cli import _sweep, console
+from ctsynth.cli._checkpoints import checkpoints_of
+from ctsynth.cli._scoring import Work
+from ctsynth.errors import UsageError
 from ctsynth.plugins import names
-
-if TYPE_CHECKING:
-    from ctsynth.data.store import Store
-    from ctsynth.scoring.scores import Scores
 
 WHAT, RESULT, RUN = "What to compare", "Result", "Run"
 
@@ -24,7 +20,7 @@ Synthetic = Annotated[
     Path,
     typer.Argument(
         help="Folder of synthetic volumes in HU, SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz; or one of them;"
-        " with --checkpoint a training run.",
+        " with --checkpoint or --sweep a training run.",
         show_default=False,
     ),
 ]
@@ -44,6 +40,24 @@ Checkpoint = Annotated[
         metavar="all|STEP,...",
         help="Draw and score the volumes of a run's checkpoints, one after the other: the rows of Table 1.",
         show_default=False,
+        rich_help_panel=WHAT,
+    ),
+]
+Sweep = Annotated[
+    str | None,
+    typer.Option(
+        metavar="sampler=all|NAME,...",
+        help="Draw and score the volumes of a run's newest checkpoint, or of the one named, by several samplers.",
+        show_default=False,
+        rich_help_panel=WHAT,
+    ),
+]
+Steps = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N,...",
+        help="With --sweep, the steps of each sampler.",
+        show_default="; ".join(f"{name} {','.join(map(str, steps))}" for name, steps in _sweep.STEPS.items()),
         rich_help_panel=WHAT,
     ),
 ]
@@ -78,8 +92,8 @@ Device = Annotated[
 Out = Annotated[
     Path | None,
     typer.Option(
-        help="Where to write the scores; with --checkpoint, the folder for volumes and scores.",
-        show_default="SYNTHETIC/scores.json; RUN/scored",
+        help="Where to write the scores; with --checkpoint or --sweep, the folder for volumes and scores.",
+        show_default="SYNTHETIC/scores.json; RUN/scored; RUN/sweep",
         rich_help_panel=RESULT,
     ),
 ]
@@ -110,7 +124,9 @@ Workers = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Measure again; with --checkpoint, draw again.", rich_help_panel=RUN),
+    typer.Option(
+        "--overwrite", help="Measure again; with --checkpoint or --sweep, draw again.", rich_help_panel=RUN
+    ),
 ]
 
 
@@ -120,6 +136,8 @@ def command(
     split: Split = "test",
     metrics: Metrics = None,
     checkpoint: Checkpoint = None,
+    sweep: Sweep = None,
+    steps: Steps = None,
     preset: Preset = "fast",
     partial: Partial = False,
     segmenter: Segmenter = None,
@@ -151,6 +169,8 @@ def command(
 
         ctsynth score runs/mask --checkpoint all --data out
 
+        ctsynth score runs/mask --sweep sampler=dpm++,ddim --steps 5,10,20,50
+
     A volume may lie on its source's own grid, in any orientation, or be the
     re-stacked slices. A metric that cannot be computed here is left out, with
     the reason. Intervals are 95 % bootstrap intervals over subjects.
@@ -166,82 +186,24 @@ def command(
     from ctsynth.metrics.base import Segmenting
     from ctsynth.scoring.volumes import scores_beside
 
+    if sweep is not None and (checkpoint is not None or preset != "fast"):
+        raise UsageError(
+            "--sweep goes with neither --checkpoint nor --preset",
+            hint="name the checkpoint itself: ctsynth score RUN/checkpoints/step_000150000 --sweep sampler=all",
+        )
+    if steps is not None and sweep is None:
+        raise UsageError("--steps goes with --sweep: the volumes of a folder are drawn", hint=_sweep.HINT)
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
     how = {"metrics": names, "partial": partial, "segmenting": Segmenting(segmenter, device, native)}
-    work = _Work(Store.open(data), split, {**how, "shard": shard, "overwrite": overwrite}, workers)
-    if checkpoint is None:
-        work.score(synthetic, out or scores_beside(synthetic))
-    else:
+    work = Work(Store.open(data), split, {**how, "shard": shard, "overwrite": overwrite}, workers)
+    if sweep is not None:
+        _sweep.run(work, synthetic, sweep, steps, out, device)
+    elif checkpoint is not None:
         for step in checkpoints_of(synthetic, checkpoint):
             folder = (out or synthetic / "scored") / step.name
             work.draw(step, folder, preset, device)
             work.score(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
-    console.echo(work.shown(form, as_json=json, one=checkpoint is None))
-
-
-@dataclass
-class _Work:
-    """What is scored, how, and what was found.
-
-    Args:
-        store: The real slices.
-        split: Whose subjects are scored.
-        how: All other arguments of ``scoring``.
-        workers: As for ``Scoring.measure``.
-        found: The scores, by the name of what was scored.
-        shares: With --shard, how many subjects were measured and kept.
-    """
-
-    store: Store
-    split: str
-    how: dict[str, Any]
-    workers: int | None
-    found: dict[str, Scores] = field(default_factory=dict)
-    shares: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def score(self, volumes: Path, target: Path, name: str | None = None) -> None:
-        """Measures the volumes and, unless this is a shard, writes their scores."""
-        from ctsynth.outputs import refuse_foreign
-        from ctsynth.reporting.tables import labelled, remarks
-        from ctsynth.scoring.run import scoring
-        from ctsynth.scoring.scores import is_scores
-
-        refuse_foreign(target, is_scores, "a file of scores")  # before the work is done
-        work = scoring(volumes, self.store, self.split, **self.how)
-        with work as now, console.progress("scoring", len(now.subjects)) as progress:
-            made = now.measure(progress, self.workers)
-            scores = now.scores() if self.how["shard"] is None else None
-        if scores is None:
-            self.shares[name or str(volumes)] = {"measured": made, "kept": len(now.subjects) - made}
-            return
-        scores.save(target, overwrite=self.how["overwrite"])
-        self.found[labelled(name or scores.name, phantom=scores.phantom)] = scores
-        for column, result in scores.metrics.items():
-            for note in result.notes:
-                console.log.info("%s: %s", column, note)
-        for words in remarks(scores):
-            console.log.info("%s", words)
-        console.log.info("written: %s", target)
-
-    def draw(self, step: Path, folder: Path, preset: str, device: str) -> None:
-        """Draws the volumes of a checkpoint."""
-        from ctsynth.stop import Stop
-
-        with Stop() as stop:
-            shard, overwrite = self.how["shard"], self.how["overwrite"]
-            draw_checkpoint(step, self.store, self.split, folder, preset, device, shard, stop, overwrite)
-
-    def shown(self, form: Literal["table", "csv", "markdown", "latex"], *, as_json: bool, one: bool) -> str:
-        """What is printed of it."""
-        from ctsynth.reporting.tables import count, render
-
-        if self.how["shard"] is not None:
-            lines = (
-                f"{name}: {count(n['measured'], 'subjects')} measured, {n['kept']} kept"
-                for name, n in self.shares.items()
-            )
-            return dumps(self.shares) if as_json else "\n".join(lines)
-        if as_json:
-            contents = {name: scores.as_json() for name, scores in self.found.items()}
-            return dumps(next(iter(contents.values())) if one else contents, indent=2)
-        return render(self.found, form, console.width())
+    else:
+        work.score(synthetic, out or scores_beside(synthetic))
+    is_one = checkpoint is None and sweep is None
+    console.echo(work.shown(form, as_json=json, one=is_one))

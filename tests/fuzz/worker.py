@@ -70,6 +70,7 @@ def _shut_off(root: Path) -> None:
     for name in ("XDG_DATA_HOME", "XDG_CACHE_HOME", "TORCH_HOME", "TOTALSEG_HOME_DIR", "MPLCONFIGDIR"):
         os.environ[name] = str(root / "home")
     os.environ["COLUMNS"], os.environ["TMPDIR"] = "100", str(root / "scratch")
+    os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(root / "home")  # torch makes this folder when it optimizes
     logging.lastResort = None
 
 

@@ -1,5 +1,7 @@
 """Runs that begin from the weights of another."""
 
+import nibabel as nib
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -42,6 +44,19 @@ def test_a_volume_model_begins_as_the_slice_model(store, slices, tmp_path):
             values.abs().max() > 1e-20 for key, values in own.items() if key.endswith("mixing.conv.weight")
         )
     assert RunConfig.read(run / "config.json").start["path"] == str(slices.absolute())
+
+
+def test_what_a_volume_model_draws_at_its_start_is_what_the_slice_model_draws(store, slices, tmp_path):
+    run = tmp_path / "volume"
+    assert volume(store, run, "--from", slices, "--lr", 1e-30).exit_code == 0
+    for model, words in ((slices, ["--noise", "slice"]), (run, []), (run, ["--chunk", 4])):
+        out = tmp_path / f"drawn{len(words)}{model.name}"
+        words = ["--model", model, "--out", out, "--data", store.root, "--device", "cpu", *words]
+        assert ctsynth("sample", "--steps", 4, *words).exit_code == 0
+    drawn = [nib.load(file).get_fdata() for file in sorted(tmp_path.rglob("subject_t.nii.gz"))]
+    assert len(drawn) == 3
+    for other in drawn[1:]:
+        assert np.abs(other - drawn[0]).max() <= 1  # HU
 
 
 def test_it_goes_on_when_the_other_run_is_gone(store, slices, tmp_path):

@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -36,10 +37,10 @@ Ours and a named peer's, measured by turns in one process, a new one for each ro
 more of the ratio of a pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the
 machine do not add. Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. "Apart"
 is by how much what both found differs, as a share of the largest number; of the slices, whose filters are not the
-same, the mean. The peers' training steps are those of their own loops, without VGG; ours is the trainer's, with
-its running averages and its look for NaN. The evaluations are those of voxels whose organ is known: of a mixture
-that no label separates dpm++ takes 25 to 30 to be as near as 250 DDIM steps, 0.10 to 0.12 and not within the 0.08
-([architecture.md](architecture.md)).
+same, the mean; "on" is the day. The peers' training steps are those of their own loops, without VGG; ours is the
+trainer's, with its running averages and its look for NaN. The evaluations are those of voxels whose organ is
+known: of a mixture that no label separates dpm++ takes 25 to 30 to be as near as 250 DDIM steps, 0.10 to 0.12 and
+not within the 0.08 ([architecture.md](architecture.md)).
 
     python -m tests.benchmarks --official DIR --write
 
@@ -79,7 +80,7 @@ def main() -> int:
     console = Console(width=80, highlight=False)
     console.print(table(figures), *(f"{name} is left out: {why}" for name, why in absent.items()), sep="\n")
     if asked.write:
-        PAGE.write_text(page(*kept(RESULTS.read_text(encoding="utf-8").splitlines())), encoding="utf-8")
+        PAGE.write_text(page(kept(RESULTS.read_text(encoding="utf-8").splitlines())), encoding="utf-8")
     return int(not all(map(held, figures)))
 
 
@@ -105,19 +106,21 @@ def keep(figure: Figure, pairs: int) -> None:
         file.write(json.dumps(content) + "\n")
 
 
-def kept(lines: Iterable[str]) -> tuple[list[Figure], int, list[str]]:
-    """The last figure of each row, the fewest pairs of one, and where and when they were measured."""
+def kept(lines: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What is kept of each row's last figure, in the order of the page."""
     found = {content["name"]: content for content in map(json.loads, lines)}
-    last = [found[name] for name in ROWS if name in found]
-    figures = [Figure(ROWS[one["name"]], **{name: one[name] for name in NUMBERS}) for one in last]
-    return figures, min(one["pairs"] for one in last), sorted({one["where"] for one in last})
+    return {name: found[name] for name in ROWS if name in found}
 
 
-def page(figures: list[Figure], pairs: int, places: list[str]) -> str:
-    headings = ("quantity", "peer", "ours", "peer's", "ratio", "quartiles", "hold", "apart")
-    lines = [headings, ("---", "---", *["--:"] * 6), *(cells(figure) for figure in figures)]
+def page(last: dict[str, dict[str, Any]]) -> str:
+    headings = ("quantity", "peer", "ours", "peer's", "ratio", "quartiles", "hold", "apart", "on")
+    lines = [headings, ("---", "---", *["--:"] * 7)]
+    for name, content in last.items():
+        figure = Figure(ROWS[name], **{number: content[number] for number in NUMBERS})
+        lines.append((*cells(figure), content["where"].split(",")[0]))
+    pairs, places = min(one["pairs"] for one in last.values()), sorted({one["where"] for one in last.values()})
     parts = [HEAD.format(pairs=pairs), *places, "\n".join(f"| {' | '.join(line)} |" for line in lines)]
-    absent = [name for name in ROWS if name not in {figure.row.name for figure in figures}]
+    absent = [name for name in ROWS if name not in last]
     parts += [f"Not measured: {', '.join(absent)}."] if absent else []
     return "\n\n".join(part.strip() for part in parts) + "\n"
 

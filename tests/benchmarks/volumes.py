@@ -165,7 +165,7 @@ def loading(official: Path, folder: Path) -> tuple[Side, Side]:
     def ours() -> None:
         dataset.batch(shuffled(len(dataset), 0, next(step) * size, size), CPU)
 
-    return ours, training("ddpm-mask", Repeated(size, 256), folder / "run", **options)
+    return ours, training("ddpm-mask", Repeated(size, 256), **options)
 
 
 def starting(official: Path, folder: Path) -> tuple[Side, Side]:

@@ -262,7 +262,7 @@ def code_digest(*parts: str) -> str:
     """A SHA-256 of ctsynth's own code, so that what other code has computed and kept is not taken for its own.
 
     Args:
-        parts: Files and folders of the package, ``data/window.py``; if none is named all that computes.
+        parts: Files and folders of the package, ``data/window.py``; all that computes if none is given.
     """
     named = [_PACKAGE / part for part in parts]
     named = named or [

@@ -80,7 +80,7 @@ def check_batch(training: Mapping[str, Any], ranks: int | None) -> None:
         ranks: As ``--gpus`` or ``--ranks`` says.
 
     Raises:
-        UsageError: They cannot. The first rank alone says so; the others leave with the same exit code.
+        UsageError: They cannot. Only the first rank reports it; the others exit with the same code.
     """
     from ctsynth.config import check_ranks
 

@@ -85,7 +85,7 @@ def discover(
 
     AMOS22: imagesTr/labelsTr is train; the first CT cases of imagesVa/labelsVa by id are test. nnU-Net raw
     (``NAME_0000.nii.gz``) is train. With ``images`` and ``labels``, files of the same name belong together. Where
-    there is no imagesVa, nobody is test unless the rule says so.
+    there is no imagesVa, there are no test subjects unless the rule names some.
 
     Args:
         source: The data set's folder.

@@ -62,7 +62,7 @@ class Coverage(Metric):
 
     @classmethod
     def available(cls) -> str | None:
-        """Why not: Inception cannot be had, and no segmenter is named."""
+        """The reason if there is neither Inception nor a segmenter."""
         other = "or a run of ctsynth train-segmenter as the segmenter"
         return f"{ABSENT}, {other}" if FID.available() else None
 

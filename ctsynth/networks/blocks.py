@@ -158,7 +158,7 @@ class Downsample(nn.Module):
         self.conv = nn.Conv2d(in_channels, out_channels, 3, stride=2, padding=1)
 
     def forward(self, x: Tensor, *_: Tensor | None) -> Tensor:
-        """Convolves with stride 2; what else a residual block would read, it does not."""
+        """Convolves with stride 2. Ignores time and label map; same signature as ``ResBlock``."""
         return self.conv(x)
 
 
@@ -175,5 +175,5 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor, *_: Tensor | None) -> Tensor:
-        """Repeats each pixel, then convolves; what else a residual block would read, it does not."""
+        """Repeats each pixel, then convolves. Ignores time and label map; same signature as ``ResBlock``."""
         return self.conv(F.interpolate(x, scale_factor=2, mode="nearest"))

@@ -90,7 +90,7 @@ def score_table(scores: Mapping[str, Scores]) -> Table:
 
 
 def labelled(name: str, *, phantom: bool) -> str:
-    """A name that says so where it is of what was scored on phantoms."""
+    """The name, marked where the scores are of phantoms."""
     return f"{name} (phantoms)" if phantom else name
 
 

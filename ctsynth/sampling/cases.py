@@ -261,7 +261,7 @@ def cases_of_masks(
 
 
 def _mask_files(mask: Path, cts: list[Path], *, names_one: bool) -> list[Path]:
-    """The label volumes to draw; an output or CT that is named is for one of them alone."""
+    """The label volumes to draw; an output file or a CT can only be given for a single one."""
     found = volumes(mask) if mask.is_dir() else [mask]
     files = [file for file in found if file == mask or not _is_drawn(file)]
     if not files:

@@ -162,7 +162,7 @@ def read_record(volume: Path) -> Mapping[str, Any]:
 def agreed(volumes: Iterable[Path]) -> dict[str, Any]:
     """What the volumes were made with, from the JSON file beside each: the entries in which all agree.
 
-    What they disagree in is named in ``differing``, and volumes without such a file are counted in ``unknown``.
+    Entries that differ are listed in ``differing``, and volumes without such a file are counted in ``unknown``.
     """
     records: list[Mapping[str, Any]] = []
     unknown = 0

@@ -33,9 +33,9 @@ NUMBERS = ("ours", "peers", "low", "ratio", "high", "apart")
 
 HEAD = """# How fast
 
-Ours and a named peer's, measured by turns in one process, a new one for each row: the median over {pairs} pairs or
-more of the ratio of a pair, and its quartiles. Seconds are the processor's, to which other people's jobs on the
-machine do not add. Below 1 ours is the faster, or the smaller; "hold" is what a change must not go above. "Apart"
+Ours and a named peer, measured alternately (A B A B) in one process, a new one for each row: median and quartiles
+of the ratio over {pairs} pairs or more. Times are CPU seconds, so other jobs on the machine do not count. Below 1
+ours is faster, or smaller; "hold" is the bound that a change must not exceed. "Apart"
 is by how much what both found differs, as a share of the largest number; of the slices, whose filters are not the
 same, the mean; "on" is the day. The peers' training steps are those of their own loops, without VGG; ours is the
 trainer's, with its running averages and its look for NaN. The evaluations are those of voxels whose organ is

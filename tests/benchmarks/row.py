@@ -1,4 +1,4 @@
-"""A speed figure: a quantity of ours beside a named peer's, measured by turns in one process."""
+"""A speed figure: a quantity of ours beside a named peer's, measured alternately in one process."""
 
 from __future__ import annotations
 
@@ -43,8 +43,7 @@ class Row:
         setup: Makes both sides, ours first, from the folder of the official checkouts and an empty one. It raises
             ModuleNotFoundError where the peer is not at hand.
         unit: Seconds; or bytes or network evaluations, which are the same each time and so are counted once.
-        returned: A side returns what it costs. Otherwise that is the processor's time, and what it returns is what
-            it was to find.
+        returned: A side returns what it costs. Otherwise its cost is CPU time, and what it returns is its finding.
         within: How much both findings may differ; None where they are not the same thing.
         difference: Of both findings, ours first.
         small: As ``setup``, for a test of the findings alone.
@@ -76,7 +75,7 @@ class Figure:
 
 
 def measure(row: Row, official: Path, pairs: int) -> Figure:
-    """Measures both sides by turns, after a first call of each that does not count (see ``compare``)."""
+    """Measures both sides alternately, after a first call of each that does not count (see ``compare``)."""
     with TemporaryDirectory() as folder:
         sides = row.setup(official, Path(folder))
         apart = compare(row, sides)

@@ -121,7 +121,8 @@ def _references(entries: Sequence[Entry]) -> Iterator[_Line]:
         seen = []
         for entry in entries:
             reference: Reference | None = getattr(entry.scores, kind, None)
-            if reference and reference.values is not None and (values := of_reference(reference)) not in seen:
+            values = of_reference(reference) if reference else {}
+            if values not in seen and any(values.get(name) is not None for name in (*METRICS, *ORGANS)):
                 seen.append(values)
                 source = PHANTOMS if entry.is_phantom else OURS
                 yield _Line((title, NOTHING, source, NOTHING), values)
@@ -152,7 +153,7 @@ def _table(lines: Sequence[_Line], paper: Paper) -> Table:
 
 
 def notes(entries: Sequence[Entry], paper: Paper) -> list[str]:
-    """What a reader of the tables must know: what is missing and why, and whether the numbers compare.
+    """What a reader of the tables must know: whether the numbers compare.
 
     Args:
         entries: All that was scored.
@@ -167,15 +168,26 @@ def notes(entries: Sequence[Entry], paper: Paper) -> list[str]:
     ]
     if words := caveat(entries):
         said.insert(0, f"{words} Their rows are not compared with the paper's and never set in bold.")
-    reasons = {(name, reason) for one in scores for name, reason in one.left_out.items() if name in METRICS}
-    said += [f"{NOTHING} {METRICS[name][0].split()[0]}: {reason.rstrip('.')}." for name, reason in sorted(reasons)]
-    said += dict.fromkeys(
-        f"No {kind}: {reference.reason.rstrip('.')}."
-        for one in scores
-        for kind, reference in (("floor", one.floor), ("ceiling", one.ceiling))
-        if reference.values is None
-    )
     return said + [f"Not the paper's test: {fact}." for fact in _differences(scores, paper.setting)]
+
+
+def reasons(entries: Sequence[Entry]) -> list[str]:
+    """Why a column or a reference has no numbers.
+
+    Args:
+        entries: All that was scored.
+    """
+    scores = [entry.scores for entry in entries if entry.scores]
+    found = {(name, reason) for one in scores for name, reason in one.left_out.items() if name in METRICS}
+    said = [f"{NOTHING} {METRICS[name][0].split()[0]}: {reason.rstrip('.')}." for name, reason in sorted(found)]
+    return said + list(
+        dict.fromkeys(
+            f"No {kind}: {reference.reason.rstrip('.')}."
+            for one in scores
+            for kind, reference in (("floor", one.floor), ("ceiling", one.ceiling))
+            if reference.values is None
+        )
+    )
 
 
 def _differences(scores: Sequence[Scores], setting: Mapping[str, Any]) -> Iterator[str]:

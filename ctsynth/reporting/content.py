@@ -68,7 +68,7 @@ class Content:
 
     @cached_property
     def notes(self) -> list[str]:
-        """What a reader of Tables 1 and 2 must know."""
+        """What a reader of Tables 1 and 2 must know; why numbers are missing stands elsewhere on the page."""
         return comparison.notes(self.entries, self.paper)
 
     @cached_property

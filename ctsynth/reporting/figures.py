@@ -36,6 +36,9 @@ SLICES_EACH = 2
 LARGEST = 320
 """Width of a picture on the page, pixels: a screen shows no more of several side by side."""
 
+GRID = 1600
+"""Width of all pictures of a row together, pixels, at most: the page of many methods stays below 3 MB."""
+
 MOST_LABELS = 64
 """A picture of more colors than this is no label map."""
 
@@ -116,14 +119,14 @@ def legend(rows: Sequence[Row], labels: LabelSet) -> dict[str, str]:
     return {name.replace("_", " "): labels.colors[n] for n, name in labels.names.items() if n in shown}
 
 
-def data_uri(pixels: RGB) -> str:
-    """A picture as PNG within its address, at most ``LARGEST`` pixels wide."""
+def data_uri(pixels: RGB, largest: int = LARGEST) -> str:
+    """A picture as PNG within its address, at most so many pixels wide."""
     buffer = io.BytesIO()
     picture = Image.fromarray(pixels)
-    if picture.width > LARGEST:
+    if picture.width > largest:
         is_map = picture.getcolors(MOST_LABELS) is not None
         resample = Image.Resampling.NEAREST if is_map else Image.Resampling.BOX
-        picture = picture.resize((LARGEST, round(picture.height * LARGEST / picture.width)), resample)
+        picture = picture.resize((largest, round(picture.height * largest / picture.width)), resample)
     if (pixels == pixels[..., :1]).all():
         picture = picture.convert("L")
     picture.save(buffer, format="PNG", optimize=True)
@@ -142,9 +145,13 @@ def picture_grid(headers: Sequence[str], rows: Sequence[tuple[str, Sequence[RGB]
         headers: Over the columns.
         rows: Name, a picture for each header, and a line below them.
     """
+    largest = min(LARGEST, GRID // len(headers))
     shown = [
         (
-            [(data_uri(pixels), f"{header}: {name}") for header, pixels in zip(headers, pictures, strict=True)],
+            [
+                (data_uri(pixels, largest), f"{header}: {name}")
+                for header, pixels in zip(headers, pictures, strict=True)
+            ],
             below,
         )
         for name, pictures, below in rows

@@ -35,12 +35,14 @@ class Grid:
         names: Names of the rows.
         cells: A picture for each header in each row.
         rows: What the pictures are from, for the legend.
+        systems: Names of the entries in the columns; of Figure 4 alone.
     """
 
     headers: tuple[str, ...]
     names: tuple[str, ...]
     cells: tuple[tuple[RGB, ...], ...]
     rows: tuple[Row, ...]
+    systems: tuple[str, ...] = ()
 
     def sheet(self, title: str) -> Image.Image:
         """The figure as one picture."""
@@ -93,6 +95,7 @@ def method_grid(entries: Sequence[Entry], pictures: Pictures, paper: Paper) -> G
             (rows[0].cells[0], *(row.cells[2] for row in rows), rows[0].cells[1]) for rows in places.values()
         ),
         rows=tuple(rows[0] for rows in places.values()),
+        systems=tuple(entry.name for entry in chosen),
     )
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from ctsynth import __version__, figures, history
 from ctsynth.errors import UsageError
 from ctsynth.files import atomic, write_text
-from ctsynth.reporting import paper
+from ctsynth.reporting import comparison, paper
 from ctsynth.reporting.blind import write_reading
 from ctsynth.reporting.content import Content
 from ctsynth.reporting.escape import one_line
@@ -60,7 +60,8 @@ def _write_tables(content: Content, out: Path) -> None:
     for file, form in SCORE_FILES.items() if content.scores else ():
         write_text(out / file, render(content.scores, form) + "\n")
     for name, table in content.tables.items():
-        notes, stem = [one_line(note) for note in content.notes], content.stems[name]
+        said = [*content.notes, *comparison.reasons(content.entries)]
+        notes, stem = [one_line(note) for note in said], content.stems[name]
         write_text(out / f"{stem}.csv", table.as_csv() + "\n")
         write_text(out / f"{stem}.md", "\n".join([table.as_markdown(), "", *(f"- {note}" for note in notes), ""]))
         write_text(out / f"{stem}.tex", "\n".join([*(f"% {note}" for note in notes), table.as_latex(), ""]))

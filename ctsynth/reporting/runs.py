@@ -15,7 +15,7 @@ from ctsynth.reporting.markup import part, stacked
 
 
 def training(content: Content) -> Markup:
-    """Loss curve and newest sample sheet of each run."""
+    """Loss curve of each run; the newest sample sheet of one that was not scored, which has no other pictures."""
     parts = []
     for name, run in content.runs.items():
         rows = history.rows(run / "metrics.jsonl")
@@ -24,7 +24,7 @@ def training(content: Content) -> Markup:
             with page_ink():
                 svg = figure_svg(figures.loss_figure(rows), f"loss of {name} over steps")
             parts.append(part("figure", svg, _progress(rows)))
-        if sheets := sorted((run / "samples").glob("step_*.png")):
+        if not content.scores and (sheets := sorted((run / "samples").glob("step_*.png"))):
             sheet = part("sheet", png_uri(sheets[-1].read_bytes()))
             parts.append(part("figure", sheet, "The run's newest sample sheet."))
     return stacked(parts)

@@ -6,26 +6,24 @@ from collections.abc import Callable, Sequence
 
 from markupsafe import Markup
 
-from ctsynth import figures
-from ctsynth.errors import CTSynthError
 from ctsynth.reporting.content import Content
 from ctsynth.reporting.curves import curves
-from ctsynth.reporting.figures import HEADERS, Row, data_uri, figure_svg, legend, page_ink, picture_grid
+from ctsynth.reporting.figures import figure_svg, page_ink
 from ctsynth.reporting.markup import part, stacked
+from ctsynth.reporting.pictures import pictures
 from ctsynth.reporting.plots import organ_bars
 from ctsynth.reporting.runs import how, training
+from ctsynth.reporting.table import NOTHING, Table
 from ctsynth.reporting.tables import count, organ_table, remarks, score_table, subject_table
-from ctsynth.scoring.scores import Scores, has_tissues
-
-TISSUES_AND_BODY = (
-    "One model, the same masks: from tissues, it is told where gas, fat, soft and dense tissue lie; from body, "
-    "it is told where the patient is, and invents the rest."
-)
+from ctsynth.scoring.scores import Scores
 
 INTERVALS = (
     "Intervals are 95 % bootstrap intervals over subjects. Slices are mostly air, which flatters PSNR and SSIM: "
     "the values in the body leave it out."
 )
+
+SYSTEMS_ABREAST = 6
+"""Columns of a table of scores: with intervals, more do not fit on a page."""
 
 NAMED = 3
 """More systems than these are counted, not listed."""
@@ -39,7 +37,9 @@ def _scores(content: Content) -> Markup:
             "Nothing here has been scored yet: draw volumes with `ctsynth sample` and compare them with"
             " `ctsynth score`.",
         )
-    parts = [score_table(content.scores).as_html()]
+    table = score_table(content.scores)
+    blocks = [table] if len(content.scores) == 1 else table.turned("metric").blocks(SYSTEMS_ABREAST)
+    parts = [block.as_html() for block in blocks]
     said: dict[str, list[str]] = {}
     for name, one in content.scores.items():
         for words in _format_remarks(one):
@@ -67,16 +67,24 @@ def _whose(names: Sequence[str], everyone: int) -> str:
 
 
 def _left_out(content: Content) -> Markup:
-    """The metrics that were not computed, and why."""
-    scores = content.scores.values()
-    reasons = [f"{name}: {reason}" for one in scores for name, reason in one.left_out.items()]
-    reasons += [
-        f"{kind}: {reference.reason}"
-        for one in scores
-        for kind, reference in (("floor", one.floor), ("ceiling", one.ceiling))
-        if reference.values is None
-    ]
-    return part("listed", list(dict.fromkeys(reasons)))
+    """What was not computed, each reason once; what to do about it stands in scores.json."""
+    by_reason: dict[str, list[str]] = {}
+    for one in content.scores.values():
+        reasons = {name: reason for name, reason in one.left_out.items() if name not in one.metrics}
+        for kind, reference in (("floor", one.floor), ("ceiling", one.ceiling)):
+            if reference.values is None:
+                reasons[kind] = reference.reason
+        for name, reason in reasons.items():
+            by_reason.setdefault(_first_clause(reason), []).append(name)
+    lines = [f"{', '.join(dict.fromkeys(names))}: {reason}" for reason, names in by_reason.items()]
+    note = part("note", "What to do about each stands in scores.json, under left_out.")
+    return stacked([part("listed", lines), note]) if lines else Markup("")
+
+
+def _first_clause(reason: str) -> str:
+    """What is missing, without the places where it was looked for and how to get it."""
+    missing, *places = reason.split("; ")[0].split(" is in none of ")
+    return f"{missing} is not on this machine" if places else missing.rstrip(".")
 
 
 def _paper(content: Content) -> Markup:
@@ -87,58 +95,17 @@ def _paper(content: Content) -> Markup:
     }
     parts = []
     for name, table in content.tables.items():
-        parts += [part("heading", f"{name}. {titles[name]}"), table.as_html()]
+        parts.append(part("folded", f"{name}. {titles[name]}", table.as_html(), _has_our_numbers(table)))
     if parts:
         parts.insert(0, part("note", f"The paper: {content.paper.title}. Its rows are set in gray."))
         parts.append(part("notes", content.notes))
     return stacked(parts)
 
 
-def _figures(content: Content) -> Markup:
-    """Figures 3 and 4: our pictures in the paper's order and colors."""
-    titles = {
-        "Figure 3": "Mask, slices drawn after more and more iterations, real",
-        "Figure 4": "Mask, the slice of each method, real",
-    }
-    told = {one.told_tissues for one in content.scores.values() if has_tissues(one.provenance)}
-    parts = [part("paragraph", TISSUES_AND_BODY)] if len(told) == 2 else []
-    for name, grid in content.grids.items():
-        rows = [(row, cells, row) for row, cells in zip(grid.names, grid.cells, strict=True)]
-        labels = next(one.labels for one in content.scores.values())
-        parts += [part("heading", f"{name}. {titles[name]}"), picture_grid(grid.headers, rows)]
-        parts.append(part("legend", legend(grid.rows, labels)))
-    return stacked(parts)
-
-
-def _slices(content: Content) -> Markup:
-    """Mask, real, synthetic and their difference, for a few slices of each method's last checkpoint."""
-    parts = []
-    for name, one in content.latest.items():
-        rows = content.pictures[name]
-        if isinstance(rows, CTSynthError):
-            body = part("paragraph", f"No pictures: {rows.message}.")
-        else:
-            lines = [(row.place, row.cells, " · ".join([row.place, *_values(row, one)])) for row in rows]
-            colors = part("legend", legend(rows, one.labels))
-            body = stacked([picture_grid(HEADERS, lines), colors, _scale()])
-        parts.append(part("folded", name, body, len(content.latest) == 1))
-    return stacked(parts)
-
-
-def _values(row: Row, scores: Scores) -> list[str]:
-    """The scores of one slice, for the metrics that have such."""
-    found = []
-    for result in scores.metrics.values():
-        values = result.per_slice.get(row.subject, [])
-        value = values[row.index] if row.index < len(values) else None
-        if value is not None:
-            found.append(f"{result.title} {value:.{result.digits}f} {result.total.unit}".rstrip())
-    return found
-
-
-def _scale() -> Markup:
-    """The colors of the difference."""
-    return part("scale", f"{figures.DIFFERENCE_HU:g}", data_uri(figures.difference_scale()))
+def _has_our_numbers(table: Table) -> bool:
+    """Whether a row that is not the paper's has a number in it."""
+    ours = (row for number, row in enumerate(table.rows) if number not in table.quoted)
+    return any(cell != NOTHING for row in ours for cell in row[table.names :])
 
 
 def _organs(content: Content) -> Markup:
@@ -173,15 +140,14 @@ def _subjects(content: Content) -> Markup:
 
 
 SECTIONS: tuple[tuple[str, Callable[[Content], Markup]], ...] = (
-    ("By iterations and method", _figures),
+    ("Pictures", pictures),
     ("Scores", _scores),
-    ("Curves", curves),
-    ("Left out", _left_out),
-    ("Beside the paper", _paper),
-    ("Slices", _slices),
     ("Organs", _organs),
+    ("Curves", curves),
+    ("Beside the paper", _paper),
     ("Training", training),
     ("Subjects", _subjects),
     ("Settings and versions", how),
+    ("Left out", _left_out),
 )
 """In the order of the page."""

@@ -24,8 +24,11 @@ th, td { padding: .4rem .8rem; text-align: right; white-space: nowrap; font-weig
 th:first-child, td:first-child { text-align: left; }
 thead th { color: var(--faint); font-size: .8125rem; border-bottom: 1px solid var(--line); }
 tbody tr + tr > * { border-top: 1px solid var(--line); }
-.wide th, .wide td { padding: .3rem .4rem; font-size: .8125rem; }
-.wide thead th { white-space: normal; vertical-align: bottom; }
+thead th { white-space: normal; vertical-align: bottom; }
+.wide th, .wide td { padding: .25rem .28rem; font-size: .75rem; }
+.wide th:first-child, .wide .name { white-space: normal; }
+.wide thead th:not(:first-child, .name) { writing-mode: vertical-rl; transform: rotate(180deg); text-align: left;
+  white-space: nowrap; }
 td small { display: block; color: var(--faint); font-weight: 400; }
 .best { font-weight: 700; }
 .name { text-align: left; } .quoted > * { color: var(--faint); }
@@ -49,9 +52,18 @@ dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; ma
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 details { margin: .75rem 0; } summary { cursor: pointer; color: var(--accent); }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em; }
-@media (max-width: 520px) { th, td { padding: .4rem .5rem; } ul { padding-left: 1.2rem; }
+@media (max-width: 520px) { .slices { grid-template-columns: repeat(var(--columns), minmax(80px, 320px));
+  padding: 6px; overflow-wrap: anywhere; } th, td { padding: .4rem .5rem; } ul { padding-left: 1.2rem; }
   th:first-child { white-space: normal; min-width: 7.5rem; font-size: .875rem; line-height: 1.35; }
   main { padding: 1.25rem .9rem 3rem; } h1 { font-size: 1.4rem; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
-@media print { .scroll { overflow: visible; } body { background: #fff; } }
+@media print { @page { margin: 12mm; }
+  :root { color-scheme: light; --ground: #fff; --panel: #fff; --ink: #000; --faint: #444; --line: #bbb;
+    --accent: #000; --warn-ground: #fff; --warn-ink: #000; }
+  body { font-size: 10pt; } main { max-width: none; padding: 0; } h2 { margin-top: 1.5rem; }
+  .scroll { overflow: visible; border: 0; } .warning { border: 1px solid #000; }
+  h2, h3, summary { break-after: avoid; } tr, figure, img, .of { break-inside: avoid; }
+  .slices, .slices .of { background: #fff; color: #000; grid-template-columns: repeat(var(--columns), 1fr); }
+  th, td { padding: .15rem .3rem; font-size: 8pt; } .wide th, .wide td { padding: .1rem; font-size: 5.5pt; }
+  .slices img, .swatch, .scale img { print-color-adjust: exact; } }
 """

@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from markupsafe import Markup
 
@@ -66,6 +66,32 @@ class Table:
             is_full = width is not None and sum(widths[c] + 2 for c in wanted) - 2 > width
             blocks = [*blocks, [*names, column]] if is_full and blocks[-1] != names else [*blocks[:-1], wanted]
         return blocks
+
+    def turned(self, corner: str) -> Table:
+        """Rows as columns, for a table with one column of names.
+
+        Args:
+            corner: Header of the new names.
+        """
+        columns = list(zip(*self.rows, strict=True)) or [()] * len(self.headers)
+        rows = tuple((header, *cells) for header, cells in zip(self.headers[1:], columns[1:], strict=True))
+        best = frozenset((column - 1, row + 1) for row, column in self.best)
+        return Table((corner, *columns[0]), rows, best)
+
+    def blocks(self, most: int) -> list[Table]:
+        """The table in tables of at most so many columns, each with the names."""
+        done = []
+        for first in range(self.names, len(self.headers), most):
+            columns = [*range(self.names), *range(first, min(first + most, len(self.headers)))]
+            done.append(
+                replace(
+                    self,
+                    headers=tuple(self.headers[c] for c in columns),
+                    rows=tuple(tuple(row[c] for c in columns) for row in self.rows),
+                    best=frozenset((row, columns.index(c)) for row, c in self.best if c in columns),
+                )
+            )
+        return done
 
     def as_csv(self) -> str:
         """A line a row; what is no number is empty."""

@@ -4,7 +4,7 @@ import pytest
 
 from ctsynth.labels import AMOS22
 from ctsynth.reporting import paper as papers
-from ctsynth.reporting.comparison import NAMES, iteration_table, method_table, notes
+from ctsynth.reporting.comparison import NAMES, iteration_table, method_table, notes, reasons
 from ctsynth.reporting.inputs import Entry
 from ctsynth.reporting.plots import bars_of, organ_bars
 from ctsynth.reporting.table import NOTHING
@@ -202,7 +202,7 @@ def test_floors_are_shown_once_for_all_that_share_them():
 
 def test_the_notes_say_why_a_number_is_missing_and_where_the_test_is_not_the_papers():
     given = [entry("sdm", 9, left={"fid": "no weights here"}, size=64, dice=dice(50.0, segmenter="a small U-Net"))]
-    said = "\n".join(notes(given, PAPER))
+    said = "\n".join([*notes(given, PAPER), *reasons(given)])
     for words in (
         "FID: no weights here",
         "No floor: not computed",

@@ -19,6 +19,11 @@ Case = TypeVar("Case")
 Outcome = TypeVar("Outcome")
 
 
+def cores() -> int:
+    """The cores that this process may use, where the system says so; else the machine's."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def outcomes(
     task: Callable[[Case], Outcome], cases: Sequence[Case], workers: int | None
 ) -> Generator[tuple[Case, Outcome], None, None]:
@@ -34,7 +39,7 @@ def outcomes(
     Raises:
         RunError: A process was killed.
     """
-    workers = min(workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS), len(cases))
+    workers = min(workers or min(cores(), MOST_WORKERS), len(cases))
     if workers <= 1:
         for case in cases:
             yield case, task(case)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from ctsynth import __version__
 from ctsynth.data.store import Store, Subject
-from ctsynth.data.workers import MOST_WORKERS, outcomes
+from ctsynth.data.workers import MOST_WORKERS, cores, outcomes
 from ctsynth.errors import CTSynthError, RunError
 from ctsynth.files import sole
 from ctsynth.metrics import base
@@ -46,7 +46,7 @@ def score(
     split: str,
     *,
     progress: Callable[..., None] = lambda done, note="": None,
-    workers: int | None = None,
+    workers: int | None = 1,
     **options: Any,  # noqa: ANN401  those of scoring
 ) -> Scores:
     """Scores synthetic volumes against the real ones of a split, one subject in memory at a time.
@@ -161,15 +161,14 @@ class Scoring:
     shard: str | None
     overwrite: bool
 
-    def measure(
-        self, progress: Callable[..., None] = lambda done, note="": None, workers: int | None = None
-    ) -> int:
+    def measure(self, progress: Callable[..., None] = lambda done, note="": None, workers: int | None = 1) -> int:
         """Measures what is not yet, or not of these very files and settings.
 
         Args:
             progress: Called with the number of subjects done and the name of the last.
-            workers: Processes that measure what takes no network; their number does not change a byte. One for 8
-                subjects, at most the cores and 8, if None. 1 works in this process.
+            workers: Processes that measure what takes no network; their number does not change a byte. 1 works in
+                this process; more import the main script, which must be made for that (see ``spawn`` in Python's
+                multiprocessing). One for 8 subjects, at most the cores and 8, if None.
 
         Returns:
             The number of subjects that were measured.
@@ -202,7 +201,7 @@ class Scoring:
 
     def _passes(self, workers: int | None) -> list[tuple[Measuring, int]]:
         """What is done with every subject, and in how many processes: networks stay in this one."""
-        count = workers or min(len(os.sched_getaffinity(0)), MOST_WORKERS, -(-len(self.subjects) // _A_WORKER))
+        count = workers or min(cores(), MOST_WORKERS, -(-len(self.subjects) // _A_WORKER))
         task = Measuring(replace(self.store, subjects_by_name={}), self.folder, self.metrics, self.overwrite)
         parts = [task.of(parallel=parallel) for parallel in (True, False)] if count > 1 else [task]
         return [(part, count if part.parallel else 1) for part in parts if part.metrics]

@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 
+from ctsynth.data.workers import cores
 from ctsynth.errors import Interrupted, InterruptedByUser, RunError
 from ctsynth.stop import SIGNALS, Stop
 
@@ -76,12 +77,11 @@ def _forward(number: signal.Signals, processes: list[subprocess.Popen[bytes]]) -
 @contextmanager
 def _ranks(command: Sequence[str], ranks: int) -> Iterator[list[subprocess.Popen[bytes]]]:
     """The processes; whatever happens, none is left behind."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     common = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(_free_port()), "WORLD_SIZE": str(ranks)}
     with ExitStack() as stack:
         processes = []
         for rank in range(ranks):
-            env = {"OMP_NUM_THREADS": str(max(1, cores // ranks)), **os.environ, **common}
+            env = {"OMP_NUM_THREADS": str(max(1, cores() // ranks)), **os.environ, **common}
             env |= {"RANK": str(rank), "LOCAL_RANK": str(rank)}
             process = subprocess.Popen([sys.executable, "-m", "ctsynth", *command], env=env)
             stack.callback(_end, process)

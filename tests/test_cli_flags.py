@@ -25,6 +25,9 @@ FLAGS = {
         --pix2pix-test --seed --noise --raw --overwrite --batch-size --device --precision --compile
         --shard
     """,
+    "deform": """
+        MASK --out --samples --strength --seed --shard --overwrite
+    """,
     "score": """
         SYNTHETIC --data --split --metrics --checkpoint --sweep --steps --preset --partial --segmenter --native
         --device --out --format --json --shard --overwrite

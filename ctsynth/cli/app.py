@@ -28,6 +28,7 @@ COMMANDS = {
     "score": "Measure how close synthetic volumes are to the real ones.",
     "report": "Show scores beside the paper's, pictures and loss curves on one page.",
     "export": "Make a folder of a trained model for others: weights, settings, model card.",
+    "deform": "Deform label volumes to others that a patient could have, to draw from.",
     "train-segmenter": "Train a small 2-D U-Net that finds the organs in a CT slice.",
     "weights": "Say which pretrained weights are here, and bring them without internet.",
     "slurm": "Print a SLURM job script that trains the methods of the paper's Table 2.",

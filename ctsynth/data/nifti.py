@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,6 +90,15 @@ def read(path: Path) -> File:
             raise DataError(f"{path}: it unpacks to more than the {length:,} bytes that its header declares")
     voxels: NDArray[Any] = np.ndarray(shape, dtype, memoryview(content), start, order="F")
     return File(header, _extensions(path, header, bytes(content[:start])), voxels)
+
+
+def label_table(names: Mapping[int, str]) -> bytes:
+    """The header extension that ``File.label_names`` reads names from; XML has no control characters."""
+    root = ElementTree.Element("CaretExtension")
+    table = ElementTree.SubElement(ElementTree.SubElement(root, "VolumeInformation", Index="0"), "LabelTable")
+    for value, name in names.items():
+        ElementTree.SubElement(table, "Label", Key=str(value)).text = "".join(filter(str.isprintable, name))
+    return bytes(ElementTree.tostring(root, encoding="UTF-8"))
 
 
 def description(path: Path) -> str:

@@ -35,6 +35,8 @@ def save(volume: Volume, path: Path, description: str, window: tuple[float, floa
     image.header["descrip"] = description.encode()[:_DESCRIPTION_BYTES]
     if window is not None:
         image.header["cal_min"], image.header["cal_max"] = window
+    if volume.names:
+        image.header.extensions.append(nib.nifti1.Nifti1Extension("caret", nifti.label_table(volume.names)))
     with path.open("wb") as file:
         if is_packed(path):
             with igzip.IGzipFile("", "wb", _LEVEL, file, mtime=0) as packed:

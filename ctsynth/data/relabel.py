@@ -140,10 +140,8 @@ def relabeled(file: str, voxels: NDArray[Any], relabeling: Relabeling, by: str) 
     Raises:
         DataError: Values that are no whole numbers, or not among those that were named.
     """
-    counts = _counts(file, voxels)
+    counts = check_labels(file, voxels)
     known = sorted({*relabeling.ids, *relabeling.unmatched})
-    if len(counts) > _MOST_CLASSES:
-        raise _is_image(file, voxels, f"{len(counts):,} values")
     if nameless := [str(value) for value in counts if value not in known]:
         raise DataError(
             f"{file}: holds {shortened(nameless, 5)}; {by} has {_ranges(known)}",
@@ -159,8 +157,12 @@ def relabeled(file: str, voxels: NDArray[Any], relabeling: Relabeling, by: str) 
     return Labels(file, _looked_up(voxels, ids), unknown, relabeling.lost(counts))
 
 
-def _counts(file: str, voxels: NDArray[Any]) -> dict[int, int]:
-    """The voxels of each value, by rising value."""
+def check_labels(file: str, voxels: NDArray[Any]) -> dict[int, int]:
+    """The voxels of each value, by rising value.
+
+    Raises:
+        DataError: They are no labels: no whole numbers from 0, or too many different ones.
+    """
     counts = np.zeros(_LIMIT, np.int64)
     for z in range(voxels.shape[2]):
         plane = voxels[:, :, z]
@@ -169,7 +171,10 @@ def _counts(file: str, voxels: NDArray[Any]) -> dict[int, int]:
             strange = [f"{value:g}" for value in np.unique(plane[numbers != plane])]
             raise _is_image(file, voxels, shortened(strange, 5))
         counts += np.bincount(numbers.ravel(order="K"), minlength=_LIMIT)
-    return {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    found = {int(value): int(counts[value]) for value in np.flatnonzero(counts)}
+    if len(found) > _MOST_CLASSES:
+        raise _is_image(file, voxels, f"{len(found):,} values")
+    return found
 
 
 def _is_image(file: str, voxels: NDArray[Any], found: str) -> DataError:

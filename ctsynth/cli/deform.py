@@ -1,0 +1,59 @@
+"""``ctsynth deform``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ctsynth.cli import console
+from ctsynth.cli._options import check_seed
+
+
+def command(
+    mask: Annotated[
+        Path, typer.Argument(help="Label volume in any of the formats, or a folder of them.", show_default=False)
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the deformed ones.", show_default="beside the label volume")
+    ] = None,
+    samples: Annotated[int, typer.Option(min=1, help="Deformed volumes of each label volume.")] = 1,
+    strength: Annotated[
+        float,
+        typer.Option(min=0, max=10, help="Factor of the displacement: RMS 6 mm in plane and 4 mm along z at 1."),
+    ] = 1.0,
+    seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same deformations.")] = 0,
+    shard: Annotated[
+        str, typer.Option(metavar="I/N", help="Deform the I-th of N shares only, or slurm: as the array says.")
+    ] = "1/1",
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace those that were made with other settings.")
+    ] = False,
+) -> None:
+    """Deform label volumes to others that a patient could have, to draw from.
+
+    Each is bent by a smooth, invertible random map (Gaussian of 40 mm) and written
+    as NAME_deformed_0.nii.gz and on, on the label volume's own grid. The JSON
+    beside it has the distance to its source: displacement in mm, and Dice and
+    volume of each class. Paths are printed:
+
+        ctsynth deform seg.nii.gz --samples 8 --out more/
+
+        ctsynth sample --mask more/
+
+    A map in which a class vanishes, splits, or changes its volume by more than
+    25 % is refused, and another one is tried. The names of the classes, in the
+    header or a dataset.json, go into the new header. Run again, the command skips
+    what is whole.
+    """
+    from ctsynth.data.deform import DeformConfig, deform, label_volumes
+    from ctsynth.files import sole
+    from ctsynth.shards import lock_name, take
+
+    config = DeformConfig(samples=samples, seed=seed, strength=strength)
+    files = take(label_volumes(mask), shard)
+    folder = out or (mask if mask.is_dir() else mask.parent)
+    with sole(folder / lock_name("deform", shard)), console.progress("deform", len(files)) as progress:
+        for path in deform(files, out, config, overwrite=overwrite, progress=progress):
+            console.echo(str(path))

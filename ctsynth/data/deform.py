@@ -1,0 +1,286 @@
+"""Label volumes deformed to others that a patient could have, each with a record of the distance to its source."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+from zlib import crc32
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+from scipy.ndimage import label as components
+
+from ctsynth import __version__
+from ctsynth.data.diffeomorphism import RMS_MM, SMOOTHNESS_MM, Deformation
+from ctsynth.data.formats import record_beside, stem, volumes
+from ctsynth.data.record import Kind, Standing, look, save
+from ctsynth.data.relabel import check_labels, given_by_dataset
+from ctsynth.data.volume import Volume
+from ctsynth.errors import CTSynthError, DataError, RunError, UsageError, WriteError, explain
+from ctsynth.files import sha256
+from ctsynth.outputs import check_length, refuse_inputs
+from ctsynth.schema import Range, check
+
+log = logging.getLogger(__name__)
+
+Labels = NDArray[np.unsignedinteger[Any]]
+
+DESCRIPTION = "label map deformed by ctsynth, not a patient's"
+KIND = Kind(DESCRIPTION, frozenset({"deformed", "mask_sha256", "seed", "strength"}))
+"""Record of a label volume that was deformed here."""
+
+MOST_CHANGE = 0.25
+"""Largest change of a class's volume."""
+
+TRIES = 20
+"""Deformations that are tried before a label volume is given up."""
+
+_PIECE, _NEW_PIECE = 0.01, 0.02
+"""Least share of a class that a part of it has to count, before and after: one close to it is not new."""
+
+_MADE = re.compile(r"_(deformed|synthetic)(_\d+)?$")
+_NEIGHBORS = np.ones((3, 3, 3), np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeformConfig:
+    """How label volumes are deformed."""
+
+    samples: Annotated[int, Range(1, 10_000)] = 1
+    """Deformed volumes of each."""
+
+    seed: Annotated[int, Range(0, 2**63 - 1)] = 0
+    """Same seed, same deformations."""
+
+    strength: Annotated[float, Range(0, 10)] = 1.0
+    """Factor of the displacement, whose root mean square is 6 mm in plane and 4 mm along z."""
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def label_volumes(mask: Path) -> list[Path]:
+    """The label volumes that a path means: itself, or those of a folder that were not made here.
+
+    Raises:
+        DataError: There are none.
+    """
+    files = [file for file in volumes(mask) if not _MADE.search(stem(file))] if mask.is_dir() else [mask]
+    if not files or not mask.exists():
+        raise DataError(f"{mask}: no label volumes here")
+    return files
+
+
+def deform(
+    files: list[Path],
+    out: Path | None,
+    config: DeformConfig,
+    *,
+    overwrite: bool = False,
+    progress: Callable[..., None] = lambda done, note="": None,
+) -> Iterator[Path]:
+    """Writes NAME_deformed_0.nii.gz and on for each label volume and yields their paths; whole ones are skipped.
+
+    Args:
+        files: Label volumes.
+        out: Folder for them; None is that of each label volume.
+        config: How.
+        overwrite: Replace those that were made with other settings.
+        progress: Called with the number of label volumes done, and the name of the one at hand.
+
+    Raises:
+        UsageError: An output is a file of the user's, or was made with other settings.
+        DataError: The only label volume cannot be used.
+        RunError: Some of several cannot be used, or no deformation of one is plausible; the others are made.
+    """
+    outputs = {file: _outputs(file, out, config.samples) for file in files}
+    every = [path for paths in outputs.values() for path in paths]
+    refuse_inputs([*every, *map(record_beside, every)], files)
+    if len(set(every)) < len(every):
+        raise UsageError("two label volumes of one name would write one file", hint="leave --out out")
+    broken: list[CTSynthError] = []
+    for done, (file, paths) in enumerate(outputs.items()):
+        progress(done, file.name)
+        try:
+            yield from _deform_one(file, paths, config, overwrite=overwrite)
+        except (UsageError, WriteError):
+            raise
+        except Exception as error:
+            broken.append(explain(error, str(file)))
+            if len(files) == 1:
+                raise broken[0] from error
+            log.warning("%s", broken[0].message)
+    progress(len(files))
+    if broken:
+        listed = "".join(f"\n  {error.message}" for error in broken)
+        raise RunError(f"{len(broken)} of {len(files)} label volumes cannot be deformed:{listed}")
+
+
+def _outputs(file: Path, out: Path | None, samples: int) -> list[Path]:
+    paths = [(out or file.parent) / f"{stem(file)}_deformed_{sample}.nii.gz" for sample in range(samples)]
+    check_length(paths[-1], str(file))
+    return paths
+
+
+def _deform_one(file: Path, paths: list[Path], config: DeformConfig, *, overwrite: bool) -> Iterator[Path]:
+    wanted = (
+        {"mask_sha256": sha256(file), "seed": config.seed, "strength": config.strength} if file.is_file() else {}
+    )
+    if not wanted:
+        raise DataError(f"{file}: no such file")
+    whole = [_is_whole(path, wanted, overwrite=overwrite) for path in paths]
+    volume = labels = None
+    for sample, (path, is_there) in enumerate(zip(paths, whole, strict=True)):
+        if is_there:
+            log.info("%s is whole: skipped", path)
+            yield path
+            continue
+        if volume is None or labels is None:
+            volume = Volume.load(file)
+            labels = _integers(file, volume)
+        names = _names(file, volume)
+        made, found = deformed(labels, volume.geometry.spacing, names, config, (stem(file), sample))
+        record = {"deformed": True, "version": __version__, "mask": str(file), **wanted, "sample": sample, **found}
+        save(Volume(made, volume.geometry, names or None), path, DESCRIPTION, record)
+        yield path
+
+
+def _is_whole(path: Path, wanted: Mapping[str, Any], *, overwrite: bool) -> bool:
+    standing, found = look(path, KIND)
+    if standing is Standing.FOREIGN:
+        raise UsageError(
+            f"{path}: not written over: no record of a deformed label volume beside it",
+            hint="move it elsewhere, or name another --out",
+        )
+    if standing is Standing.FREE or overwrite:
+        return False
+    changed = [f"{key} {found[key]}, not {value}" for key, value in wanted.items() if found[key] != value]
+    if standing is Standing.CHANGED or changed:
+        problem = f"made with {changed[0]}" if changed else "changed since it was made"
+        raise UsageError(f"{path}: {problem}", hint="name another --out, or make it again with --overwrite")
+    return standing is Standing.WHOLE
+
+
+def _integers(file: Path, volume: Volume) -> Labels:
+    counts = check_labels(str(file), volume.voxels)
+    if set(counts) <= {0}:
+        raise DataError(f"{file}: nothing but background")
+    return volume.voxels.astype(np.uint8 if max(counts) < 256 else np.uint16)
+
+
+def _names(file: Path, volume: Volume) -> dict[int, str]:
+    """What the values mean, as the file's header or a dataset.json says; empty where nobody does."""
+    if volume.names:
+        return dict(volume.names)
+    given = given_by_dataset(file.parent)
+    return {value: names[0] for value, names in given.names.items()} if given else {}
+
+
+def deformed(
+    labels: Labels,
+    spacing: tuple[float, float, float],
+    names: Mapping[int, str],
+    config: DeformConfig,
+    key: tuple[str, int],
+) -> tuple[Labels, dict[str, Any]]:
+    """The first plausible one of ``TRIES`` random deformations of a label volume, and what is to be told of it.
+
+    Args:
+        labels: (X, Y, Z) RAS+.
+        spacing: Of the voxels, mm.
+        names: Of the classes, as far as they are known.
+        config: How.
+        key: Name of the volume and number of the sample, which with the seed choose the deformation.
+
+    Raises:
+        RunError: None is plausible.
+    """
+    x, y, z = (length * (count - 1) for length, count in zip(spacing, labels.shape, strict=True))
+    refused: list[str] = []
+    for attempt in range(TRIES):
+        rng = np.random.default_rng([config.seed, crc32(key[0].encode()), key[1], attempt])
+        deformation = Deformation.random((x, y, z), rng, config.strength)
+        made, lengths = warped(labels, spacing, deformation)
+        reason = implausible(labels, made, names)
+        if not reason:
+            return made, {
+                "smoothness_mm": SMOOTHNESS_MM,
+                "rms_mm": [config.strength * length for length in RMS_MM],
+                "smallest_jacobian": round(deformation.smallest_jacobian(), 4),
+                "refused": refused,
+                "distance": {**lengths, "classes": _distances(labels, made, names)},
+            }
+        refused.append(reason)
+    raise RunError(
+        f"{key[0]}: none of {TRIES} deformations is plausible; in the last {refused[-1]}",
+        hint="say --strength 0.5, or another --seed",
+    )
+
+
+def warped(
+    labels: Labels, spacing: tuple[float, float, float], deformation: Deformation
+) -> tuple[Labels, dict[str, float]]:
+    """A label volume whose voxel x has the label nearest to phi(x), and how far phi moves what is labeled, in mm.
+
+    Beyond the volume its border's labels go on.
+    """
+    made = np.empty_like(labels)
+    length = np.array(spacing)[:, None, None]
+    last = np.array(labels.shape)[:, None, None] - 1
+    squares, count, farthest = 0.0, 0, 0.0
+    for z in range(labels.shape[2]):
+        points = np.stack(np.broadcast_arrays(*np.ogrid[: labels.shape[0], : labels.shape[1]], z)) * length
+        moved = deformation.at(points)
+        x, y, below = np.clip(np.rint((points + moved) / length).astype(np.intp), 0, last)
+        made[:, :, z] = labels[x, y, below]
+        square = (moved**2).sum(0)[made[:, :, z] != 0]
+        squares, count = squares + float(square.sum()), count + square.size
+        farthest = max(farthest, float(square.max(initial=0)))
+    return made, {"rms_mm": round((squares / max(1, count)) ** 0.5, 3), "max_mm": round(farthest**0.5, 3)}
+
+
+def implausible(before: Labels, after: Labels, names: Mapping[int, str]) -> str:
+    """Why a label volume is no plausible deformation of another; empty if it is.
+
+    No class may vanish, fall into more parts, or change its volume by more than ``MOST_CHANGE``.
+    """
+    boxes = find_objects(after)
+    for label, box in enumerate(find_objects(before), start=1):
+        if box is None:
+            continue
+        name = names.get(label, f"label {label}")
+        there = boxes[label - 1] if label <= len(boxes) else None
+        if there is None:
+            return f"{name} vanishes"
+        old, new = before[box] == label, after[there] == label
+        change = np.count_nonzero(new) / np.count_nonzero(old) - 1
+        if abs(change) > MOST_CHANGE:
+            return f"{name} changes its volume by {100 * change:+.0f} %"
+        if _parts(new, _NEW_PIECE) > _parts(old, _PIECE):
+            return f"{name} splits"
+    return ""
+
+
+def _parts(mask: NDArray[np.bool_], share: float) -> int:
+    """The connected parts of a class that have this share of it at least."""
+    sizes = np.bincount(components(mask, _NEIGHBORS)[0].ravel())[1:]
+    return int(np.count_nonzero(sizes >= share * sizes.sum()))
+
+
+def _distances(before: Labels, after: Labels, names: Mapping[int, str]) -> dict[str, dict[str, float]]:
+    """Dice of each class with itself before, and its volume as a share of that before."""
+    old, new = np.bincount(before.ravel()), np.bincount(after.ravel(), minlength=int(before.max()) + 1)
+    both = np.bincount(before[before == after], minlength=len(old))
+    return {
+        names.get(int(label), str(label)): {
+            "dice": round(2 * int(both[label]) / int(old[label] + new[label]), 4),
+            "volume": round(int(new[label]) / int(old[label]), 4),
+        }
+        for label in np.flatnonzero(old)
+        if label
+    }

@@ -1,0 +1,179 @@
+"""Deformed label volumes: plausible, on their source's grid, with names and a record, and over no other file."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from named import write_names
+from typer.testing import CliRunner
+
+from ctsynth.cli.app import app
+from ctsynth.data.deform import DeformConfig, deformed, implausible, warped
+from ctsynth.data.diffeomorphism import Deformation
+from ctsynth.data.volume import Volume
+from ctsynth.errors import RunError
+
+SPACING = (4.0, 4.0, 8.0)
+
+
+def anatomy():
+    """(40, 36, 12) uint8 in a body 16: liver 6, spleen 1."""
+    x, y, z = np.ogrid[:40, :36, :12]
+    labels = np.where(((x - 20) / 18) ** 2 + ((y - 18) / 15) ** 2 + 0 * z < 1, 16, 0).astype(np.uint8)
+    labels[(x - 12) ** 2 + (y - 20) ** 2 + (2 * (z - 6)) ** 2 < 49] = 6
+    labels[(x - 30) ** 2 + (y - 14) ** 2 + (2 * (z - 6)) ** 2 < 25] = 1
+    return labels
+
+
+@pytest.fixture
+def mask(tmp_path):
+    """The anatomy in a file whose axes run left, posterior and superior."""
+    path = tmp_path / "labels" / "seg.nii.gz"
+    path.parent.mkdir()
+    affine = np.diag([-4.0, -4.0, 8.0, 1.0])
+    nib.save(nib.Nifti1Image(anatomy(), affine), path)
+    return path
+
+
+def run(*words):
+    return CliRunner().invoke(app, ["-q", "deform", *map(str, words)])
+
+
+def record(path):
+    return json.loads(path.with_name(path.name.removesuffix(".nii.gz") + ".json").read_text())
+
+
+def test_a_shift_by_whole_voxels_moves_every_label_so_far():
+    shift = np.array([8.0, -4.0, 8.0])[:, None, None, None]
+    deformation = Deformation.of_velocity(np.ones((3, 36, 32, 22)) * shift)
+    made, distance = warped(anatomy(), SPACING, deformation)
+    assert np.array_equal(made[:-2, 1:, :-1], anatomy()[2:, :-1, 1:])
+    assert distance == {"rms_mm": 12.0, "max_mm": 12.0}
+
+
+def test_no_strength_gives_the_source_back():
+    made, found = deformed(anatomy(), SPACING, {}, DeformConfig(strength=0), ("seg", 0))
+    assert np.array_equal(made, anatomy())
+    assert found["distance"]["classes"]["6"] == {"dice": 1.0, "volume": 1.0}
+
+
+def test_what_is_accepted_keeps_every_class_whole_and_its_volume():
+    for sample in range(3):
+        made, found = deformed(anatomy(), SPACING, {}, DeformConfig(), ("seg", sample))
+        assert implausible(anatomy(), made, {}) == ""
+        for label in (1, 6, 16):
+            before, after = anatomy() == label, made == label
+            told = found["distance"]["classes"][str(label)]
+            assert told["volume"] == pytest.approx(after.sum() / before.sum(), abs=1e-4)
+            assert 0.75 <= told["volume"] <= 1.25
+            assert told["dice"] == pytest.approx(
+                2 * (before & after).sum() / (before.sum() + after.sum()), abs=1e-4
+            )
+        assert found["smallest_jacobian"] >= 0.3
+
+
+def without(labels, where):
+    return np.where(where, 16, labels).astype(np.uint8)
+
+
+def test_each_rejection_names_its_class():
+    labels = anatomy()
+    x = np.arange(40)[:, None, None] + 0 * labels
+    names = {1: "spleen", 6: "liver"}
+    assert implausible(labels, without(labels, labels == 1), names) == "spleen vanishes"
+    assert implausible(labels, without(labels, (labels == 6) & (x == 12)), names) == "liver splits"
+    smaller = without(labels, (labels == 6) & (x < 11))
+    assert implausible(labels, smaller, names).startswith("liver changes its volume by -")
+    assert implausible(labels, without(labels, labels == 1), {}) == "label 1 vanishes"
+    assert implausible(labels, labels, names) == ""
+
+
+def test_a_volume_of_which_no_deformation_is_plausible_is_told(monkeypatch):
+    monkeypatch.setattr("ctsynth.data.deform.implausible", lambda *_: "liver splits")
+    with pytest.raises(RunError, match="none of 20 deformations is plausible; in the last liver splits"):
+        deformed(anatomy()[:8, :8, :4], SPACING, {}, DeformConfig(), ("seg", 0))
+
+
+def test_deformed_volumes_lie_on_the_sources_grid_with_its_record_and_are_made_once(mask, tmp_path):
+    done = run(mask, "--samples", 2, "--out", tmp_path / "more")
+    paths = [tmp_path / "more" / f"seg_deformed_{sample}.nii.gz" for sample in range(2)]
+    assert done.exit_code == 0, done.output
+    assert done.stdout.split() == list(map(str, paths))
+    first, second = map(nib.load, paths)
+    assert np.array_equal(first.affine, nib.load(mask).affine)
+    assert first.get_data_dtype() == np.uint8
+    assert not np.array_equal(first.dataobj, second.dataobj)
+    found = record(paths[0])
+    assert {
+        "seed": 0,
+        "sample": 0,
+        "strength": 1.0,
+        "smoothness_mm": 40.0,
+        "rms_mm": [6.0, 4.0],
+    }.items() <= found.items()
+    assert 0 < found["distance"]["rms_mm"] <= found["distance"]["max_mm"]
+    before = [path.read_bytes() for path in paths]
+    paths[1].write_bytes(before[1][:100])  # as if broken off
+    again = run(mask, "--samples", 2, "--out", tmp_path / "more")
+    assert again.exit_code == 0, again.output
+    assert [path.read_bytes() for path in paths] == before
+
+
+@pytest.mark.parametrize("source", ["header", "dataset.json"])
+def test_the_classes_keep_their_names(mask, tmp_path, source):
+    if source == "header":
+        write_names(mask, {1: "spleen", 6: "liver & bile", 16: "body"})
+    else:
+        labels = {"background": 0, "spleen": 1, "liver & bile": 6, "body": 16}
+        (mask.parent / "dataset.json").write_text(json.dumps({"labels": labels}))
+    assert run(mask, "--out", tmp_path / "more").exit_code == 0
+    made = tmp_path / "more" / "seg_deformed_0.nii.gz"
+    assert {1: "spleen", 6: "liver & bile", 16: "body"}.items() <= Volume.load(made).names.items()
+    assert set(record(made)["distance"]["classes"]) == {"spleen", "liver & bile", "body"}
+
+
+def test_a_folder_is_deformed_volume_by_volume_without_what_was_made_there(mask):
+    assert run(mask.parent).exit_code == 0
+    again = run(mask.parent, "--samples", 2)
+    assert [path.rsplit("/")[-1] for path in again.stdout.split()] == [
+        "seg_deformed_0.nii.gz", "seg_deformed_1.nii.gz"
+    ]  # fmt: skip
+
+
+def test_other_settings_and_files_of_the_users_are_refused(mask, tmp_path):
+    out = tmp_path / "more"
+    assert run(mask, "--out", out).exit_code == 0
+    refused = run(mask, "--out", out, "--strength", 0.5)
+    assert refused.exit_code == 2
+    assert "made with strength 1.0, not 0.5" in refused.stderr
+    assert run(mask, "--out", out, "--strength", 0.5, "--overwrite").exit_code == 0
+    (out / "seg_deformed_0.json").unlink()
+    theirs = run(mask, "--out", out, "--overwrite")
+    assert theirs.exit_code == 2
+    assert "not written over: no record of a deformed label volume beside it" in theirs.stderr
+
+
+def test_one_that_cannot_be_used_does_not_stop_the_others(mask):
+    hu = np.random.default_rng(0).normal(-400, 300, (8, 8, 4)).astype(np.float32)
+    nib.save(nib.Nifti1Image(hu, np.eye(4)), mask.parent / "ct.nii.gz")
+    done = run(mask.parent)
+    assert done.exit_code == 1
+    assert "1 of 2 label volumes cannot be deformed" in done.stderr
+    assert "it looks like a CT" in done.stderr
+    assert done.stdout.split() == [str(mask.parent / "seg_deformed_0.nii.gz")]
+
+
+def test_nothing_there_ends_with_2(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for path in (tmp_path / "nowhere.nii.gz", tmp_path / "empty"):
+        done = run(path)
+        assert done.exit_code == 2, done.output
+        assert str(path) in done.stderr
+    assert not list((tmp_path / "empty").iterdir())
+
+
+def test_a_real_segmentation_has_plausible_neighbors(real_ct, tmp_path):
+    done = run(real_ct / "labelsTr" / "ts_example_0001.nii.gz", "--out", tmp_path)
+    assert done.exit_code == 0, done.output
+    assert record(tmp_path / "ts_example_0001_deformed_0.nii.gz")["distance"]["classes"]["liver"]["dice"] > 0.7

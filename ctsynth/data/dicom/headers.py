@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,11 @@ def wanted(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: DICOM that cannot be used: {reason[:300]}") from error
 
 
+def contents(path: Path) -> BytesIO:
+    """A file's bytes: read from a file, an element that declares 4 GB would take them before its end is seen."""
+    return BytesIO(path.read_bytes())
+
+
 def header(path: Path) -> Dataset:
     """A file's elements without its pixels.
 
@@ -52,7 +58,7 @@ def header(path: Path) -> Dataset:
     from pydicom.errors import InvalidDicomError
 
     try:
-        return dcmread(path, stop_before_pixels=True)
+        return dcmread(contents(path), stop_before_pixels=True)
     except InvalidDicomError:
         raise DataError(f"{path}: not a DICOM file") from None
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from ctsynth.data.dicom.headers import contents
 from ctsynth.data.dicom.place import find_ct
 from ctsynth.data.itk_volume import LPS, add_segment
 from ctsynth.data.volume import SourceGrid, Volume, check_memory, check_shape
@@ -30,7 +31,7 @@ def read_segments(path: Path, ct: Path | None) -> Volume:
     """
     import highdicom
 
-    file = highdicom.seg.segread(path)
+    file = highdicom.seg.segread(contents(path))
     if file.segmentation_type.value == "FRACTIONAL":
         raise DataError(f"{path}: a fractional segmentation", hint="save it as a binary one, or a label map")
     geometry = file.get_volume_geometry(allow_missing_positions=True)
@@ -66,7 +67,7 @@ def _combined(path: Path, file: Segmentation) -> NDArray[np.uint16]:
 def _refuse_overlap(path: Path) -> None:
     import highdicom
 
-    file = highdicom.seg.segread(path)  # anew: what was asked before keeps its tables locked
+    file = highdicom.seg.segread(contents(path))  # anew: what was asked before keeps its tables locked
     merged: NDArray[np.uint16] | None = None
     names: dict[int, str] = {}
     for number in file.segment_numbers:

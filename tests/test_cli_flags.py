@@ -33,7 +33,7 @@ FLAGS = {
         --device --out --format --json --shard --overwrite
     """,
     "report": """
-        INPUTS --out --overwrite
+        INPUTS --out --blind --marks --viewer --overwrite
     """,
     "export": """
         MODEL OUT --scores --overwrite

@@ -40,6 +40,13 @@ def command(
             show_default=False,
         ),
     ] = None,
+    viewer: Annotated[
+        bool,
+        typer.Option(
+            "--viewer",
+            help="Also write viewer.html: three planes of a synthetic volume beside its mask and the real CT.",
+        ),
+    ] = False,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a report on other inputs, or one changed by hand.")
     ] = False,
@@ -58,6 +65,11 @@ def command(
     Table 1 is by iterations (score several checkpoints of a run for it), Table 2
     has each method at its last checkpoint; both have all of the paper's numbers.
 
+    The viewer shows the first volume of the first system in HU within the window;
+    it works offline in any browser:
+
+        ctsynth report samples --out report --viewer
+
     A blind reading asks people which slices are real. Give them blind.html
     alone, which works offline; they mark the slices and send a file back:
 
@@ -68,10 +80,10 @@ def command(
     if marks is not None:
         from ctsynth.reporting.blind import ANSWERS, read_marks
 
-        if inputs or blind:
+        if inputs or blind or viewer:
             raise UsageError("--marks reads a file of marks, and makes no report", hint="leave out all but --out")
         console.echo("\n".join(read_marks(marks, out / ANSWERS).lines()))
         return
     from ctsynth.reporting.page import build_report
 
-    console.echo(str(build_report(inputs or [], out, overwrite=overwrite, blind=blind or 0)))
+    console.echo(str(build_report(inputs or [], out, overwrite=overwrite, blind=blind or 0, viewer=viewer)))

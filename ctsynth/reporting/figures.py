@@ -75,19 +75,25 @@ def slice_rows(scores: Scores) -> list[Row]:
     Raises:
         DataError: The store or a volume is no longer where scores.json points, or has changed since.
     """
+    names = list(scores.sources.synthetic)
+    chosen = sorted({round(place) for place in np.linspace(0, len(names) - 1, min(SUBJECTS, len(names)))})
+    pairs = scored_pairs(scores, [names[place] for place in chosen])
+    return [_row(pair, index) for pair in pairs for index in _varied(pair.mask)]
+
+
+def scored_pairs(scores: Scores, subjects: Sequence[str]) -> Iterator[Pair]:
+    """The real and the synthetic slices of subjects that were scored.
+
+    Raises:
+        DataError: As ``slice_rows``.
+    """
     store = Store.open(scores.sources.store)
     if store.digest != scores.settings.get("store_digest"):
         raise DataError(f"{store.root}: the store has changed since it was scored against")
-    names = list(scores.sources.synthetic)
-    chosen = sorted({round(place) for place in np.linspace(0, len(names) - 1, min(SUBJECTS, len(names)))})
-    rows = []
-    for name in (names[place] for place in chosen):
+    for name in subjects:
         if name not in store.subjects_by_name:
             raise DataError(f"{store.root}: there is no subject {name!r}, which was scored")
-        subject = store.subjects_by_name[name]
-        pair = read_pair(subject, scores.sources.synthetic[name], store)
-        rows += [_row(pair, index) for index in _varied(pair.mask)]
-    return rows
+        yield read_pair(store.subjects_by_name[name], scores.sources.synthetic[name], store)
 
 
 def _varied(mask: NDArray[np.uint8]) -> list[int]:

@@ -23,11 +23,15 @@ from ctsynth.reporting.plots import organ_bars
 from ctsynth.reporting.sections import SECTIONS
 from ctsynth.reporting.style import CSS
 from ctsynth.reporting.tables import render
+from ctsynth.reporting.viewer import PAGE as VIEWER
+from ctsynth.reporting.viewer import write_viewer
 
 SCORE_FILES = {"scores.csv": "csv", "scores.md": "markdown", "scores.tex": "latex"}
 
 
-def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False, blind: int = 0) -> Path:
+def build_report(
+    inputs: Sequence[Path], out: Path, *, overwrite: bool = False, blind: int = 0, viewer: bool = False
+) -> Path:
     """Writes the page, the tables and the figures.
 
     Args:
@@ -35,6 +39,7 @@ def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False, 
         out: Folder for index.html, the tables as CSV, Markdown and LaTeX, and PNG files.
         overwrite: Also replace a report on other inputs, or one that was changed by hand.
         blind: Pictures of a blind reading, a page of its own with its answers in another file; none if 0.
+        viewer: Also a page with three planes of a volume.
 
     Returns:
         The page.
@@ -50,7 +55,9 @@ def build_report(inputs: Sequence[Path], out: Path, *, overwrite: bool = False, 
     with replaced(out, inputs, overwrite=overwrite) as folder:
         _write_tables(content, folder)
         _write_figures(content, folder)
-        write_text(folder / "index.html", _page(content))
+        write_text(folder / "index.html", _page(content, viewer=viewer))
+        if viewer:
+            write_viewer(content.latest, folder)
         if blind:
             write_reading(content.latest, blind, folder)
     return out / "index.html"
@@ -86,7 +93,7 @@ def _save(picture: Image.Image, path: Path) -> None:
         picture.save(partial, format="PNG")
 
 
-def _page(content: Content) -> str:
+def _page(content: Content, *, viewer: bool) -> str:
     built = ((title, section(content)) for title, section in SECTIONS)
     return page(
         "page.html",
@@ -94,5 +101,6 @@ def _page(content: Content) -> str:
         css=Markup(CSS),
         caveat=caveat(content.entries),
         sections=[(title, text) for title, text in built if text],
+        viewer=VIEWER if viewer else "",
         version=__version__,
     )

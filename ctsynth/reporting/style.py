@@ -51,6 +51,7 @@ figure .sheet { display: block; max-width: 100%; min-width: 400px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .9rem; }
 dt { color: var(--faint); } dd { margin: 0; overflow-wrap: anywhere; }
 details { margin: .75rem 0; } summary { cursor: pointer; color: var(--accent); }
+a { color: var(--accent); }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em; }
 @media (max-width: 520px) { .slices { grid-template-columns: repeat(var(--columns), minmax(80px, 320px));
   padding: 6px; overflow-wrap: anywhere; } th, td { padding: .4rem .5rem; } ul { padding-left: 1.2rem; }

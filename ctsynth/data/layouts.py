@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ctsynth.data.formats import SUFFIXES, stem, volumes
 from ctsynth.data.manifest import SPLITS
+from ctsynth.data.source_case import SourceCase
 from ctsynth.data.twins import refuse_copies
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
@@ -40,23 +41,6 @@ class SplitRule:
             raise UsageError("--split and --test-fraction exclude each other", hint="give one of them")
         if self.test_fraction is not None and not 0 <= self.test_fraction <= 1:
             raise UsageError(f"--test-fraction is {self.test_fraction:g}, wanted 0 to 1")
-
-
-@dataclass(frozen=True, slots=True)
-class SourceCase:
-    """One subject's files.
-
-    Args:
-        name: As in its files' names, without ``_0000`` and suffix.
-        split: ``train`` or ``test``.
-        image: CT in HU.
-        label: Label volume; it may turn out not to exist.
-    """
-
-    name: str
-    split: str
-    image: Path
-    label: Path
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.layouts import SourceCase
 from ctsynth.data.relabel import Given, Labels, read_labels
+from ctsynth.data.source_case import SourceCase
 from ctsynth.data.volume import PLAUSIBLE_AIR, SAME_GRID, Geometry, Volume
 from ctsynth.errors import DataError
 from ctsynth.labels import LabelSet

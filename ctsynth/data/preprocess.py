@@ -13,12 +13,13 @@ from typing import Any, Literal
 
 from ctsynth.data.body import body_mask
 from ctsynth.data.folders import is_whole, refuse_strangers, remove
-from ctsynth.data.layouts import Layout, SourceCase, SplitRule, discover
+from ctsynth.data.layouts import Layout, SplitRule, discover
 from ctsynth.data.manifest import SPLITS, is_manifest, read_manifest, read_subject
 from ctsynth.data.masks import Unmatched, complete
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.relabel import Given, given_by_datasets
 from ctsynth.data.slices import to_slices
+from ctsynth.data.source_case import SourceCase
 from ctsynth.data.split_body import split_body
 from ctsynth.data.store import write_manifest, write_subject
 from ctsynth.data.summary import BrokenSubjectsError, Summary

@@ -6,13 +6,10 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from ctsynth.data.source_case import SourceCase
 from ctsynth.errors import DataError
 from ctsynth.files import sha256
-
-if TYPE_CHECKING:
-    from ctsynth.data.layouts import SourceCase
 
 _SAMPLE = 1 << 16
 """Bytes from the middle of a file that tell most images apart without reading them whole."""

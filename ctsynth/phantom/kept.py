@@ -6,19 +6,13 @@ import logging
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctsynth.data import nifti
 from ctsynth.data.formats import volumes
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json, sha256
 from ctsynth.outputs import refuse_foreign
-
-if TYPE_CHECKING:
-    from ctsynth.phantom.dataset import PhantomCase
-
-NAME = "ctsynth phantom"
-"""What every file says first of where it comes from."""
+from ctsynth.phantom.case import NAME, PhantomCase
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from ctsynth.data.layouts import SourceCase
 from ctsynth.data.pairs import read_pair
+from ctsynth.data.source_case import SourceCase
 from ctsynth.errors import DataError
 from ctsynth.labels import AMOS22
 

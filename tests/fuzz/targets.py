@@ -13,10 +13,11 @@ import torch
 
 from ctsynth import figures, history, label_files, labels, weights
 from ctsynth.config import RunConfig, read_toml
-from ctsynth.data.layouts import SourceCase, SplitRule, discover
+from ctsynth.data.layouts import SplitRule, discover
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.masks import complete_labels
 from ctsynth.data.pairs import read_pair
+from ctsynth.data.source_case import SourceCase
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.reporting.tables import render

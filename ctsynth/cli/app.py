@@ -31,7 +31,7 @@ COMMANDS = {
     "deform": "Deform label volumes to others that a patient could have, to draw from.",
     "train-segmenter": "Train a small 2-D U-Net that finds the organs in a CT slice.",
     "weights": "Say which pretrained weights are here, and bring them without internet.",
-    "slurm": "Print a SLURM job script that trains the methods of the paper's Table 2.",
+    "slurm": "Print a SLURM job script that trains every method, or those named.",
     "demo": "Show the whole way on phantoms: five minutes on two CPU cores.",
     "phantom": "Make a synthetic abdomen data set in AMOS22's layout.",
     "info": "Say what is here: versions, devices, methods, samplers, metrics.",

@@ -23,6 +23,20 @@ def command(
         float,
         typer.Option(min=0, max=10, help="Factor of the displacement: RMS 6 mm in plane and 4 mm along z at 1."),
     ] = 1.0,
+    scale: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS=FACTOR", help="Scale a class about its center; may be repeated.", show_default=False
+        ),
+    ] = None,
+    shift: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS=R,A,S",
+            help="Shift a class by so many mm toward the patient's right, anterior and superior; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same deformations.")] = 0,
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Deform the I-th of N shares only, or slurm: as the array says.")
@@ -42,16 +56,20 @@ def command(
 
         ctsynth sample --mask more/
 
+        ctsynth deform seg.nii.gz --scale spleen=1.3 --strength 0
+
     A map in which a class vanishes, splits, or changes its volume by more than
-    25 % is refused, and another one is tried. The names of the classes, in the
+    25 % is refused, and another one is tried. What is scaled or shifted moves its
+    neighborhood along, fading over 20 mm. The names of the classes, in the
     header or a dataset.json, go into the new header. Run again, the command skips
     what is whole.
     """
     from ctsynth.data.deform import DeformConfig, deform, label_volumes
+    from ctsynth.data.edit_labels import edits_of
     from ctsynth.files import sole
     from ctsynth.shards import lock_name, take
 
-    config = DeformConfig(samples=samples, seed=seed, strength=strength)
+    config = DeformConfig(samples=samples, seed=seed, strength=strength, edits=edits_of(scale or (), shift or ()))
     files = take(label_volumes(mask), shard)
     folder = out or (mask if mask.is_dir() else mask.parent)
     with sole(folder / lock_name("deform", shard)), console.progress("deform", len(files)) as progress:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,13 +12,12 @@ from typing import Annotated, Any
 from zlib import crc32
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.ndimage import find_objects
-from scipy.ndimage import label as components
 
 from ctsynth import __version__
-from ctsynth.data.diffeomorphism import RMS_MM, SMOOTHNESS_MM, Deformation
+from ctsynth.data.diffeomorphism import RMS_MM, SMOOTHNESS_MM, Deformation, extent_of
+from ctsynth.data.edit_labels import Edit
 from ctsynth.data.formats import record_beside, stem, volumes
+from ctsynth.data.plausible import Labels, distances, implausible
 from ctsynth.data.record import Kind, Standing, look, save
 from ctsynth.data.relabel import check_labels, given_by_dataset
 from ctsynth.data.volume import Volume
@@ -28,23 +28,14 @@ from ctsynth.schema import Range, check
 
 log = logging.getLogger(__name__)
 
-Labels = NDArray[np.unsignedinteger[Any]]
-
 DESCRIPTION = "label map deformed by ctsynth, not a patient's"
-KIND = Kind(DESCRIPTION, frozenset({"deformed", "mask_sha256", "seed", "strength"}))
+KIND = Kind(DESCRIPTION, frozenset({"deformed", "mask_sha256", "seed", "strength", "edits"}))
 """Record of a label volume that was deformed here."""
-
-MOST_CHANGE = 0.25
-"""Largest change of a class's volume."""
 
 TRIES = 20
 """Deformations that are tried before a label volume is given up."""
 
-_PIECE, _NEW_PIECE = 0.01, 0.02
-"""Least share of a class that a part of it has to count, before and after: one close to it is not new."""
-
 _MADE = re.compile(r"_(deformed|synthetic)(_\d+)?$")
-_NEIGHBORS = np.ones((3, 3, 3), np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -59,6 +50,9 @@ class DeformConfig:
 
     strength: Annotated[float, Range(0, 10)] = 1.0
     """Factor of the displacement, whose root mean square is 6 mm in plane and 4 mm along z."""
+
+    edits: tuple[Edit, ...] = ()
+    """Classes that are scaled or shifted before."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -128,25 +122,25 @@ def _outputs(file: Path, out: Path | None, samples: int) -> list[Path]:
 
 
 def _deform_one(file: Path, paths: list[Path], config: DeformConfig, *, overwrite: bool) -> Iterator[Path]:
-    wanted = (
-        {"mask_sha256": sha256(file), "seed": config.seed, "strength": config.strength} if file.is_file() else {}
-    )
-    if not wanted:
+    if not file.is_file():
         raise DataError(f"{file}: no such file")
+    wanted = {
+        "mask_sha256": sha256(file),
+        "seed": config.seed,
+        "strength": config.strength,
+        "edits": list(map(str, config.edits)),
+    }
     whole = [_is_whole(path, wanted, overwrite=overwrite) for path in paths]
-    volume = labels = None
+    if not all(whole):
+        volume = Volume.load(file)
+        labels, names = _integers(file, volume), _names(file, volume)
     for sample, (path, is_there) in enumerate(zip(paths, whole, strict=True)):
         if is_there:
             log.info("%s is whole: skipped", path)
-            yield path
-            continue
-        if volume is None or labels is None:
-            volume = Volume.load(file)
-            labels = _integers(file, volume)
-        names = _names(file, volume)
-        made, found = deformed(labels, volume.geometry.spacing, names, config, (stem(file), sample))
-        record = {"deformed": True, "version": __version__, "mask": str(file), **wanted, "sample": sample, **found}
-        save(Volume(made, volume.geometry, names or None), path, DESCRIPTION, record)
+        else:
+            made, found = deformed(labels, volume.geometry.spacing, names, config, (stem(file), sample))
+            record = {"deformed": True, "version": __version__, "mask": str(file), **wanted, "sample": sample}
+            save(Volume(made, volume.geometry, names or None), path, DESCRIPTION, record | found)
         yield path
 
 
@@ -188,7 +182,7 @@ def deformed(
     config: DeformConfig,
     key: tuple[str, int],
 ) -> tuple[Labels, dict[str, Any]]:
-    """The first plausible one of ``TRIES`` random deformations of a label volume, and what is to be told of it.
+    """The first plausible one of ``TRIES`` random deformations of a label volume, and its record.
 
     Args:
         labels: (X, Y, Z) RAS+.
@@ -199,27 +193,45 @@ def deformed(
 
     Raises:
         RunError: None is plausible.
+        DataError: There is no class of an edit's name.
+        UsageError: An edit is too large.
     """
-    x, y, z = (length * (count - 1) for length, count in zip(spacing, labels.shape, strict=True))
+    extent = extent_of(labels.shape, spacing)
+    edited = _edited(labels, spacing, names, config.edits, key[0])
     refused: list[str] = []
     for attempt in range(TRIES):
         rng = np.random.default_rng([config.seed, crc32(key[0].encode()), key[1], attempt])
-        deformation = Deformation.random((x, y, z), rng, config.strength)
-        made, lengths = warped(labels, spacing, deformation)
-        reason = implausible(labels, made, names)
+        deformation = Deformation.random(extent, rng, config.strength)
+        made, lengths = warped(edited, spacing, deformation)
+        reason = implausible(edited, made, names)
         if not reason:
             return made, {
                 "smoothness_mm": SMOOTHNESS_MM,
                 "rms_mm": [config.strength * length for length in RMS_MM],
                 "smallest_jacobian": round(deformation.smallest_jacobian(), 4),
                 "refused": refused,
-                "distance": {**lengths, "classes": _distances(labels, made, names)},
+                "distance": {**lengths, "classes": distances(labels, made, names)},
             }
         refused.append(reason)
     raise RunError(
         f"{key[0]}: none of {TRIES} deformations is plausible; in the last {refused[-1]}",
         hint="say --strength 0.5, or another --seed",
     )
+
+
+def _edited(
+    labels: Labels,
+    spacing: tuple[float, float, float],
+    names: Mapping[int, str],
+    edits: tuple[Edit, ...],
+    name: str,
+) -> Labels:
+    for edit in edits:
+        made, _ = warped(labels, spacing, edit.deformation(name, labels, spacing, names))
+        if reason := implausible(labels, made, names, most_change=math.inf):  # its neighbors may give way
+            raise UsageError(f"{name}: after {edit} {reason}", hint="edit it less")
+        labels = made
+    return labels
 
 
 def warped(
@@ -242,45 +254,3 @@ def warped(
         squares, count = squares + float(square.sum()), count + square.size
         farthest = max(farthest, float(square.max(initial=0)))
     return made, {"rms_mm": round((squares / max(1, count)) ** 0.5, 3), "max_mm": round(farthest**0.5, 3)}
-
-
-def implausible(before: Labels, after: Labels, names: Mapping[int, str]) -> str:
-    """Why a label volume is no plausible deformation of another; empty if it is.
-
-    No class may vanish, fall into more parts, or change its volume by more than ``MOST_CHANGE``.
-    """
-    boxes = find_objects(after)
-    for label, box in enumerate(find_objects(before), start=1):
-        if box is None:
-            continue
-        name = names.get(label, f"label {label}")
-        there = boxes[label - 1] if label <= len(boxes) else None
-        if there is None:
-            return f"{name} vanishes"
-        old, new = before[box] == label, after[there] == label
-        change = np.count_nonzero(new) / np.count_nonzero(old) - 1
-        if abs(change) > MOST_CHANGE:
-            return f"{name} changes its volume by {100 * change:+.0f} %"
-        if _parts(new, _NEW_PIECE) > _parts(old, _PIECE):
-            return f"{name} splits"
-    return ""
-
-
-def _parts(mask: NDArray[np.bool_], share: float) -> int:
-    """The connected parts of a class that have this share of it at least."""
-    sizes = np.bincount(components(mask, _NEIGHBORS)[0].ravel())[1:]
-    return int(np.count_nonzero(sizes >= share * sizes.sum()))
-
-
-def _distances(before: Labels, after: Labels, names: Mapping[int, str]) -> dict[str, dict[str, float]]:
-    """Dice of each class with itself before, and its volume as a share of that before."""
-    old, new = np.bincount(before.ravel()), np.bincount(after.ravel(), minlength=int(before.max()) + 1)
-    both = np.bincount(before[before == after], minlength=len(old))
-    return {
-        names.get(int(label), str(label)): {
-            "dice": round(2 * int(both[label]) / int(old[label] + new[label]), 4),
-            "volume": round(int(new[label]) / int(old[label]), 4),
-        }
-        for label in np.flatnonzero(old)
-        if label
-    }

@@ -25,7 +25,9 @@ RMS_MM = (6.0, 4.0)
 SMALLEST_JACOBIAN = 0.3
 """Smallest share of its volume that a small region keeps."""
 
-_SPACING_MM = 5.0
+SPACING_MM = 5.0
+"""Of the lattice."""
+
 _SQUARINGS = 7
 _WEAKER = 0.9
 
@@ -42,10 +44,10 @@ class Deformation:
 
     velocity: Field
     displacement: Field
-    spacing: float = _SPACING_MM
+    spacing: float = SPACING_MM
 
     @classmethod
-    def of_velocity(cls, velocity: Field, spacing: float = _SPACING_MM) -> Deformation:
+    def of_velocity(cls, velocity: Field, spacing: float = SPACING_MM) -> Deformation:
         """exp(v)."""
         displacement = velocity / 2**_SQUARINGS
         for _ in range(_SQUARINGS):
@@ -61,13 +63,13 @@ class Deformation:
             rng: Draws the velocity.
             strength: Factor of ``RMS_MM``.
         """
-        shape = [int(np.ceil(length / _SPACING_MM)) + 2 for length in extent]
+        shape = _lattice(extent)
         margin = (
-            round(SMOOTHNESS_MM / _SPACING_MM) * 3
+            round(SMOOTHNESS_MM / SPACING_MM) * 3
         )  # so that opposite sides of the volume do not know each other
         noise = rng.standard_normal((3, *(length + margin for length in shape)))
         for axis in (1, 2, 3):
-            noise = gaussian_filter1d(noise, SMOOTHNESS_MM / _SPACING_MM, axis, mode="wrap")
+            noise = gaussian_filter1d(noise, SMOOTHNESS_MM / SPACING_MM, axis, mode="wrap")
         velocity = noise[:, : shape[0], : shape[1], : shape[2]]
         squares = (velocity**2).mean(axis=(1, 2, 3))
         in_plane, along_z = RMS_MM
@@ -96,6 +98,26 @@ class Deformation:
             matrix = np.stack(columns, axis=-1).transpose(1, 2, 3, 0, 4) + np.eye(3)  # d u_row / d x_column
             smallest = min(smallest, float(np.linalg.det(matrix).min()))
         return smallest
+
+
+def lattice_nodes(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> Field:
+    """The nodes of the lattice of a volume, mm from its first voxel's center.
+
+    Args:
+        shape: Of the volume.
+        spacing: Of its voxels, mm.
+    """
+    return SPACING_MM * np.indices(_lattice(extent_of(shape, spacing)), np.float64)
+
+
+def extent_of(shape: tuple[int, ...], spacing: tuple[float, float, float]) -> tuple[float, float, float]:
+    """From the center of a volume's first voxel to that of its last, mm."""
+    x, y, z = (length * (count - 1) for length, count in zip(spacing, shape, strict=True))
+    return x, y, z
+
+
+def _lattice(extent: tuple[float, float, float]) -> list[int]:
+    return [int(np.ceil(length / SPACING_MM)) + 2 for length in extent]
 
 
 def _edges(rise: Field, axis: int, corner: tuple[int, ...]) -> Field:

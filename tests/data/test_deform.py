@@ -9,8 +9,10 @@ from named import write_names
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
-from ctsynth.data.deform import DeformConfig, deformed, implausible, warped
+from ctsynth.data.deform import DeformConfig, deformed, warped
 from ctsynth.data.diffeomorphism import Deformation
+from ctsynth.data.edit_labels import Edit
+from ctsynth.data.plausible import implausible
 from ctsynth.data.volume import Volume
 from ctsynth.errors import RunError
 
@@ -93,6 +95,68 @@ def test_a_volume_of_which_no_deformation_is_plausible_is_told(monkeypatch):
     monkeypatch.setattr("ctsynth.data.deform.implausible", lambda *_: "liver splits")
     with pytest.raises(RunError, match="none of 20 deformations is plausible; in the last liver splits"):
         deformed(anatomy()[:8, :8, :4], SPACING, {}, DeformConfig(), ("seg", 0))
+
+
+def edited(*edits):
+    return deformed(
+        anatomy(), SPACING, {1: "spleen", 6: "liver"}, DeformConfig(strength=0, edits=edits), ("seg", 0)
+    )
+
+
+def center(mask):
+    return np.argwhere(mask).mean(0) * SPACING
+
+
+@pytest.mark.parametrize("scale", [0.75, 0.9, 1.2, 1.35])
+def test_a_scaled_class_is_what_scaling_alone_makes_of_it(scale):
+    made, found = edited(Edit("Liver", scale=scale))
+    liver = anatomy() == 6
+    middle = np.argwhere(liver).mean(0)[:, None, None, None]
+    x, y, z = np.rint(middle + (np.indices(liver.shape) - middle) / scale).astype(int).clip(0)
+    wanted = liver[x.clip(0, 39), y.clip(0, 35), z.clip(0, 11)]
+    assert 2 * (wanted & (made == 6)).sum() / (wanted.sum() + (made == 6).sum()) > 0.97
+    assert found["distance"]["classes"]["liver"]["volume"] == pytest.approx(
+        (made == 6).sum() / liver.sum(), abs=1e-4
+    )
+
+
+@pytest.mark.parametrize("shift", [(12.0, 0.0, 0.0), (0.0, -8.0, 0.0), (4.0, 4.0, 8.0)])
+def test_a_shifted_class_is_elsewhere_and_as_large(shift):
+    made, found = edited(Edit("1", shift=shift))
+    assert center(made == 1) - center(anatomy() == 1) == pytest.approx(shift, abs=1.0)
+    assert found["distance"]["classes"]["spleen"]["volume"] == pytest.approx(1, abs=0.06)
+
+
+def test_an_edit_fades_with_the_distance_from_its_class():
+    made, _ = edited(Edit("liver", scale=0.8))
+    spleen = anatomy() == 1  # 30 mm from it and more
+    both = 2 * (spleen & (made == 1)).sum() / (spleen.sum() + (made == 1).sum())
+    assert both > 0.9
+    assert np.array_equal(made[36:], anatomy()[36:])  # 70 mm
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--scale", "liver"], "--scale liver: wanted CLASS=FACTOR, above 0"),
+        (["--scale", "6=0"], "--scale 6=0: wanted CLASS=FACTOR, above 0"),
+        (["--shift", "6=1,2"], "--shift 6=1,2: wanted CLASS=RIGHT,ANTERIOR,SUPERIOR in mm"),
+        (["--scale", "pancreas=0.8"], "no class 'pancreas'"),
+        (["--scale", "6=3"], "6=3 leaves a region 0.0"),
+        (["--shift", "6=0,200,0"], "6=0,200,0 "),
+    ],
+)
+def test_an_edit_that_cannot_be_made_ends_with_2_and_says_why(mask, words, message):
+    done = run(mask, *words)
+    assert done.exit_code == 2, done.output
+    assert message in done.stderr
+    assert list(mask.parent.iterdir()) == [mask]
+
+
+def test_other_edits_are_other_settings(mask):
+    assert run(mask, "--scale", "6=0.8").exit_code == 0
+    assert record(mask.parent / "seg_deformed_0.nii.gz")["edits"] == ["6=0.8"]
+    assert "made with edits ['6=0.8'], not []" in run(mask).stderr
 
 
 def test_deformed_volumes_lie_on_the_sources_grid_with_its_record_and_are_made_once(mask, tmp_path):

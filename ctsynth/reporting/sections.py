@@ -109,7 +109,7 @@ def _has_our_numbers(table: Table) -> bool:
 
 
 def _organs(content: Content) -> Markup:
-    """Each metric that has values by organ: bars where they are in %, and tables."""
+    """Each metric that has values by organ: bars where they are in %, and folded tables."""
     parts = []
     for bars in content.bars.values():
         title = next(iter(bars.results.values())).title
@@ -127,7 +127,8 @@ def _organs(content: Content) -> Markup:
             if result.per_organ:
                 unit = f", {result.total.unit}" if result.total.unit else ""
                 table = organ_table(result, one.subjects).as_html(marks)
-                parts.append(part("folded", f"{name}: {result.title}{unit}", table, len(content.latest) == 1))
+                is_first = len(content.latest) == 1 and not parts
+                parts.append(part("folded", f"{name}: {result.title}{unit}", table, is_first))
     return stacked(parts)
 
 

@@ -54,8 +54,9 @@ details { margin: .75rem 0; } summary { cursor: pointer; color: var(--accent); }
 a { color: var(--accent); }
 code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; font-size: .9em; }
 @media (max-width: 520px) { .slices { grid-template-columns: repeat(var(--columns), minmax(80px, 320px));
-  padding: 6px; overflow-wrap: anywhere; } th, td { padding: .4rem .5rem; } ul { padding-left: 1.2rem; }
-  th:first-child { white-space: normal; min-width: 7.5rem; font-size: .875rem; line-height: 1.35; }
+  padding: 6px; overflow-wrap: anywhere; } th, td { padding: .35rem .3rem; font-size: .8125rem; }
+  td small { font-size: .75rem; } ul { padding-left: 1.2rem; }
+  th:first-child { white-space: normal; min-width: 6.5rem; font-size: .8125rem; line-height: 1.35; }
   main { padding: 1.25rem .9rem 3rem; } h1 { font-size: 1.4rem; }
   dl { grid-template-columns: 1fr; } dd { margin-bottom: .4rem; } }
 @media print { @page { margin: 12mm; }

@@ -7,6 +7,8 @@ from PIL import Image
 from trained import both_splits, ctsynth, fit
 
 from ctsynth.cli._sweep import STEPS
+from ctsynth.data.store import Store
+from ctsynth.methods.base import find_method
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +114,26 @@ def test_a_model_that_draws_in_one_pass_has_nothing_to_sweep(root, tmp_path):
     done = ctsynth("score", run, "--data", store.root, "--sweep", "sampler=all", "--device", "cpu")
     assert done.exit_code == 2
     assert "spade draws in one pass: there is nothing to sweep" in done.stderr
+
+
+def test_a_model_that_draws_volumes_is_swept_over_its_own_samplers(root, tmp_path):
+    run = fit(Store.open(root / "out"), tmp_path / "run", "edm-volume")
+    words = [
+        "--data",
+        root / "out",
+        "--metrics",
+        "psnr",
+        "--device",
+        "cpu",
+        "--sweep",
+        "sampler=all",
+        "--steps",
+        "2",
+    ]
+    done = ctsynth("score", run, *words, "--json")
+    assert done.exit_code == 0, done.stderr
+    assert list(json.loads(done.stdout)) == [f"{name} 2" for name in find_method("edm-volume").samplers]
+    assert (run / "sweep" / "step_000000006" / "sweep.png").is_file()
 
 
 def test_the_default_is_the_papers_last_question():

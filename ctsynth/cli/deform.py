@@ -9,6 +9,7 @@ import typer
 
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
+from ctsynth.errors import UsageError
 
 
 def command(
@@ -66,9 +67,12 @@ def command(
     """
     from ctsynth.data.deform import DeformConfig, deform, label_volumes
     from ctsynth.data.edit_labels import edits_of
+    from ctsynth.data.formats import names_a_file
     from ctsynth.files import sole
     from ctsynth.shards import lock_name, take
 
+    if out is not None and names_a_file(out):
+        raise UsageError(f"--out {out}: name a folder", hint="it gets NAME_deformed_0.nii.gz and on")
     config = DeformConfig(samples=samples, seed=seed, strength=strength, edits=edits_of(scale or (), shift or ()))
     files = take(label_volumes(mask), shard)
     folder = out or (mask if mask.is_dir() else mask.parent)

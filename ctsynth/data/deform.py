@@ -193,8 +193,7 @@ def deformed(
 
     Raises:
         RunError: None is plausible.
-        DataError: There is no class of an edit's name.
-        UsageError: An edit is too large.
+        DataError: There is no class of an edit's name, or an edit is too large.
     """
     extent = extent_of(labels.shape, spacing)
     edited = _edited(labels, spacing, names, config.edits, key[0])
@@ -229,7 +228,7 @@ def _edited(
     for edit in edits:
         made, _ = warped(labels, spacing, edit.deformation(name, labels, spacing, names))
         if reason := implausible(labels, made, names, most_change=math.inf):  # its neighbors may give way
-            raise UsageError(f"{name}: after {edit} {reason}", hint="edit it less")
+            raise DataError(f"{name}: after {edit} {reason}", hint="edit it less")
         labels = made
     return labels
 

@@ -89,8 +89,7 @@ class Edit:
             names: Of the classes, as far as they are known.
 
         Raises:
-            DataError: The volume does not have the class.
-            UsageError: So large an edit would crush something.
+            DataError: The volume does not have the class, or so large an edit would crush something.
         """
         mask = labels == self._number(file, labels, names)
         center = (np.argwhere(mask).mean(0) * spacing)[:, None, None, None]
@@ -100,7 +99,7 @@ class Edit:
         velocity = -math.log(self.scale) * (nodes - center) - shift
         deformation = Deformation.of_velocity(velocity * np.exp(-0.5 * (away / REACH_MM) ** 2))
         if (smallest := deformation.smallest_jacobian()) < SMALLEST_JACOBIAN:
-            raise UsageError(
+            raise DataError(
                 f"{file}: {self} leaves a region {smallest:.2f} of its volume, wanted {SMALLEST_JACOBIAN} or more",
                 hint="edit it less",
             )

@@ -228,6 +228,13 @@ def test_one_that_cannot_be_used_does_not_stop_the_others(mask):
     assert done.stdout.split() == [str(mask.parent / "seg_deformed_0.nii.gz")]
 
 
+def test_an_output_is_a_folder(mask, tmp_path):
+    done = run(mask, "--out", tmp_path / "one.nii.gz")
+    assert done.exit_code == 2
+    assert "one.nii.gz: name a folder" in done.stderr
+    assert not (tmp_path / "one.nii.gz").exists()
+
+
 def test_nothing_there_ends_with_2(tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "nowhere.nii.gz", tmp_path / "empty"):

@@ -32,9 +32,13 @@ def write_viewer(systems: Mapping[str, Scores], folder: Path) -> None:
         UsageError: Nothing was scored.
         DataError: A volume is no longer where scores.json points.
     """
-    if not systems:
-        raise UsageError("the viewer shows a scored volume, and nothing here has been scored")
-    name, scores = next(iter(systems.items()))
+    scored = [(name, one) for name, one in systems.items() if one.sources.synthetic]
+    if not scored:
+        raise UsageError(
+            "the viewer shows a scored volume, and nothing here has been scored",
+            hint="score volumes first, or leave out --viewer",
+        )
+    name, scores = scored[0]
     (pair,) = scored_pairs(scores, list(scores.sources.synthetic)[:1])
     shown = {"synthetic": _hu(pair, pair.synthetic), "real": _hu(pair, pair.real)}
     content = page(

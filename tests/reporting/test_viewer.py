@@ -109,6 +109,12 @@ def test_without_scores_there_is_no_viewer(folder):
     with pytest.raises(UsageError, match="nothing here has been scored"):
         build_report([folder / "runs" / "mask"], folder / "report", viewer=True)
     assert not (folder / "report" / "index.html").exists()
+    path = folder / "samples" / "scores.json"
+    content = json.loads(path.read_text())
+    content["sources"]["synthetic"] = {}
+    path.write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="nothing here has been scored"):
+        build_report([folder / "samples"], folder / "report", viewer=True)
 
 
 def test_the_command_writes_it(folder):

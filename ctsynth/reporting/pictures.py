@@ -27,7 +27,7 @@ DIFFERENCES = 2
 
 
 def pictures(content: Content) -> Markup:
-    """The methods side by side where there are several, the differences folded; then slices by iterations."""
+    """The methods side by side where there are several, the differences folded; then one slice by iterations."""
     shown = _abreast(content)
     parts = _methods(content, shown) if shown else []
     alone = [name for name in content.latest if name not in shown]
@@ -36,7 +36,7 @@ def pictures(content: Content) -> Markup:
         parts.append(body if len(content.latest) == 1 else part("folded", name, body, not shown))
     if grid := content.grids.get("Figure 3"):
         rows = [(row, cells, row) for row, cells in zip(grid.names, grid.cells, strict=True)]
-        parts += [part("heading", f"Figure 3. {ITERATIONS}"), picture_grid(grid.headers, rows)]
+        parts.append(part("folded", f"Figure 3. {ITERATIONS}", picture_grid(grid.headers, rows), len(rows) == 1))
     return stacked(parts)
 
 

@@ -6,8 +6,10 @@ import sys
 
 import numpy as np
 import pytest
-from trained import both_splits, fit, labels_like
-from trained import ctsynth as command
+from small_cases import make_small_case
+from small_runs import ctsynth as command
+from small_runs import fit, labels_like
+from small_stores import both_splits
 
 import ctsynth
 from ctsynth.data.slices import unstack
@@ -16,8 +18,6 @@ from ctsynth.data.volume import Volume
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    from conftest import make_small_case
-
     root = tmp_path_factory.mktemp("api")
     store = both_splits(root / "out", make_small_case)
     fit(store, root / "runs" / "one", lr=3e-2, ema=0.1)

@@ -9,7 +9,8 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
-from trained import both_splits, ctsynth, fit, labels_like
+from small_runs import ctsynth, fit, labels_like
+from small_stores import both_splits
 
 from ctsynth.data.volume import Volume
 from ctsynth.training import checkpoint

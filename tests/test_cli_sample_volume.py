@@ -5,8 +5,9 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import make_small_case
-from trained import both_splits, ctsynth, fit, labels_like
+from small_cases import make_small_case
+from small_runs import ctsynth, fit, labels_like
+from small_stores import both_splits
 
 
 @pytest.fixture(scope="module")

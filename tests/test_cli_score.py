@@ -4,8 +4,9 @@ import json
 import runpy
 
 import pytest
-from scored import DOCS, PLUGIN, make_store, write_synthetic
-from trained import both_splits, ctsynth, fit
+from measured_metrics import DOCS, PLUGIN
+from small_runs import ctsynth, fit
+from small_stores import both_splits, make_store, write_synthetic
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app

@@ -3,7 +3,7 @@
 import subprocess
 
 import pytest
-from trained import ctsynth
+from small_runs import ctsynth
 
 from ctsynth import plugins
 

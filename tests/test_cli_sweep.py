@@ -4,7 +4,9 @@ import json
 
 import pytest
 from PIL import Image
-from trained import both_splits, ctsynth, fit
+from small_cases import make_small_case
+from small_runs import ctsynth, fit
+from small_stores import both_splits
 
 from ctsynth.cli._sweep import STEPS
 from ctsynth.data.store import Store
@@ -13,8 +15,6 @@ from ctsynth.methods.base import find_method
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
-    from conftest import make_small_case
-
     root = tmp_path_factory.mktemp("sweep")
     store = both_splits(root / "out", make_small_case)
     fit(store, root / "run")
@@ -107,8 +107,6 @@ def test_a_picture_of_the_users_is_not_written_over(root):
 
 
 def test_a_model_that_draws_in_one_pass_has_nothing_to_sweep(root, tmp_path):
-    from conftest import make_small_case
-
     store = both_splits(tmp_path / "out", make_small_case, size=32)
     run = fit(store, tmp_path / "run", "spade")
     done = ctsynth("score", run, "--data", store.root, "--sweep", "sampler=all", "--device", "cpu")

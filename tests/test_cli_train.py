@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
-from scored import make_store
-from trained import both_splits, ctsynth, settings, weights
+from small_runs import ctsynth, settings, weights
+from small_stores import both_splits, make_store
 
 from ctsynth.cli._training import find_place
 from ctsynth.data.store import Store

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from scored import make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 
 ROOT = Path(__file__).parents[1]
 EXAMPLES = ROOT / "examples"

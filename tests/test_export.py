@@ -4,7 +4,9 @@ import json
 import shutil
 
 import pytest
-from trained import both_splits, ctsynth, fit, labels_like, settings
+from small_cases import make_small_case
+from small_runs import ctsynth, fit, labels_like, settings
+from small_stores import both_splits
 
 from ctsynth.scoring.scores import Scores
 
@@ -13,8 +15,6 @@ FILES = {"README.md", "config.json", "export.json", "model.safetensors"}
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    from conftest import make_small_case
-
     root = tmp_path_factory.mktemp("made")
     store = both_splits(root / "out", make_small_case)
     fit(store, root / "runs" / "one", lr=3e-2, ema=0.1)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from named import write_names
-from trained import ctsynth, settings
+from label_names import write_names
+from small_runs import ctsynth, settings
 
 from ctsynth.data.store import Store
 from ctsynth.label_files import label_set

@@ -6,7 +6,7 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from trained import CPU, ctsynth, settings
+from small_runs import CPU, ctsynth, settings
 
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.slices import unstack

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from trained import fit, labels_like
+from small_runs import fit, labels_like
 
 import ctsynth
 from ctsynth.data.store import Store

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from trained import CPU
+from small_runs import CPU
 
 from ctsynth.randomness import BatchRNG, hashed, seed_of
 

@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import pytest
-from trained import both_splits, ctsynth, settings, weights
+from small_runs import ctsynth, settings, weights
+from small_stores import both_splits
 
 RUN = Path("runs/ddpm-concat")
 

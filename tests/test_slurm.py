@@ -13,7 +13,8 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from trained import both_splits, ctsynth, fit, labels_like, settings, weights
+from small_runs import ctsynth, fit, labels_like, settings, weights
+from small_stores import both_splits
 
 SLURM_UP = Path(__file__).resolve().parents[2] / "shared" / "tools" / "slurm_up.sh"
 JOB_TIMEOUT = 150.0  # s, on a machine that has more to do

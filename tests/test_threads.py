@@ -1,7 +1,8 @@
 import os
 
 import pytest
-from trained import both_splits, ctsynth, settings
+from small_runs import ctsynth, settings
+from small_stores import both_splits
 
 from ctsynth.cli import _threads
 

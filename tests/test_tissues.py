@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from named import write_names
+from label_names import write_names
 from scipy import ndimage
-from scored import write_synthetic
-from trained import CPU, fit
+from small_runs import CPU, fit
+from small_stores import write_synthetic
 
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.masks import complete

@@ -5,7 +5,8 @@ import logging
 
 import numpy as np
 import pytest
-from trained import both_splits, ctsynth, settings
+from small_runs import ctsynth, settings
+from small_stores import both_splits
 
 from ctsynth.data.preprocess import Settings, preprocess
 from ctsynth.data.store import Store

@@ -5,7 +5,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
-from named import write_names
+from label_names import write_names
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app

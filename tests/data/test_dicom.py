@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from dicom_files import (
+from scipy.spatial.transform import Rotation
+from write_dicom import (
     ORIGIN,
     SPACING,
     hu,
@@ -12,7 +13,6 @@ from dicom_files import (
     write_seg,
     write_slices,
 )
-from scipy.spatial.transform import Rotation
 
 from ctsynth.data.formats import is_dicom, stem, volumes
 from ctsynth.data.relabel import read_labels

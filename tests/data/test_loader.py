@@ -3,13 +3,14 @@ import tracemalloc
 from pathlib import Path
 from types import SimpleNamespace
 
-import forked
+import forked_commands
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from trained import CPU, both_splits
+from small_runs import CPU
+from small_stores import both_splits
 
 from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.data.store import Store, write_manifest, write_subject
@@ -183,6 +184,6 @@ def resident_after_an_epoch(root):
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="memory is counted in Linux's /proc")
 def test_resident_memory_does_not_grow_with_the_data_set(tmp_path):
     roots = [store_of(tmp_path / f"{subjects}", subjects) for subjects in (4, 40)]
-    with forked.server.Pool(1, maxtasksperchild=1) as pool:
+    with forked_commands.server.Pool(1, maxtasksperchild=1) as pool:
         small, large = pool.map(resident_after_an_epoch, roots, chunksize=1)
     assert large - small < 8e6  # of 88 MB more

@@ -5,8 +5,8 @@ import logging
 
 import numpy as np
 import pytest
-from named import write_names
-from trained import labels_like
+from label_names import write_names
+from small_runs import labels_like
 
 from ctsynth.data.masks import BODY_SHARE, ORGAN_SIZED, complete, complete_labels
 from ctsynth.data.relabel import Given, given_by_dataset, read_labels

@@ -7,7 +7,7 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
-from named import write_names
+from label_names import write_names
 
 from ctsynth.data import preprocess as module
 from ctsynth.data.body import body_mask

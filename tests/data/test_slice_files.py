@@ -3,10 +3,10 @@ import os
 import resource
 from pathlib import Path
 
-import forked
+import forked_commands
 import numpy as np
 import pytest
-from trained import both_splits
+from small_stores import both_splits
 
 from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.data.slice_files import SliceFiles
@@ -49,7 +49,7 @@ def epoch_under_a_limit(root: Path, limit: int) -> tuple[list[int], int]:
 
 @pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="open files are counted in Linux's /proc")
 def test_a_store_of_more_files_than_may_be_open_is_read(many):
-    with forked.server.Pool(1, maxtasksperchild=1) as pool:
+    with forked_commands.server.Pool(1, maxtasksperchild=1) as pool:
         found, most = pool.apply(epoch_under_a_limit, (many, 64))
     assert found == list(range(300))
     assert most < 64

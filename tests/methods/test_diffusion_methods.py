@@ -1,6 +1,6 @@
 import pytest
 import torch
-from trained import CPU, OPTIONS
+from small_runs import CPU, OPTIONS
 
 from ctsynth.config import build
 from ctsynth.diffusion.samplers import Sampler

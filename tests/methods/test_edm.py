@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from trained import CPU, SMALL
+from small_runs import CPU, SMALL
 
 from ctsynth.config import build
 from ctsynth.diffusion.edm import Known

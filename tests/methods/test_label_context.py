@@ -5,7 +5,8 @@ import json
 import numpy as np
 import pytest
 import torch
-from trained import CPU, OPTIONS, SMALL, both_splits, fit
+from small_runs import CPU, OPTIONS, SMALL, fit
+from small_stores import both_splits
 
 from ctsynth.config import build
 from ctsynth.diffusion.samplers import Sampler

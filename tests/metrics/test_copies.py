@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from controls import blurred, class_means, made, measured, real_pairs, total
-from scored import make_store
+from degraded_pairs import blurred, class_means, real_pairs
+from measured_metrics import make_metric, total
+from small_stores import make_store
 
 from ctsynth.metrics.base import Context, Segmenting
 from ctsynth.metrics.copies import Copies
+from ctsynth.scoring.measuring import measured
 
 
 @pytest.fixture(scope="module")
@@ -15,7 +17,7 @@ def pairs(phantoms):
 
 
 def found(store, pairs):
-    metric = made(Copies, store)
+    metric = make_metric(Copies, store)
     return metric.result({pair.subject: measured(metric, pair) for pair in pairs})
 
 
@@ -41,7 +43,7 @@ def test_a_training_slice_that_was_planted_is_found(phantoms, pairs, noise):
 
 
 def test_real_slices_are_the_floor_one_in_a_hundred(phantoms, pairs):
-    metric = made(Copies, phantoms)
+    metric = make_metric(Copies, phantoms)
     records = {pair.subject: measured(metric, pair) for pair in pairs}
     result, floor = metric.result(records), metric.floor(records)
     assert floor.total == result.total
@@ -53,7 +55,7 @@ def test_what_has_nothing_of_training_slices_is_authentic_and_blur_is_no_disguis
     real = found(phantoms, pairs).variants["authentic"].total.value
     assert found(phantoms, [class_means(pair) for pair in pairs]).variants["authentic"].total.value > real
     copies = planted(phantoms, [class_means(pair) for pair in pairs])
-    assert total(made(Copies, phantoms), [blurred(pair) for pair in copies]) > 0
+    assert total(make_metric(Copies, phantoms), [blurred(pair) for pair in copies]) > 0
 
 
 def test_slices_without_a_body_are_left_out(phantoms, pairs):

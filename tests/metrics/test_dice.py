@@ -3,9 +3,9 @@ import weakref
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its own way
-from named import write_names
+from label_names import write_names
+from measured_metrics import MeasuredMetric
 from scipy.ndimage import gaussian_filter
-from scored import Scored
 
 from ctsynth.data.originals import Original
 from ctsynth.data.relabel import Given
@@ -54,7 +54,7 @@ def pair(reference, subject="a", labels=AMOS22):
 
 def scored(references, masks, **options):
     pairs = [pair(reference, subject) for subject, reference in references.items()]
-    return Scored(Dice(Planted(masks, **options)), *pairs).result()
+    return MeasuredMetric(Dice(Planted(masks, **options)), *pairs).result()
 
 
 def blobs(seed, threshold=0.1):
@@ -143,7 +143,7 @@ def test_a_label_set_without_the_papers_columns_is_averaged_over_all_of_it():
     own = LabelSet.from_json({"name": "own", "classes": [{"id": 1, "name": "spleen"}, {"id": 2, "name": "liver"}]})
     reference = box((0, 10), (0, 10), (0, 4), label=1, into=box((12, 20), (0, 10), (0, 4), label=2))
     metric = Dice(Planted({"a": np.where(reference == 1, 1, 0).astype(np.uint8)}, frozenset({1, 2})))
-    assert Scored(metric, pair(reference, labels=own)).result().total.value == pytest.approx(50)
+    assert MeasuredMetric(metric, pair(reference, labels=own)).result().total.value == pytest.approx(50)
 
 
 def test_the_mean_is_over_subjects_first_and_then_over_organs():
@@ -174,11 +174,11 @@ def test_the_segmenter_sees_the_volume_in_hu_where_the_patient_lay(small_case):
 
 def test_the_ceiling_is_the_segmenter_on_the_real_volumes():
     reference, found = box((0, 10), (0, 10), (2, 6)), box((5, 15), (0, 10), (2, 6))
-    one = Scored(Dice(Planted({"a": found}), Planted({"a": reference})), pair(reference))
+    one = MeasuredMetric(Dice(Planted({"a": found}), Planted({"a": reference})), pair(reference))
     assert one.result().total.value == pytest.approx(50)
     assert one.ceiling().total.value == 100
     assert one.ceiling().variants["hd95"].total.value == 0
-    assert Scored(Dice(Planted())).ceiling() is None
+    assert MeasuredMetric(Dice(Planted())).ceiling() is None
 
 
 @pytest.fixture
@@ -202,7 +202,7 @@ def test_native_scores_the_source_grid_against_the_sources_own_labels(native):
         (small, from_slices(to_slices(Window().clip(case.hu), 16, "ct"), full.geometry, "ct")),
     ):
         planted = Planted({"a": case.labels})
-        result = Scored(Dice(planted, native={"a": original}), whole).result()
+        result = MeasuredMetric(Dice(planted, native={"a": original}), whole).result()
         assert result.total.value == 100  # which labels of half the pixels would not give
         assert result.settings["grid"] == "of the source CT"
         np.testing.assert_array_equal(planted.seen[0].voxels, expected)
@@ -219,7 +219,7 @@ def test_native_reads_the_sources_labels_by_name_as_preprocess_did(by, native, t
         original = full._replace(labels=labels)
     else:
         original = full._replace(labels=labels, names=Given({1: ("Liver",), 2: ("spleen",)}, "out"))
-    result = Scored(Dice(Planted({"a": case.labels}), native={"a": original}), whole).result()
+    result = MeasuredMetric(Dice(Planted({"a": case.labels}), native={"a": original}), whole).result()
     assert {organ: value.value for organ, value in result.per_organ.items() if value.n} == {
         "spleen": 100,
         "liver": 100,

@@ -2,12 +2,13 @@ import logging
 
 import numpy as np
 import pytest
-from controls import measured, real_pairs
+from degraded_pairs import real_pairs
 
 from ctsynth.data.slices import stack, stacked_geometry
 from ctsynth.data.volume import Volume
 from ctsynth.metrics.base import Context, Segmenting
 from ctsynth.metrics.diversity import Diversity, _pairwise
+from ctsynth.scoring.measuring import measured
 from ctsynth.scoring.run import score
 
 

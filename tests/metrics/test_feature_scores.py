@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import make_small_case
-from controls import class_means, made, measured, real_pairs, shuffled
-from scored import make_store
-from trained import both_splits, fit
+from degraded_pairs import class_means, real_pairs, shuffled
+from measured_metrics import make_metric
+from small_cases import make_small_case
+from small_runs import fit
+from small_stores import both_splits, make_store
 
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
@@ -19,6 +20,7 @@ from ctsynth.metrics.base import Context, Segmenting
 from ctsynth.metrics.coverage import Coverage
 from ctsynth.metrics.fid import FID
 from ctsynth.metrics.fid_planes import FIDPlanes
+from ctsynth.scoring.measuring import measured
 
 
 class Stub:
@@ -60,7 +62,7 @@ def store(tmp_path):
 
 
 def result(kind, store, pairs):
-    metric = made(kind, store)
+    metric = make_metric(kind, store)
     return metric.result({pair.subject: measured(metric, pair) for pair in pairs})
 
 
@@ -80,18 +82,18 @@ def test_shuffled_slices_are_the_same_slices_and_other_planes(store):
 
 
 def test_real_planes_are_right_and_the_floor_is_that_of_the_other_split(store):
-    metric = made(FIDPlanes, store)
+    metric = make_metric(FIDPlanes, store)
     records = {pair.subject: measured(metric, pair) for pair in real_pairs(store)}
     assert metric.result(records).total.value == pytest.approx(0, abs=1e-6)
     floor = metric.floor(records)
     assert floor.total.value > 1
-    axial = made(FID, store)
+    axial = make_metric(FID, store)
     same = axial.floor({pair.subject: measured(axial, pair) for pair in real_pairs(store)})
     assert floor.variants["xy"].total == same.total
 
 
 def test_with_other_weights_no_plane_is_called_fid(store):
-    metric = made(FIDPlanes, store)
+    metric = make_metric(FIDPlanes, store)
     found = metric.result({pair.subject: measured(metric, pair) for pair in real_pairs(store)})
     assert metric.key == "fd_smoke-planes"
     assert not [one.title for one in (found, *found.variants.values()) if "FID" in one.title]
@@ -122,7 +124,7 @@ def test_real_slices_are_all_covered_class_means_cover_few_and_one_subject_its_o
 
 
 def test_the_floor_of_coverage_is_that_of_other_subjects(store):
-    metric = made(Coverage, store)
+    metric = make_metric(Coverage, store)
     records = {pair.subject: measured(metric, pair) for pair in real_pairs(store)}
     floor = metric.floor(records)
     assert 0 <= floor.total.value < 1
@@ -171,5 +173,5 @@ def test_a_segmenters_features_are_kept_in_the_store(tmp_path, monkeypatch):
 def test_a_store_without_training_slices_has_no_floor(tmp_path, small_case):
     small = make_store(tmp_path / "small", [small_case(0)])
     for kind in (FIDPlanes, Coverage):
-        metric = made(kind, small)
+        metric = make_metric(kind, small)
         assert metric.floor({pair.subject: measured(metric, pair) for pair in real_pairs(small)}) is None

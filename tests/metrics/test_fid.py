@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from measured_metrics import MeasuredMetric
 from PIL import Image
 from scipy import linalg
 from scipy.ndimage import gaussian_filter
-from scored import Scored, make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 
 from ctsynth import weights
 from ctsynth.data.slices import stacked_geometry
@@ -264,7 +265,7 @@ def pairs(store, change=lambda unit: unit):
 
 
 def run(metric, store, change=lambda unit: unit):
-    return Scored(metric(store, "test"), *pairs(store, change))
+    return MeasuredMetric(metric(store, "test"), *pairs(store, change))
 
 
 def test_perfect_slices_have_no_distance(stub, store):
@@ -370,14 +371,14 @@ def test_shards_compute_all_features_floor_included_and_the_merge_none(stub, sto
 
 def test_no_floor_without_other_slices_or_a_store(stub, store, tmp_path, small_case):
     assert run(stub, make_store(tmp_path / "alone", [small_case(0)])).floor() is None
-    one = Scored(stub(), *pairs(store))
+    one = MeasuredMetric(stub(), *pairs(store))
     assert one.result().total.value < 1e-9
     assert one.floor() is None
 
 
 def test_one_slice_gives_no_number(stub, store):
     pair = next(pairs(store))
-    found = Scored(stub(), replace(pair, real=pair.real[:1], synthetic=pair.synthetic[:1])).result()
+    found = MeasuredMetric(stub(), replace(pair, real=pair.real[:1], synthetic=pair.synthetic[:1])).result()
     assert (found.total.value, found.variants["kid"].total.value) == (None, None)
 
 

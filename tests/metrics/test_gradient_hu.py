@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
+from measured_metrics import MeasuredMetric
 from scipy.ndimage import gaussian_filter
-from scored import Scored
 
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
@@ -21,7 +21,7 @@ MASK[:2, 14:18, 14:18] = 1  # spleen
 def result(metric, synthetic, mask=MASK, subjects=1):
     geometry = Geometry(REAL.shape[::-1], np.eye(4))
     pairs = [Pair(f"subject_{n}", REAL, synthetic, mask, AMOS22, Window(), geometry) for n in range(subjects)]
-    return Scored(metric(), *pairs).result()
+    return MeasuredMetric(metric(), *pairs).result()
 
 
 def test_the_gradient_ratio_is_that_of_the_contrasts():
@@ -48,7 +48,7 @@ def test_the_ratio_of_the_set_a_subject_and_a_slice_is_that_of_the_sums():
         Pair("b", edges(0.6), edges(0.3), MASK, AMOS22, Window(), geometry),
         Pair("flat", edges(0.0), edges(0.3), MASK, AMOS22, Window(), geometry),
     ]
-    found = Scored(GradientRatio(), *pairs).result()
+    found = MeasuredMetric(GradientRatio(), *pairs).result()
     assert found.total.value == pytest.approx((0.6 + 0.3 + 0.3) / (0.2 + 0.6))
     assert found.per_subject == {"a": pytest.approx(3), "b": pytest.approx(0.5), "flat": None}
     assert found.per_slice == {"a": pytest.approx([2, 4]), "b": pytest.approx([0.5]), "flat": [None]}
@@ -58,7 +58,7 @@ def test_a_flat_real_slice_has_no_gradient_ratio():
     real = REAL.copy()
     real[0] = 0
     pair = Pair("one", real, REAL, MASK, AMOS22, Window(), Geometry(REAL.shape[::-1], np.eye(4)))
-    found = Scored(GradientRatio(), pair).result()
+    found = MeasuredMetric(GradientRatio(), pair).result()
     assert found.per_slice["one"][0] is None
     assert found.total.n == 3
 
@@ -93,7 +93,7 @@ def test_the_intervals_are_over_the_subjects_and_organs_that_a_resample_has():
     masks = {f"subject_{n}": mask for n, mask in enumerate((MASK, without) * 2)}
     synthetic = REAL + 20 / 400 * (MASK == 6) + 40 / 400 * (MASK == 1)
     pairs = [Pair(n, REAL, synthetic, mask, AMOS22, Window(), geometry) for n, mask in masks.items()]
-    found = Scored(OrganHU(), *pairs).result()
+    found = MeasuredMetric(OrganHU(), *pairs).result()
     spleen, total = found.per_organ["spleen"], found.total
     assert (spleen.value, spleen.low, spleen.high, spleen.n) == (*[pytest.approx(40)] * 3, 2)
     assert (total.value, total.low, total.high) == pytest.approx((30, 20, 30))
@@ -119,7 +119,7 @@ def test_an_absent_organ_is_not_listed_and_n_counts_the_subjects_that_have_it():
     without = np.where(MASK == 1, AMOS22.body_id, MASK).astype(np.uint8)
     a = Pair("a", REAL, REAL, without, AMOS22, Window(), geometry)
     b = Pair("b", REAL, REAL + 0.05, MASK, AMOS22, Window(), geometry)
-    found = Scored(OrganHU(), a, b).result()
+    found = MeasuredMetric(OrganHU(), a, b).result()
     assert list(found.per_organ) == ["spleen", "liver", "body"]  # by id, whichever subject came first
     assert (found.per_organ["spleen"].n, found.per_organ["liver"].n) == (1, 2)
     assert found.per_organ["spleen"].low is None
@@ -139,7 +139,7 @@ def test_organs_of_two_densities_have_their_mean_and_not_their_distribution():
     flat = np.full(REAL.shape, 0.5)
     geometry = Geometry(REAL.shape[::-1], np.eye(4))
     pairs = [Pair(n, flat, flat + rows / 400, MASK, AMOS22, Window(), geometry) for n in ("a", "b")]
-    found = Scored(OrganHU(), *pairs).result()
+    found = MeasuredMetric(OrganHU(), *pairs).result()
     assert found.total.value == pytest.approx(0, abs=1e-4)
     distance = found.variants["w1"]
     assert [distance.total.value, distance.total.low, distance.total.high] == pytest.approx([10] * 3)
@@ -156,7 +156,7 @@ def test_the_distance_is_of_all_voxels_of_the_set():
         Pair("a", low, high, MASK, AMOS22, Window(), geometry),
         Pair("b", high, low, MASK, AMOS22, Window(), geometry),
     ]
-    distance = Scored(OrganHU(), *pairs).result().variants["w1"]
+    distance = MeasuredMetric(OrganHU(), *pairs).result().variants["w1"]
     assert distance.total.value == pytest.approx(0)
     assert distance.per_subject == {"a": pytest.approx(20), "b": pytest.approx(20)}
 
@@ -168,7 +168,7 @@ def test_the_spread_is_how_much_of_the_difference_between_subjects_is_kept(share
         Pair(f"{n}", REAL + own, REAL + share * own, MASK, AMOS22, Window(), geometry)
         for n, own in enumerate((-0.1, 0.0, 0.05, 0.15))
     ]
-    found = Scored(OrganHU(), *pairs).result().variants["spread"]
+    found = MeasuredMetric(OrganHU(), *pairs).result().variants["spread"]
     assert found.total.value == pytest.approx(share, abs=1e-6)
     assert (found.total.low, found.total.high) == pytest.approx((share, share), abs=1e-6)
     assert found.per_organ["liver"].value == pytest.approx(share, abs=1e-6)

@@ -2,7 +2,8 @@ import re
 
 import numpy as np
 import pytest
-from scored import PLUGIN, make_store
+from measured_metrics import PLUGIN
+from small_stores import make_store
 
 from ctsynth.errors import UsageError
 from ctsynth.metrics import base

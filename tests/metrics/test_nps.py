@@ -2,8 +2,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from measured_metrics import MeasuredMetric
 from scipy.ndimage import gaussian_filter
-from scored import Scored, make_store
+from small_stores import make_store
 
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
@@ -27,7 +28,7 @@ def noise(seed, hu=15.0, sigma=0.0):
 
 def found(*synthetic):
     pairs = [Pair(f"{n}", noise(n), one, MASK, AMOS22, Window(), GEOMETRY) for n, one in enumerate(synthetic)]
-    return Scored(NoisePowerSpectrum(), *pairs).result()
+    return MeasuredMetric(NoisePowerSpectrum(), *pairs).result()
 
 
 @pytest.mark.parametrize("share", [0.5, 1.0, 2.0])
@@ -67,10 +68,10 @@ def test_subjects_without_a_region_are_left_out_and_counted():
         Pair("whole", noise(0), noise(0), MASK, AMOS22, Window(), GEOMETRY),
         Pair("small", values, values, small, AMOS22, Window(), geometry),
     ]
-    result = Scored(NoisePowerSpectrum(), *pairs).result()
+    result = MeasuredMetric(NoisePowerSpectrum(), *pairs).result()
     assert result.per_subject == {"whole": pytest.approx(1), "small": None}
     assert "1 of 2 subjects have no 32 x 32 pixels" in result.notes[0]
-    nothing = Scored(NoisePowerSpectrum(), pairs[1]).result()
+    nothing = MeasuredMetric(NoisePowerSpectrum(), pairs[1]).result()
     assert (nothing.total.value, nothing.curve) == (None, None)
 
 

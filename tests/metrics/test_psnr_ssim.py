@@ -2,8 +2,8 @@ import math
 
 import numpy as np
 import pytest
+from measured_metrics import MeasuredMetric
 from scipy.ndimage import gaussian_filter
-from scored import Scored
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from ctsynth.data.slices import to_slices
@@ -22,7 +22,7 @@ def pair(real, synthetic, mask=None, subject="one"):
 
 
 def result(metric, *pairs):
-    return Scored(metric(), *pairs).result()
+    return MeasuredMetric(metric(), *pairs).result()
 
 
 def oracle(real, synthetic):

@@ -2,25 +2,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from controls import (
-    another,
-    blurred,
-    blurred_along_z,
-    class_means,
-    made,
-    measured,
-    real_pairs,
-    redrawn_noise,
-    shuffled,
-    total,
-)
-from scored import make_store
+from degraded_pairs import another, blurred, blurred_along_z, class_means, real_pairs, redrawn_noise, shuffled
+from measured_metrics import make_metric, total
+from small_stores import make_store
 
 from ctsynth.metrics.base import Context, Segmenting
 from ctsynth.metrics.hu import OrganHU
 from ctsynth.metrics.z_correlation import ZCorrelation
 from ctsynth.metrics.z_flicker import ZFlicker
 from ctsynth.metrics.z_gradient import ZGradient
+from ctsynth.scoring.measuring import measured
 from ctsynth.scoring.result import Value
 
 METRICS = (ZGradient, ZCorrelation, ZFlicker)
@@ -41,7 +32,7 @@ def pairs(store):
 
 @pytest.mark.parametrize("metric", [*METRICS, OrganHU])
 def test_real_volumes_are_right_and_those_of_other_subjects_nearly(store, pairs, metric):
-    one = made(metric, store)
+    one = make_metric(metric, store)
     records = {pair.subject: measured(one, pair) for pair in pairs}
     assert one.result(records).total.value == pytest.approx(RIGHT[metric], abs=1e-6)
     floor = one.floor(records).total
@@ -62,7 +53,7 @@ def test_real_volumes_are_right_and_those_of_other_subjects_nearly(store, pairs,
 def test_controls_move_each_score_the_right_way(store, pairs, control, gradient, correlation, flicker):
     changed = [control(pair) for pair in pairs]
     for metric, sign in zip(METRICS, (gradient, correlation, flicker), strict=True):
-        one = made(metric, store)
+        one = make_metric(metric, store)
         floor = one.floor({pair.subject: measured(one, pair) for pair in pairs}).total.value
         if sign:
             assert sign * (total(one, changed) - RIGHT[metric]) > 1.2 * abs(floor - RIGHT[metric]), metric
@@ -71,21 +62,21 @@ def test_controls_move_each_score_the_right_way(store, pairs, control, gradient,
 def test_another_subjects_slices_are_off(store, pairs):
     swapped = [another(pair, other) for pair, other in zip(pairs, pairs[1:] + pairs[:1], strict=True)]
     for metric in (ZFlicker, OrganHU):
-        one = made(metric, store)
+        one = make_metric(metric, store)
         floor = one.floor({pair.subject: measured(one, pair) for pair in pairs}).total.value
         assert total(one, swapped) > 1.2 * abs(floor)
-    assert total(made(ZCorrelation, store), swapped) > 0.01
+    assert total(make_metric(ZCorrelation, store), swapped) > 0.01
 
 
 def test_the_whole_curve_counts_not_only_neighbors(store, pairs):
     """Slices two by two, the pairs in another order: every other neighbor is right, what is farther is not."""
     order = np.arange(24).reshape(12, 2)[np.random.default_rng(0).permutation(12)].ravel()
     changed = [replace(pair, synthetic=pair.real[order]) for pair in pairs]
-    assert total(made(ZCorrelation, store), changed) > 0.1
+    assert total(make_metric(ZCorrelation, store), changed) > 0.1
 
 
 def test_the_curve_is_the_mean_of_the_subjects_and_the_score_that_of_their_errors_up_to_60_mm(store, pairs):
-    one = made(ZCorrelation, store)
+    one = make_metric(ZCorrelation, store)
     records = {pair.subject: measured(one, shuffled(pair)) for pair in pairs}
     curve = one.result(records).curve
     assert curve.x == pytest.approx([15 * k for k in range(1, 9)])
@@ -98,7 +89,7 @@ def test_the_curve_is_the_mean_of_the_subjects_and_the_score_that_of_their_error
 
 
 def test_steps_within_a_label_and_across_labels_are_apart(store, pairs):
-    one = made(ZGradient, store)
+    one = make_metric(ZGradient, store)
     records = {pair.subject: measured(one, blurred_along_z(pair)) for pair in pairs}
     both, same, changed = one.result(records), *one.result(records).variants.values()
     sums = sum(np.array([record["real_sums"], record["synthetic_sums"]]) for record in records.values())
@@ -108,12 +99,12 @@ def test_steps_within_a_label_and_across_labels_are_apart(store, pairs):
 
 
 def test_what_was_measured_of_real_volumes_is_kept_in_the_store(store, pairs, monkeypatch):
-    one = made(ZCorrelation, store)
+    one = make_metric(ZCorrelation, store)
     records = {pair.subject: measured(one, pair) for pair in pairs}
     floor = one.floor(records).total
     monkeypatch.setattr(ZCorrelation, "describe", lambda *_: pytest.fail("described again"))
     monkeypatch.setattr("ctsynth.metrics._residual.Regression", lambda *_: pytest.fail("fitted again"))
-    assert made(ZCorrelation, store).floor(records).total == floor
+    assert make_metric(ZCorrelation, store).floor(records).total == floor
 
 
 def test_without_training_slices_there_is_no_residual_and_the_reason_is_told(tmp_path, small_case):
@@ -121,7 +112,7 @@ def test_without_training_slices_there_is_no_residual_and_the_reason_is_told(tmp
     context = Context(store=small, split="test", files={}, segmenting=Segmenting(), masks=tmp_path)
     assert "training slices" in ZCorrelation.make(context)
     assert "training slices" in ZFlicker.make(context)
-    one = made(ZGradient, small)
+    one = make_metric(ZGradient, small)
     assert one.floor({pair.subject: measured(one, pair) for pair in real_pairs(small)}) is None
 
 
@@ -136,7 +127,7 @@ def test_too_few_slices_have_no_flicker_and_are_counted(store, pairs):
         )
         for pair in pairs
     ]
-    one = made(ZFlicker, store)
+    one = make_metric(ZFlicker, store)
     found = one.result({pair.subject: measured(one, pair) for pair in short})
     assert found.total == Value(value=None, n=0, unit="dB")
     assert found.notes == ("3 of 3 subjects have too few slices: left out of the mean",)

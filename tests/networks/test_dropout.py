@@ -1,6 +1,6 @@
 import pytest
 import torch
-from trained import CPU
+from small_runs import CPU
 
 from ctsynth.networks.dropout import Dropout, seed_dropout
 from ctsynth.randomness import BatchRNG

@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from scored import make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 
 from ctsynth import figures
 from ctsynth.scoring.run import score

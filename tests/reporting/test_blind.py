@@ -8,7 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 from PIL import Image
-from scored import make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 from typer.testing import CliRunner
 
 from ctsynth import figures

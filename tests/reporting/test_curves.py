@@ -2,7 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from scored import make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 
 from ctsynth.reporting.curves import curve_figure
 from ctsynth.reporting.page import build_report

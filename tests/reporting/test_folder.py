@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from trained import ctsynth
+from small_runs import ctsynth
 
 from ctsynth.errors import UsageError
 from ctsynth.reporting.folder import RECORD, replaced

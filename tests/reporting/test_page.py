@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
-from scored import make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 
 from ctsynth import figures
 from ctsynth.data.store import Store

@@ -2,7 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from scored import write_synthetic
+from small_stores import write_synthetic
 from test_page import edited_scores
 
 from ctsynth.data.store import Store

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from markupsafe import escape
-from scored import make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 
 from ctsynth.reporting.page import build_report
 from ctsynth.reporting.tables import FORMATS, labelled, remarks, render, score_table

@@ -4,7 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from trained import CPU, OPTIONS, SMALL, both_splits, fit, labels_like
+from small_cases import make_small_case
+from small_runs import CPU, OPTIONS, SMALL, fit, labels_like
+from small_stores import both_splits
 
 from ctsynth.data.volume import Volume
 from ctsynth.diffusion.samplers import Sampler
@@ -25,8 +27,6 @@ GUIDED = OPTIONS | {"encoder_channels": 8}
 @pytest.fixture(scope="module")
 def load(tmp_path_factory):
     """A checkpoint of a method's first step, its layers that begin at zero drawn at random."""
-    from conftest import make_small_case
-
     store = both_splits(tmp_path_factory.mktemp("store"), make_small_case, size=32)
 
     def loaded(method):

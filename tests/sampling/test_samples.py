@@ -6,15 +6,15 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from trained import both_splits, ctsynth, fit, labels_like
+from small_cases import make_small_case
+from small_runs import ctsynth, fit, labels_like
+from small_stores import both_splits
 
 from ctsynth.data.volume import Volume
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    from conftest import make_small_case
-
     root = tmp_path_factory.mktemp("model")
     store = both_splits(root / "out", make_small_case)
     fit(store, root / "runs" / "one", lr=3e-2, ema=0.1)
@@ -128,13 +128,13 @@ def test_other_formats_hold_the_same_volume(folder, form):
 
 
 def test_from_dicom_to_dicom(folder):
-    dicom_files = pytest.importorskip("dicom_files", reason="the extra ctsynth[formats] is not installed")
-    masks = {name: np.zeros(dicom_files.SHAPE, bool) for name in ("body", "liver")}
+    write_dicom = pytest.importorskip("write_dicom", reason="the extra ctsynth[formats] is not installed")
+    masks = {name: np.zeros(write_dicom.SHAPE, bool) for name in ("body", "liver")}
     masks["body"][1:5, 1:8, 1:11] = True
     masks["liver"][2:4, 3:6, 3:7] = True
     masks["body"] &= ~masks["liver"]
-    files = dicom_files.write_slices(folder / "case" / "ct", dicom_files.hu())
-    dicom_files.write_seg(folder / "case" / "seg.dcm", files, masks)
+    files = write_dicom.write_slices(folder / "case" / "ct", write_dicom.hu())
+    write_dicom.write_seg(folder / "case" / "seg.dcm", files, masks)
     done = sampled("--mask", "case/seg.dcm", "--format", "dicom", "--outside", "air")
     assert done.stdout == "case/seg_synthetic.dicom\n", done.stderr
     drawn, ct = Volume.load(folder / "case" / "seg_synthetic.dicom"), Volume.load(folder / "case" / "ct")
@@ -151,16 +151,16 @@ def test_from_dicom_to_dicom(folder):
 
 
 def test_preprocess_takes_series_and_segmentations(folder, small_case):
-    dicom_files = pytest.importorskip("dicom_files", reason="the extra ctsynth[formats] is not installed")
+    write_dicom = pytest.importorskip("write_dicom", reason="the extra ctsynth[formats] is not installed")
     for number in range(2):
         case = small_case(number)
         hu = case.hu[::-1, ::-1].transpose(2, 1, 0)
         labels = case.labels[::-1, ::-1].transpose(2, 1, 0)
         extra = {"PixelSpacing": [12.0, 12.0], "SliceThickness": 4.5}
-        files = dicom_files.write_slices(folder / "data" / "ct" / f"a{number}", hu, series=f"a{number}", **extra)
+        files = write_dicom.write_slices(folder / "data" / "ct" / f"a{number}", hu, series=f"a{number}", **extra)
         (folder / "data" / "seg").mkdir(exist_ok=True)
         masks = {"liver": labels == 6, "spleen": labels == 1}
-        dicom_files.write_seg(folder / "data" / "seg" / f"a{number}.dcm", files, masks)
+        write_dicom.write_seg(folder / "data" / "seg" / f"a{number}.dcm", files, masks)
     done = ctsynth(
         "preprocess", "data", "store", "--images", "ct", "--labels", "seg", "--size", 32, "--workers", 1,
         "--test-fraction", 0.5,
@@ -176,7 +176,7 @@ def test_preprocess_takes_series_and_segmentations(folder, small_case):
 
 @pytest.mark.parametrize("form", ["nrrd", "dicom"])
 def test_scores_do_not_depend_on_the_format(folder, form):
-    pytest.importorskip("dicom_files", reason="the extra ctsynth[formats] is not installed")
+    pytest.importorskip("write_dicom", reason="the extra ctsynth[formats] is not installed")
     values = []
     for place, suffix in (("nifti", "nii.gz"), ("other", form)):
         done = sampled("--data", "out", "--format", suffix, "--out", place)
@@ -198,14 +198,14 @@ def test_a_format_that_cannot_be_written_is_refused_before_anything_is_drawn(fol
 
 
 def test_the_body_comes_from_the_series_that_contours_were_drawn_on(folder, small_case):
-    dicom_files = pytest.importorskip("dicom_files", reason="the extra ctsynth[formats] is not installed")
+    write_dicom = pytest.importorskip("write_dicom", reason="the extra ctsynth[formats] is not installed")
     case = small_case(1)
     hu = case.hu[::-1, ::-1].transpose(2, 1, 0)
-    dicom_files.write_slices(folder / "deep" / "er" / "ct", hu, PixelSpacing=[12.0, 12.0])
-    corners = np.array([(20, 9), (25, 9), (25, 14), (20, 14)]) * 12.0 + dicom_files.ORIGIN[:2]
-    heights = dicom_files.ORIGIN[2] + np.arange(2, 4) * dicom_files.SPACING[0]
+    write_dicom.write_slices(folder / "deep" / "er" / "ct", hu, PixelSpacing=[12.0, 12.0])
+    corners = np.array([(20, 9), (25, 9), (25, 14), (20, 14)]) * 12.0 + write_dicom.ORIGIN[:2]
+    heights = write_dicom.ORIGIN[2] + np.arange(2, 4) * write_dicom.SPACING[0]
     curves = [np.column_stack([corners, np.full(4, height)]) for height in heights]
-    dicom_files.write_contours(folder / "rs.dcm", {"Liver": curves})
+    write_dicom.write_contours(folder / "rs.dcm", {"Liver": curves})
     alone = sampled("--mask", "rs.dcm")
     assert alone.exit_code == 2
     assert "name its folder: --body-from FOLDER" in alone.stderr

@@ -8,8 +8,9 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from conftest import make_small_case
-from trained import CPU, both_splits, ctsynth, fit, labels_like
+from small_cases import make_small_case
+from small_runs import CPU, ctsynth, fit, labels_like
+from small_stores import both_splits
 
 from ctsynth.data.record import DIGEST
 from ctsynth.data.volume import Volume

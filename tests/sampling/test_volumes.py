@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its own abbreviation
 import torch
-from named import write_names
-from scored import make_store
-from trained import CPU, both_splits, fit, labels_like
+from label_names import write_names
+from small_runs import CPU, fit, labels_like
+from small_stores import both_splits, make_store
 
 from ctsynth.data import record as records
 from ctsynth.data.volume import Volume

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from scored import make_store, write_synthetic
+from small_cases import SmallCase
+from small_stores import make_store, write_synthetic
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
@@ -338,8 +339,6 @@ def test_peak_memory_does_not_grow_with_the_number_of_slices(tmp_path):
 
 def large_set(root: Path, subjects: int, size: int = 128, slices: int = 10) -> tuple[Store, Path]:
     """A store of random slices, and synthetic volumes that are not compressed."""
-    from conftest import SmallCase
-
     rng = np.random.default_rng(0)
     shape = (size, size, slices)
     case = SmallCase(

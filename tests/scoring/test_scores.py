@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from scored import make_store, write_synthetic
+from small_stores import make_store, write_synthetic
 
 from ctsynth.errors import DataError, UsageError
 from ctsynth.scoring.run import score

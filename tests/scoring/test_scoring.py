@@ -4,7 +4,7 @@ import weakref
 
 import numpy as np
 import pytest
-from scored import imitation, make_store, write_synthetic
+from small_stores import imitation, make_store, write_synthetic
 
 from ctsynth.data.slices import from_slices
 from ctsynth.data.volume import Geometry, Volume

@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk  # noqa: N813  its own way
+from measured_metrics import MeasuredMetric
 from scipy.ndimage import gaussian_filter
-from scored import Scored
 
 from ctsynth.data.originals import Original
 from ctsynth.data.preprocess import Settings, preprocess
@@ -93,7 +93,7 @@ def native(store, segmenter, real_ct, tmp_path_factory):
         hu = np.rint(store.window.denormalize(unit)).astype(np.int16)
         Volume(from_slices(hu, subject.geometry, "ct"), subject.geometry).save(file)
         metric = Dice(segmenter, native={CASE: Original(subject.geometry, labels, file)})
-        results[kind] = Scored(metric, read_pair(subject, file, store)).result()
+        results[kind] = MeasuredMetric(metric, read_pair(subject, file, store)).result()
         results[f"{kind} masks"] = segmenter.last.voxels
     return results
 
@@ -134,7 +134,7 @@ def test_the_ceiling_of_the_stores_own_grid(store, segmenter, tmp_path):
     kept = CachedSegmenter(segmenter, tmp_path)  # the synthetic volume is the real one here: it is segmented once
     metric = Dice(kept, kept)
     mask = np.asarray(subject.mask())
-    one = Scored(metric, Pair(CASE, unit, unit, mask, store.labels, store.window, geometry))
+    one = MeasuredMetric(metric, Pair(CASE, unit, unit, mask, store.labels, store.window, geometry))
     assert one.ceiling().total.value == pytest.approx(88, abs=3)
     assert one.result().total == one.ceiling().total
 

@@ -6,9 +6,9 @@ import shutil
 
 import numpy as np
 import pytest
-from conftest import make_small_case
-from scored import write_synthetic
-from trained import CPU, SMALL, both_splits, ctsynth, fit
+from small_cases import make_small_case
+from small_runs import CPU, SMALL, ctsynth, fit
+from small_stores import both_splits, write_synthetic
 
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.store import Store

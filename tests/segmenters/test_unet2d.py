@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from trained import CPU, both_splits, fit
+from small_runs import CPU, fit
+from small_stores import both_splits
 
 from ctsynth import plugins
 from ctsynth.data.preprocess import Settings, preprocess

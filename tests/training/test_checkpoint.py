@@ -10,7 +10,8 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
-from trained import CPU, both_splits, ctsynth, fit, settings, weights
+from small_runs import CPU, ctsynth, fit, settings, weights
+from small_stores import both_splits
 
 from ctsynth.config import RunConfig
 from ctsynth.errors import DataError, UsageError

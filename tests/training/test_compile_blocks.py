@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 import torch
 import torch._dynamo
+from small_runs import CPU, OPTIONS, SMALL, ctsynth, fit, settings, weights
+from small_stores import both_splits
 from torch._dynamo.utils import counters
-from trained import CPU, OPTIONS, SMALL, both_splits, ctsynth, fit, settings, weights
 
 from ctsynth.data.loader import SliceDataset
 from ctsynth.device import check_compiler

@@ -10,7 +10,9 @@ import pytest
 import torch
 import torch.multiprocessing as multiprocessing
 from safetensors.torch import load_file
-from trained import CPU, SMALL, both_splits, fit
+from small_cases import make_small_case
+from small_runs import CPU, SMALL, fit
+from small_stores import both_splits
 
 from ctsynth import trainable
 from ctsynth.data.store import Store
@@ -102,8 +104,6 @@ def together(tmp_path_factory):
 
 
 def train_all(root):
-    from conftest import make_small_case
-
     both_splits(root / "store", make_small_case, size=32)
     store = Store.open(root / "store")
     fit(store, root / "elastic", options=options("ddpm-concat"), **TRAINING | {"iterations": 2})

@@ -8,7 +8,9 @@ from unittest import mock
 
 import pytest
 import torch
-from trained import CPU, OPTIONS, SMALL, TRAINING, both_splits, ctsynth, fit, settings
+from small_cases import make_small_case
+from small_runs import CPU, OPTIONS, SMALL, TRAINING, ctsynth, fit, settings
+from small_stores import both_splits
 
 from ctsynth.labels import AMOS22
 from ctsynth.methods import base
@@ -22,8 +24,6 @@ from ctsynth.training.dryrun import count, forecast
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    from conftest import make_small_case
-
     return both_splits(tmp_path_factory.mktemp("store"), make_small_case, size=64)
 
 
@@ -129,7 +129,7 @@ ACTUAL = """
 import sys
 from pathlib import Path
 import torch
-from trained import CPU
+from small_runs import CPU
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Store
 from ctsynth.stop import Stop

@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from small_runs import CPU
 from torch import nn
-from trained import CPU
 
 from ctsynth.randomness import BatchRNG
 from ctsynth.trainable import Batch

@@ -12,9 +12,11 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-import forked
+import forked_commands
 import pytest
-from trained import SMALL, both_splits, settings
+from small_cases import make_small_case
+from small_runs import SMALL, settings
+from small_stores import both_splits
 
 from ctsynth.training import checkpoint
 from ctsynth.training.stepper import Stepper
@@ -45,7 +47,7 @@ class Job:
         self.unbroken = content(root / "run")
 
     def start(self, run, plant=None):
-        return forked.start([*self.words, run], run.parent, plant)
+        return forked_commands.start([*self.words, run], run.parent, plant)
 
     def ends_right(self, run):
         """Runs the command once more; returns what it says on stderr."""
@@ -68,8 +70,6 @@ def content(run):
 
 @pytest.fixture(scope="module", params=METHODS)
 def job(request, tmp_path_factory):
-    from conftest import make_small_case
-
     return Job(request.param, tmp_path_factory.mktemp("job"), make_small_case)
 
 
@@ -111,7 +111,7 @@ def broken_off(start, run, fault):
 
 def at_a_random_moment(moment, process, run, earliest=0):
     """Returns when a checkpoint drawn at random is there, some time into what comes then; the ranks' processes."""
-    ranks = until(lambda: len(found := forked.ranks(process.pid)) == 2 and found, process)
+    ranks = until(lambda: len(found := forked_commands.ranks(process.pid)) == 2 and found, process)
     number = moment.randint(earliest, LAST // EVERY - 3)
     until(lambda: max(steps(run), default=0) >= number * EVERY, process)
     time.sleep(moment.uniform(0, 0.2 if number else 1.0))
@@ -202,7 +202,7 @@ def test_the_disk_is_full_when_a_checkpoint_is_due(job, disk, number):
         fill(disk, moment.randrange(20_000, size - 20_000), process)
         return ranks
 
-    assert broken_off(lambda: forked.start([*job.words, run], disk.parent), run, fill_the_disk) == 1
+    assert broken_off(lambda: forked_commands.start([*job.words, run], disk.parent), run, fill_the_disk) == 1
     said = (disk.parent / "err").read_text()
     assert "Traceback" not in said
     found = re.search(
@@ -291,7 +291,7 @@ def wait_in_the_fifth_step():
 def test_ctrl_c_on_the_launcher_saves_and_ends_with_130(job, tmp_path):
     process = job.start(tmp_path / "run", wait_in_the_fifth_step)
     until(lambda: steps(tmp_path / "run"), process)
-    ranks = forked.ranks(process.pid)
+    ranks = forked_commands.ranks(process.pid)
     os.kill(process.pid, signal.SIGINT)
     assert left(process, ranks) == 130
     said = (tmp_path / "err").read_text()

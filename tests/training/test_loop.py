@@ -6,7 +6,8 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from trained import CPU, OPTIONS, both_splits, fit
+from small_runs import CPU, OPTIONS, fit
+from small_stores import both_splits
 
 from ctsynth import figures
 from ctsynth.config import RunConfig

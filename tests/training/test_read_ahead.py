@@ -4,7 +4,8 @@ import threading
 
 import numpy as np
 import pytest
-from trained import CPU, both_splits, fit, weights
+from small_runs import CPU, fit, weights
+from small_stores import both_splits
 
 from ctsynth.data.loader import SliceDataset, shuffled
 from ctsynth.errors import DataError

@@ -7,11 +7,12 @@ import signal
 import sys
 import time
 
-import forked
+import forked_commands
 import pytest
 import torch
 from safetensors.torch import load_file
-from trained import SMALL, both_splits, ctsynth, fit, settings, weights
+from small_runs import SMALL, ctsynth, fit, settings, weights
+from small_stores import both_splits
 
 from ctsynth.config import RunConfig
 from ctsynth.errors import Interrupted
@@ -200,7 +201,7 @@ def test_killed_at_any_moment_and_continued_is_unbroken(tmp_path, small_case, to
         words += ["--set", "encoder_channels=8"]
     broken = tmp_path / "broken"
     for kill in range(3):
-        process = forked.start([*words, *UNENDING, "--out", broken], tmp_path)
+        process = forked_commands.start([*words, *UNENDING, "--out", broken], tmp_path)
         until(newest(broken) + 3, broken, process)
         time.sleep(0.037 * (kill + 1) / 3)  # on by a time that is no round number
         process.kill()
@@ -220,7 +221,7 @@ def test_killed_at_any_moment_and_continued_is_unbroken(tmp_path, small_case, to
 def test_a_signal_saves_and_exits_with_75(tmp_path, small_case, number):
     store = both_splits(tmp_path / "data", small_case)
     words = ["train", *settings(**{"save-every": 10}), "--data", store.root]
-    process = forked.start([*words, *UNENDING, "--out", "run"], tmp_path)
+    process = forked_commands.start([*words, *UNENDING, "--out", "run"], tmp_path)
     until(10, tmp_path / "run", process)
     os.kill(process.pid, number)
     process.join()

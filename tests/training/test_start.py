@@ -5,7 +5,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
-from trained import CPU, SMALL, TRAINING, both_splits, ctsynth, fit, settings
+from small_cases import make_small_case
+from small_runs import CPU, SMALL, TRAINING, ctsynth, fit, settings
+from small_stores import both_splits
 
 from ctsynth.config import RunConfig
 from ctsynth.errors import UsageError
@@ -16,8 +18,6 @@ from ctsynth.training.start import begun_from
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
-    from conftest import make_small_case
-
     return both_splits(tmp_path_factory.mktemp("store"), make_small_case)
 
 

@@ -7,8 +7,9 @@ import shutil
 
 import pytest
 import torch
-from conftest import make_small_case
-from trained import both_splits, fit, weights
+from small_cases import make_small_case
+from small_runs import fit, weights
+from small_stores import both_splits
 
 from ctsynth import history
 from ctsynth.errors import DataError

@@ -1,4 +1,4 @@
-"""Volumes whose fault is known, in the synthetic ones' place: what a score must see."""
+"""Pairs whose synthetic volume is the real one with a known fault, which a score must see."""
 
 from __future__ import annotations
 
@@ -9,17 +9,7 @@ from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from ctsynth.data.store import Store
 from ctsynth.metrics._described import real_pair
-from ctsynth.metrics.base import Context, Metric, Pair, Segmenting
-from ctsynth.scoring.measuring import measured as measured
-
-
-def made(metric: type[Metric], store: Store, split: str = "test") -> Metric:
-    """The metric for a store's split."""
-    found = metric.make(
-        Context(store=store, split=split, files={}, segmenting=Segmenting(), masks=store.root / "segmentations")
-    )
-    assert isinstance(found, Metric), found
-    return found
+from ctsynth.metrics.base import Pair
 
 
 def real_pairs(store: Store) -> list[Pair]:
@@ -60,8 +50,3 @@ def redrawn_noise(pair: Pair, noise: float = 0.08) -> Pair:
 def another(pair: Pair, other: Pair) -> Pair:
     """Another subject's slices."""
     return replace(pair, synthetic=other.real)
-
-
-def total(metric: Metric, pairs: list[Pair]) -> float | None:
-    """The metric's number of a set."""
-    return metric.result({pair.subject: measured(metric, pair) for pair in pairs}).total.value

@@ -1,4 +1,4 @@
-"""Runs small enough to train in a second: a store, a network of a few thousand weights, the command line."""
+"""Runs small enough to train in a second, and the command line in this process."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from unittest import mock
 
 import numpy as np
 import torch
-from scored import make_store
 from typer.testing import CliRunner
 
 from ctsynth import trainable
@@ -40,27 +39,6 @@ TRAINING = {
     "iterations": 6, "batch_size": 4, "save_every": 2, "sample_every": 1000, "log_every": 2, "lr": 1e-3,
     "norm_batches": 2,
 }  # fmt: skip
-
-
-def both_splits(root: Path, make_case, *, size: int = 16) -> Store:
-    """A store of two training subjects and one test subject."""
-    cases = [make_case(seed) for seed in range(2)]
-    make_store(root, cases, size=size, split="train")
-    manifest = (root / "manifest.json").read_text()
-    make_store(root / "more", [make_case(7)], size=size)
-    (root / "test").mkdir()
-    (root / "more" / "test" / "subject_0").rename(root / "test" / "subject_t")
-    return _merged(root, manifest)
-
-
-def _merged(root: Path, manifest: str) -> Store:
-    import json
-
-    content = json.loads(manifest)
-    other = json.loads((root / "more" / "manifest.json").read_text())
-    content["subjects"] += [record | {"name": "subject_t"} for record in other["subjects"]]
-    (root / "manifest.json").write_text(json.dumps(content))
-    return Store.open(root)
 
 
 def fit(

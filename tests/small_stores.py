@@ -12,30 +12,6 @@ from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
-from ctsynth.metrics.base import Metric, Pair
-from ctsynth.scoring.measuring import measured
-
-DOCS = Path(__file__).parents[1] / "docs"
-
-PLUGIN = (DOCS / "metrics.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-"""The metric that the docs show, a file named brightness.py."""
-
-
-class Scored:
-    """A metric and what it has measured of pairs."""
-
-    def __init__(self, metric: Metric, *pairs: Pair) -> None:
-        self.metric = metric
-        self.records = {pair.subject: measured(metric, pair) for pair in pairs}
-
-    def result(self):
-        return self.metric.result(self.records)
-
-    def floor(self):
-        return self.metric.floor(self.records)
-
-    def ceiling(self):
-        return self.metric.ceiling(self.records)
 
 
 def make_store(root: Path, cases, *, size: int = 32, split: str = "test") -> Store:
@@ -50,6 +26,25 @@ def make_store(root: Path, cases, *, size: int = 32, split: str = "test") -> Sto
         write_subject(root, record, settings, ct, to_slices(mask, size, "labels"))
         names.append((split, record["name"]))
     write_manifest(root, settings, names)
+    return Store.open(root)
+
+
+def both_splits(root: Path, make_case, *, size: int = 16) -> Store:
+    """A store of two training subjects and one test subject."""
+    cases = [make_case(seed) for seed in range(2)]
+    make_store(root, cases, size=size, split="train")
+    manifest = (root / "manifest.json").read_text()
+    make_store(root / "more", [make_case(7)], size=size)
+    (root / "test").mkdir()
+    (root / "more" / "test" / "subject_0").rename(root / "test" / "subject_t")
+    return _merged(root, manifest)
+
+
+def _merged(root: Path, manifest: str) -> Store:
+    content = json.loads(manifest)
+    other = json.loads((root / "more" / "manifest.json").read_text())
+    content["subjects"] += [record | {"name": "subject_t"} for record in other["subjects"]]
+    (root / "manifest.json").write_text(json.dumps(content))
     return Store.open(root)
 
 

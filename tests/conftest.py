@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import signal
@@ -45,6 +46,12 @@ def own_signal_handlers():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def logs_reach_caplog(monkeypatch):
+    """A command in this process sends the package's log records to stderr alone, also after its end."""
+    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
 
 
 @pytest.fixture

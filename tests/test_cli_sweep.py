@@ -35,7 +35,7 @@ def test_each_sampler_with_each_number_of_steps_is_a_row_and_the_command_goes_on
     done = sweep(root, *words)
     assert done.exit_code == 0, done.stderr
     rows = [line.split("  ")[0] for line in done.stdout.splitlines()]
-    assert rows[2:6] == ["dpm++ 2", "dpm++ 3", "ddim 2", "ddim 3"]
+    assert [row for row in rows if row[-1:].isdigit()] == ["dpm++ 2", "dpm++ 3", "ddim 2", "ddim 3"]
     folder = root / "swept" / "step_000000006"
     found = {path.parent.name: json.loads(path.read_text()) for path in sorted(folder.glob("*/scores.json"))}
     assert {

@@ -1,7 +1,6 @@
 """A label set with tissues, from CT to store, training, drawing and scores: organs and body stay as they were."""
 
 import json
-import logging
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,12 +35,6 @@ from ctsynth.training.stepper import Stepper
 
 WITH = label_set("amos22+tissues")
 GAS, FAT, SOFT, DENSE = (tissue.id for tissue in WITH.tissue_classes)
-
-
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Log records reach caplog, though a command line in this process has sent them to stderr."""
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
 
 
 def patient(small_case, seed):

@@ -1,7 +1,6 @@
 """Arrays of a store that are not what was written are refused by whoever opens them, and made again."""
 
 import json
-import logging
 
 import numpy as np
 import pytest
@@ -192,10 +191,7 @@ def test_train_names_the_damaged_array_and_ends_with_2(store, tmp_path, split, n
 
 @pytest.mark.parametrize("damage", [cut_short, one_bit_flipped, as_float64], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("name", ["ct", "mask"])
-def test_preprocess_tells_of_a_damaged_array_and_makes_it_again(
-    small_amos, tmp_path, monkeypatch, caplog, name, damage
-):
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+def test_preprocess_tells_of_a_damaged_array_and_makes_it_again(small_amos, tmp_path, caplog, name, damage):
     source, out = small_amos(2, 1), tmp_path / "out"
     preprocess(source, out, settings=Settings(size=16), workers=1)
     file = out / "train" / "amos_0002" / f"{name}.npy"

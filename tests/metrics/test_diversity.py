@@ -1,5 +1,3 @@
-import logging
-
 import numpy as np
 import pytest
 from degraded_pairs import real_pairs
@@ -58,8 +56,7 @@ def test_samples_as_different_as_patients_have_1(phantoms, tmp_path):
     assert found.floor.values["diversity"].value == pytest.approx(1, abs=0.3)
 
 
-def test_the_first_sample_is_scored_and_the_others_are_no_strangers(phantoms, tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+def test_the_first_sample_is_scored_and_the_others_are_no_strangers(phantoms, tmp_path, caplog):
     folder = write_samples(tmp_path / "samples", phantoms, spread=20, mean_too=True)
     one = score(folder, phantoms, "test", metrics=["psnr"])
     assert all(path.name.endswith("_synthetic_0.nii.gz") for path in one.sources.synthetic.values())

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import functools
 import json
-import logging
 
 import nibabel as nib
 import numpy as np
@@ -385,8 +384,7 @@ def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(small,
 
 @pytest.mark.parametrize("damage", [slice(-9), slice(0), slice(90)], ids=str)
 @pytest.mark.parametrize("has_hashes", [True, False])
-def test_a_damaged_phantom_is_told_and_made_again(small, tmp_path, caplog, monkeypatch, damage, has_hashes):
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+def test_a_damaged_phantom_is_told_and_made_again(small, tmp_path, caplog, damage, has_hashes):
     made = small()
     before = contents(tmp_path / "amos")
     made.training[1].write_bytes(made.training[1].read_bytes()[damage])

@@ -56,12 +56,11 @@ def read(path):
     return Page(path.read_text(encoding="utf-8"))
 
 
-def test_the_page_shows_every_section(folder):
+def test_the_page_begins_with_pictures_and_shows_scores_paper_training_and_settings(folder):
     page = read(build_report([folder / "samples"], folder / "report"))
-    assert page.headings == [
-        "Pictures", "Scores", "Organs", "Beside the paper", "Training", "Subjects", "Settings and versions",
-        "Left out",
-    ]  # fmt: skip
+    assert page.headings[0] == "Pictures"
+    assert {"Scores", "Beside the paper", "Training", "Settings and versions"} < set(page.headings)
+    assert len(page.headings) == len(set(page.headings))
     text = " ".join(page.text)
     for words in (
         "not for diagnosis",
@@ -140,7 +139,9 @@ def test_a_store_made_anew_since_gives_no_pictures(folder, small_case):
 
 def test_a_run_without_scores_shows_its_training_and_says_so(folder):
     page = read(build_report([folder / "runs" / "mask"], folder / "report"))
-    assert page.headings == ["Scores", "Training", "Settings and versions"]
+    of_scores = read(build_report([folder / "samples"], folder / "scored")).headings
+    assert "Training" in page.headings
+    assert set(page.headings) < set(of_scores)
     text = " ".join(page.text)
     assert "Nothing here has been scored yet" in text
     assert "Step 100, loss 0.01, 9 images/s" in text

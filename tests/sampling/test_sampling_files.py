@@ -1,7 +1,6 @@
 """``sample`` writes over nothing that it reads, and over nothing but what its own records say that it drew."""
 
 import json
-import logging
 import os
 import shutil
 
@@ -23,12 +22,6 @@ from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 
 STEPS = Sampler(steps=1)
-
-
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Log records reach caplog, though a command line in this process has sent them to stderr."""
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,4 @@
 import json
-import logging
 import os
 import shutil
 import signal
@@ -30,12 +29,6 @@ from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 
 STEPS = Sampler(steps=4)
-
-
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Log records reach caplog, though a command line in this process has sent them to stderr."""
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
 
 
 @pytest.fixture

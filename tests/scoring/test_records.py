@@ -1,6 +1,5 @@
 """Scoring keeps what it has measured: stopped, resumed, repeated or shared, it ends with the same bytes."""
 
-import logging
 import os
 import signal
 import subprocess
@@ -227,8 +226,7 @@ def test_a_damaged_record_is_made_again(store, samples, seen):
     assert seen == ["subject_1", "subject_2", "subject_3"]
 
 
-def test_damage_is_told_and_arrays_of_the_users_are_not_written_over(tmp_path, caplog, monkeypatch):
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
+def test_damage_is_told_and_arrays_of_the_users_are_not_written_over(tmp_path, caplog):
     records, path = Records(tmp_path, ["a"]), tmp_path / "a.npz"
     assert not records.has("a", "k")
     assert not caplog.text

@@ -23,12 +23,6 @@ from ctsynth.sampling.record import provenance
 from ctsynth.training import checkpoint, weights_file
 
 
-@pytest.fixture(autouse=True)
-def heard(monkeypatch):
-    """Log records reach caplog, though a command line in this process has sent them to stderr."""
-    monkeypatch.setattr(logging.getLogger("ctsynth"), "propagate", True)
-
-
 @pytest.fixture
 def store(tmp_path, small_case):
     return both_splits(tmp_path / "out", small_case)

@@ -43,7 +43,7 @@ def test_importing_loads_nothing_heavy():
         ctsynth.sample  # noqa: B018
 
 
-def test_it_draws_what_the_command_draws(root, model, labels, small_case, write_nifti, tmp_path):
+def test_model_draw_equals_the_sample_command(root, model, labels, small_case, write_nifti, tmp_path):
     case = small_case(3)
     write_nifti(tmp_path / "seg.nii.gz", labels_like(case), case.affine)
     done = command(
@@ -108,7 +108,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_cannot_be_meant_is_a_value_error_with_the_remedy(model, case):
+def test_invalid_arguments_are_a_value_error_with_the_remedy(model, case):
     words, message = REFUSED[case]
     with pytest.raises(ValueError, match=message):
         model.draw(**({"labels": np.full((4, 4), 16)} | words))

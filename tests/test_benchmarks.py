@@ -36,7 +36,7 @@ def row_of(ours, peers, **options):
     return Row(name="a", quantity="", peer="", hold=1.0, setup=lambda *_: (ours, peers), **options)
 
 
-def test_what_is_not_the_same_has_no_figure():
+def test_implementations_with_different_results_get_no_speed_figure():
     with pytest.raises(AssertionError, match=r"a: 5\.0e-02 apart, 1e-02 at most"):
         measure(row_of(lambda: [1.0, 1.9], lambda: [1.0, 2.0], within=0.01), NOWHERE, 3)
 

@@ -71,7 +71,7 @@ def test_the_line_of_a_command_is_the_first_of_its_docstring(name, line):
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_nonsense_ends_with_2_and_nothing_on_stdout(name):
+def test_invalid_arguments_exit_with_2_and_an_empty_stdout(name):
     done = ctsynth(name, "--no-such-option")
     assert done.exit_code == 2
     assert done.stdout == ""
@@ -88,7 +88,7 @@ def test_a_seed_below_0_is_refused_at_the_option(words):
     assert done.stderr == f"error: --seed is -5, wanted a whole number within [0, {2**63 - 1:,}]\n"
 
 
-def test_an_unknown_command_ends_with_2():
+def test_an_unknown_command_exits_with_2():
     done = ctsynth("synthesize")
     assert done.exit_code == 2
     assert "synthesize" in done.stderr
@@ -161,7 +161,7 @@ def test_help_takes_less_than_15_percent_of_importing_torch():
         (("sample",), "--mask"),
     ],
 )
-def test_a_users_mistake_is_two_lines_and_exit_2(words, found, tmp_path, monkeypatch):
+def test_a_users_mistake_is_two_lines_and_exit_code_2(words, found, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = ctsynth(*words)
     assert done.exit_code == 2
@@ -182,7 +182,7 @@ def test_verbose_keeps_the_traceback(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_what_goes_on_is_the_command_without_overwrite(overwrite, monkeypatch, tmp_path):
+def test_the_hint_to_repeat_the_command_leaves_out_overwrite(overwrite, monkeypatch, tmp_path):
     full = OSError(28, "No space left on device")
     monkeypatch.setattr("ctsynth.phantom.dataset._write", lambda case: write_half(case, full))
     done = ctsynth("phantom", tmp_path, "--subjects", 1, *(["--overwrite"] if overwrite else []))
@@ -239,7 +239,7 @@ def test_the_systems_own_errors_say_what_was_being_done(error, words, monkeypatc
     assert done.stderr.splitlines()[0] == f"error: {words}"
 
 
-def test_an_error_is_said_where_memory_is_too_little_for_colors(monkeypatch, capsys):
+def test_an_error_is_printed_even_without_memory_for_colors(monkeypatch, capsys):
     def none_left():
         raise MemoryError
 
@@ -260,7 +260,7 @@ def test_a_result_that_cannot_be_written_is_an_error(tmp_path, small_amos):
 
 
 @pytest.mark.parametrize("closed", ["0<&- 2>&-", "2>/dev/full", "2>&1 >&- | true"])
-def test_the_work_is_done_where_nobody_reads_of_it(closed, tmp_path, small_amos):
+def test_a_closed_stdout_or_stderr_does_not_stop_the_work(closed, tmp_path, small_amos):
     command = f'"{sys.executable}" -m ctsynth preprocess "{small_amos(1, 1)}" "{tmp_path / "out"}" --workers 1'
     done = subprocess.run(f"{command} {closed}", shell=True, stdout=subprocess.PIPE, text=True)
     assert done.returncode == 0

@@ -55,20 +55,20 @@ def test_json_is_one_object_on_stdout(run, small_amos, tmp_path):
     assert content["unmatched"] == {}
 
 
-def test_mr_and_subjects_still_to_come_are_told(run, small_amos, tmp_path):
+def test_mr_and_subjects_not_made_yet_are_counted_in_the_summary(run, small_amos, tmp_path):
     _, said, _ = run(small_amos(3, 2), tmp_path / "out", "--size", 16, "--workers", 1, "--shard", "1/2")
     assert "2 MR subjects" in said
     assert "2 subjects not made yet" in said
 
 
-def test_folders_of_ones_own_are_not_compared_with_the_paper(run, small_amos, tmp_path):
+def test_user_folders_are_not_compared_with_the_paper(run, small_amos, tmp_path):
     folders = ("--images", "imagesTr", "--labels", "labelsTr", "--test-fraction", 0.5)
     code, said, _ = run(small_amos(4, 0), tmp_path / "out", *folders, "--size", 16, "--workers", 1)
     assert code == 0
     assert "paper" not in said
 
 
-def test_a_broken_subject_is_exit_1_with_the_summary_and_one_error(run, small_amos, tmp_path):
+def test_a_broken_subject_exits_with_1_the_summary_and_one_error(run, small_amos, tmp_path):
     source = small_amos(2, 1)
     (source / "labelsTr" / "amos_0002.nii.gz").write_bytes(b"")
     code, said, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
@@ -95,28 +95,28 @@ def test_a_broken_subject_is_exit_1_with_the_summary_and_one_error(run, small_am
         (["--split", "x.json", "--test-fraction", "0.5"], "exclude each other"),
     ],
 )
-def test_nonsense_is_exit_2_and_writes_nothing(arguments, said, run, small_amos, tmp_path):
+def test_invalid_arguments_exit_with_2_and_write_nothing(arguments, said, run, small_amos, tmp_path):
     code, out, error = run(small_amos(1, 1), tmp_path / "out", *arguments)
     assert (code, out) == (2, "")
     assert said in error
     assert not (tmp_path / "out").exists()
 
 
-def test_a_source_that_is_not_there_is_exit_2(run, tmp_path):
+def test_a_missing_source_exits_with_2(run, tmp_path):
     code, _, error = run(tmp_path / "amos", tmp_path / "out")
     assert code == 2
     assert "amos: no such folder" in error
 
 
 @pytest.mark.parametrize(("test", "said"), [(0, True), (1, False)])
-def test_that_nobody_is_test_is_said(test, said, run, small_amos, tmp_path):
+def test_a_missing_test_split_is_warned_of(test, said, run, small_amos, tmp_path):
     code, _, error = run(small_amos(2, test), tmp_path / "out", "--size", 16, "--workers", 1)
     assert code == 0
     assert ("warning: no test subjects: sample --data and score need some" in error) is said
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
-def test_a_signal_from_the_cluster_is_exit_75_and_the_next_run_goes_on(
+def test_a_signal_from_the_cluster_exits_with_75_and_the_next_run_continues(
     number, run, small_amos, tmp_path, monkeypatch
 ):
     @contextmanager

@@ -124,7 +124,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("words", "message"), REFUSED, ids=lambda value: value if isinstance(value, str) else None
 )
-def test_what_cannot_be_is_refused_and_leaves_nothing(folder, words, message):
+def test_invalid_arguments_are_refused_and_leave_nothing(folder, words, message):
     before = sorted(folder.rglob("*"))
     done = sampled(*words)
     assert done.exit_code == 2, done.stderr
@@ -163,7 +163,7 @@ def test_an_unknown_label_is_named(folder, small_case, write_nifti):
     assert not (folder / "odd_synthetic.nii.gz").exists()
 
 
-def test_a_folder_that_cannot_be_written_ends_with_1(folder):
+def test_a_folder_that_cannot_be_written_exits_with_1(folder):
     (folder / "file").write_text("")
     done = sampled("--mask", "seg.nii.gz", "--out", "file/folder")
     assert done.exit_code == 1

@@ -90,7 +90,7 @@ def test_given_slices_are_kept_and_the_others_drawn(runs, folder):
         (["--given", "seg.nii.gz", "--given-slices", "1"], "in HU some would be below"),
     ],
 )
-def test_what_cannot_be_is_refused(runs, folder, words, message):
+def test_invalid_arguments_are_refused(runs, folder, words, message):
     assert message in refused(runs, *words)
 
 

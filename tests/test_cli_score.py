@@ -95,7 +95,7 @@ def test_one_file_is_scored_beside_itself(folder):
         (["samples", "--split", "val"], "val"),
     ],
 )
-def test_what_cannot_be_meant_ends_with_2_and_a_word_on_it(folder, words, message):
+def test_invalid_arguments_exit_with_2_and_a_message(folder, words, message):
     done = run("score", *words)
     assert done.exit_code == 2
     assert message in done.stderr
@@ -103,7 +103,7 @@ def test_what_cannot_be_meant_ends_with_2_and_a_word_on_it(folder, words, messag
     assert not list(folder.rglob("*scores.json"))
 
 
-def test_a_missing_volume_ends_with_2_unless_partial(folder):
+def test_a_missing_volume_exits_with_2_unless_partial(folder):
     (folder / "samples" / "subject_0.nii.gz").unlink()
     done = run("score", "samples")
     assert done.exit_code == 2
@@ -111,7 +111,7 @@ def test_a_missing_volume_ends_with_2_unless_partial(folder):
     assert run("score", "samples", "--partial").exit_code == 0
 
 
-def test_a_metric_of_ones_own_is_in_the_table_the_file_and_the_page(folder, monkeypatch):
+def test_a_user_metric_is_in_the_table_the_file_and_the_page(folder, monkeypatch):
     (folder / "own" / "metrics").mkdir(parents=True)
     (folder / "own" / "metrics" / "brightness.py").write_text(PLUGIN)
     monkeypatch.setenv("CTSYNTH_PLUGINS", str(folder / "own"))
@@ -128,7 +128,7 @@ def test_a_metric_of_ones_own_is_in_the_table_the_file_and_the_page(folder, monk
     assert "brightness" in (folder / "page" / "scores.csv").read_text()
 
 
-def test_a_metric_of_ones_own_is_on_the_page_of_metrics(folder, monkeypatch):
+def test_a_user_metric_is_on_the_page_of_metrics(folder, monkeypatch):
     (folder / "metrics").mkdir()
     (folder / "metrics" / "brightness.py").write_text(PLUGIN)
     monkeypatch.setenv("CTSYNTH_PLUGINS", str(folder))
@@ -136,7 +136,7 @@ def test_a_metric_of_ones_own_is_on_the_page_of_metrics(folder, monkeypatch):
     assert "| `brightness` | Brightness |  | neither | Mean value of a synthetic slice. |" in page
 
 
-def test_a_report_on_nothing_ends_with_2(folder):
+def test_a_report_on_nothing_exits_with_2(folder):
     done = run("report", "nowhere")
     assert done.exit_code == 2
     assert "nowhere: no such file or folder" in done.stderr
@@ -163,7 +163,7 @@ def test_the_checkpoints_of_a_run_are_the_rows_of_its_iteration_study(tmp_path, 
     assert "there are: 2, 4, 6" in refused.stderr
 
 
-def test_a_volume_is_not_written_over_and_nothing_is_measured(folder):
+def test_a_volume_is_not_overwritten_and_nothing_is_measured(folder):
     before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     for out in ("samples/subject_0.nii.gz", "out/manifest.json", "out/test/subject_1/ct.npy", "samples", "."):
         done = run("score", "samples", "--out", out, "--overwrite")

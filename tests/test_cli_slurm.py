@@ -71,7 +71,7 @@ def test_only_what_was_saved_is_queued_again(tmp_path, code, again):
     assert run(script(), tmp_path, code)[::2] == (code, again)
 
 
-def test_what_a_preempted_job_needs_is_asked_for():
+def test_the_script_asks_slurm_for_what_a_preempted_job_needs():
     text = script("--partition", "gpu", "--account", "me", "--time", "72:00:00")
     for line in (
         "--signal=USR1@120",

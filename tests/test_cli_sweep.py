@@ -30,7 +30,7 @@ def contents(folder):
     return {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
 
-def test_each_sampler_with_each_number_of_steps_is_a_row_and_the_command_goes_on(root):
+def test_each_sampler_with_each_number_of_steps_is_a_row_and_the_command_continues(root):
     words = ["--sweep", "sampler=dpm++,ddim", "--steps", "2,3"]
     done = sweep(root, *words)
     assert done.exit_code == 0, done.stderr
@@ -89,14 +89,14 @@ def test_the_page_tells_the_rows_of_a_sweep_apart(root):
         (["--steps", "2"], "--steps goes with --sweep"),
     ],
 )
-def test_what_cannot_be_meant_ends_with_2_before_anything_is_drawn(root, words, message):
+def test_invalid_arguments_exit_with_2_before_anything_is_drawn(root, words, message):
     done = sweep(root, *words, out="refused")
     assert done.exit_code == 2
     assert message in done.stderr
     assert not (root / "refused").exists()
 
 
-def test_a_picture_of_the_users_is_not_written_over(root):
+def test_a_users_picture_is_not_overwritten(root):
     picture = root / "own" / "step_000000006" / "sweep.png"
     picture.parent.mkdir(parents=True)
     Image.new("RGB", (4, 4)).save(picture)

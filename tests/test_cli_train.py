@@ -159,7 +159,7 @@ REFUSED = [
 @pytest.mark.parametrize(
     ("words", "message"), REFUSED, ids=lambda value: value if isinstance(value, str) else None
 )
-def test_what_cannot_be_is_refused_before_anything_is_written(folder, words, message):
+def test_invalid_arguments_are_refused_before_anything_is_written(folder, words, message):
     done = ctsynth("train", *settings(), *words)
     assert done.exit_code == 2
     assert message in done.stderr
@@ -204,7 +204,7 @@ SHARES = {
 
 @pytest.mark.parametrize("launcher", ["srun", "--ranks"])
 @pytest.mark.parametrize("case", SHARES)
-def test_a_batch_that_ranks_cannot_share_is_told_once_before_anything_begins(folder, monkeypatch, case, launcher):
+def test_a_batch_size_that_ranks_cannot_split_is_refused_once_before_training(folder, monkeypatch, case, launcher):
     more, needs_torch = SHARES[case]
     (folder / "batch.toml").write_text("training.batch_size = 16\n")
     words = ["train", "--device", "cpu", "--out", "run", *more]
@@ -263,7 +263,7 @@ def everything(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_overwrite_deletes_nothing_of_the_users_within_the_runs_own_folders(folder):
+def test_overwrite_deletes_nothing_of_the_user_within_the_runs_own_folders(folder):
     ctsynth("train", *settings(), "--out", "run")
     theirs = [
         folder / "run" / place
@@ -292,7 +292,7 @@ THEIRS = ["config.json", "metrics.jsonl", "latest", "loss.png", "samples/step_00
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_a_run_is_not_begun_over_files_of_the_users(folder, name):
+def test_a_run_is_not_begun_over_a_users_files(folder, name):
     path = folder / "project" / name
     path.parent.mkdir(parents=True)
     path.write_text('{"architectures": ["BertModel"]}')
@@ -321,7 +321,7 @@ def test_a_checkpoint_of_another_method_is_not_continued(folder):
     assert "method 'ddpm-concat' there, 'ddpm-mask' here" in done.stderr
 
 
-def test_a_loss_that_is_not_finite_ends_with_1_and_two_lines(folder):
+def test_a_loss_that_is_not_finite_exits_with_1_and_two_lines(folder):
     done = ctsynth("train", *settings(lr="1e30", **{"save-every": 1}))
     assert done.exit_code == 1
     lines = done.stderr.splitlines()
@@ -329,7 +329,7 @@ def test_a_loss_that_is_not_finite_ends_with_1_and_two_lines(folder):
     assert lines[-1].startswith(" hint: lower --lr")
 
 
-def test_that_nobody_is_test_is_said(folder, small_case):
+def test_a_missing_test_split_is_warned_of(folder, small_case):
     assert "no test subjects" not in ctsynth("train", *settings(iterations=1)).stderr
     make_store(folder / "only", [small_case(0)], size=16, split="train")
     done = ctsynth("train", *settings(iterations=1), "--data", "only", "--out", "run")
@@ -337,7 +337,7 @@ def test_that_nobody_is_test_is_said(folder, small_case):
     assert "warning: only: no test subjects: sample sheets show training masks" in done.stderr
 
 
-def test_a_run_that_is_past_its_end_says_so(folder):
+def test_a_run_with_more_steps_than_asked_for_says_so(folder):
     ctsynth("train", *settings())
     done = ctsynth("train", *settings(iterations=4))
     assert (done.exit_code, done.stdout) == (0, "runs/ddpm-concat\n")
@@ -364,7 +364,7 @@ def ctrl_c(monkeypatch):
     return plant
 
 
-def test_ctrl_c_saves_and_ends_with_130(folder, ctrl_c):
+def test_ctrl_c_saves_and_exits_with_130(folder, ctrl_c):
     whole = ctsynth("train", *settings(), "--out", "whole")
     ctrl_c(1)
     words = ["train", *settings(**{"save-every": 100}), "--out", "run"]

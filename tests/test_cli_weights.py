@@ -63,7 +63,7 @@ def test_a_file_is_imported_listed_and_verified(folder, fetched):
         (["vgg19", "totalsegmentator total", "total"], ["vgg19", "totalsegmentator total"]),
     ],
 )
-def test_names_choose_what_is_listed(words, shown):
+def test_list_shows_the_named_weights_only(words, shown):
     assert list(json.loads(run("list", *words, "--json").stdout)["weights"]) == shown
 
 
@@ -76,7 +76,7 @@ def test_the_tasks_of_totalsegmentator_are_verified_as_far_as_can_be(tmp_path, m
     assert run("verify", "total_fast").stdout.startswith("totalsegmentator total_fast: there.")
 
 
-def test_verify_ends_with_2_for_what_is_damaged_or_named_and_missing(folder, fetched):
+def test_verify_exits_with_2_for_what_is_damaged_or_named_and_missing(folder, fetched):
     assert run("verify").exit_code == 0
     assert run("verify", "inception").exit_code == 2
     run("import", fetched)
@@ -96,7 +96,7 @@ def test_verify_ends_with_2_for_what_is_damaged_or_named_and_missing(folder, fet
         (["fetch"], "fetch"),
     ],
 )
-def test_what_cannot_be_meant_ends_with_2_and_a_word_on_it(words, message):
+def test_invalid_arguments_exit_with_2_and_a_message(words, message):
     done = run(*words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr

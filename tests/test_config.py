@@ -73,7 +73,7 @@ def test_a_value_of_another_type_is_refused_with_source_key_and_value(key, value
     assert repr(value if not isinstance(value, list) or len(value) != 2 else value[1]) in said
 
 
-def test_an_unknown_key_is_named_with_those_there_are():
+def test_an_unknown_key_is_named_with_the_known_ones():
     with pytest.raises(UsageError, match=r"x\.toml: unknown key 'chanels'") as refused:
         build(Options, {"chanels": 64}, "x.toml")
     assert "channels" in refused.value.hint
@@ -97,7 +97,7 @@ def test_a_key_inside_a_table_is_named_with_its_table():
         ({"warmup": -1}, "warmup"),
     ],
 )
-def test_numbers_that_cannot_be_are_refused_by_name(settings, named):
+def test_invalid_numbers_are_refused_by_name(settings, named):
     with pytest.raises(UsageError, match=named):
         TrainingConfig(**settings)
 
@@ -142,7 +142,7 @@ def test_another_file_is_refused_by_name(text, said, tmp_path):
     assert said in str(refused.value)
 
 
-def test_what_a_resumed_run_may_change_are_settings_that_leave_its_weights_alone():
+def test_only_settings_that_do_not_affect_weights_may_change_on_resume():
     fields = TrainingConfig.__dataclass_fields__
     assert set(fields) > MAY_CHANGE
     assert not MAY_CHANGE & {"seed", "lr", "batch_size", "betas", "ema", "warmup", "lr_schedule", "clip_norm"}

@@ -38,7 +38,7 @@ def sampled(model, out):
     assert done.exit_code == 0, done.stderr
 
 
-def test_it_draws_what_the_run_draws_wherever_it_is_moved(folder):
+def test_a_moved_export_draws_what_its_run_draws(folder):
     done = ctsynth("export", "runs/one", "shared")
     assert (done.exit_code, done.stdout) == (0, "shared\n"), done.stderr
     assert {path.name for path in (folder / "shared").iterdir()} == FILES
@@ -98,7 +98,7 @@ def test_scores_of_another_model_are_refused(folder):
     assert not (folder / "shared").exists()
 
 
-def test_a_card_that_was_filled_in_is_kept_and_nothing_of_the_users_is_lost(folder):
+def test_a_card_that_was_filled_in_is_kept_and_nothing_of_the_user_is_lost(folder):
     ctsynth("export", "runs/one", "shared")
     readme = folder / "shared" / "README.md"
     filled = readme.read_text().replace("FILL IN", "us")
@@ -141,7 +141,7 @@ def test_a_damaged_export_is_refused(folder, name):
     assert f"shared/{name}" in done.stderr
 
 
-def test_what_an_export_does_not_have_is_refused(folder):
+def test_raw_weights_and_another_export_of_an_export_are_refused(folder):
     ctsynth("export", "runs/one", "shared")
     raw = ctsynth("sample", "--mask", "seg.nii.gz", "--model", "shared", "--raw", "--device", "cpu")
     assert raw.exit_code == 2

@@ -103,7 +103,7 @@ def test_a_loss_curve_is_a_whole_picture_for_any_number_of_rows(rows, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
 
 
-def test_neither_figures_nor_the_report_import_torch():
+def test_figures_and_report_do_not_import_torch():
     modules = "ctsynth.figures, ctsynth.reporting.page, ctsynth.metrics.ssim"
     code = f"import sys, {modules}; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -42,7 +42,7 @@ def test_nothing_is_left_behind_on_failure_and_the_old_file_stays(error, tmp_pat
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_two_writers_of_one_file_do_not_meet(tmp_path):
+def test_two_writers_of_one_file_do_not_mix_their_content(tmp_path):
     """As two containers on one file system, where both have the same process id."""
     path = tmp_path / "features.npy"
     with atomic(path) as one, atomic(path) as other:
@@ -73,7 +73,7 @@ def test_a_folder_half_written_is_removed_and_the_old_one_stays(tmp_path):
 
 
 @pytest.mark.parametrize(("number", "hint"), [(errno.ENOSPC, "free some space"), (errno.EACCES, "permissions")])
-def test_what_the_disk_says_is_a_run_error_that_names_the_file(number, hint, tmp_path):
+def test_a_disk_error_is_a_run_error_that_names_the_file(number, hint, tmp_path):
     with pytest.raises(RunError) as failed:
         write_half(tmp_path / "ct.npy", OSError(number, os.strerror(number)))
     assert str(failed.value) == f"{tmp_path / 'ct.npy'}: cannot write it: {os.strerror(number)}"
@@ -98,7 +98,7 @@ def test_json_and_back_without_nan(tmp_path):
 @pytest.mark.parametrize(
     ("content", "said"), [(None, "no such file"), (b"{", "not a JSON"), (b"\xff", "not a JSON")]
 )
-def test_what_is_no_json_is_refused_by_name(content, said, tmp_path):
+def test_invalid_json_is_refused_by_file_name(content, said, tmp_path):
     path = tmp_path / "manifest.json"
     if content is not None:
         path.write_bytes(content)
@@ -112,7 +112,7 @@ def test_sha256_is_that_of_the_bytes(tmp_path):
     assert sha256(tmp_path / "a") == hashlib.sha256(b"abc" * 100_000).hexdigest()
 
 
-def test_a_second_process_is_told_and_a_dead_one_leaves_no_lock(tmp_path):
+def test_a_second_process_is_refused_and_a_dead_one_leaves_no_lock(tmp_path):
     lock = tmp_path / "run" / ".lock"
     code = f"""
 import sys, time
@@ -149,7 +149,7 @@ with sole(Path({str(lock)!r})):
     ],
     ids=lambda value: value if isinstance(value, str) else value[:9].decode("latin1"),
 )
-def test_what_no_file_of_ours_holds_is_no_json_file(content, said, tmp_path):
+def test_json_beyond_our_limits_is_refused(content, said, tmp_path):
     path = tmp_path / "x.json"
     path.write_bytes(content)
     with pytest.raises(DataError) as refused:
@@ -158,7 +158,7 @@ def test_what_no_file_of_ours_holds_is_no_json_file(content, said, tmp_path):
     assert said in str(refused.value)
 
 
-def test_a_folder_and_a_device_without_end_are_no_json_files(tmp_path, monkeypatch):
+def test_a_folder_and_an_endless_device_are_not_read_as_json(tmp_path, monkeypatch):
     with pytest.raises(DataError, match="cannot read it: Is a directory"):
         read_json(tmp_path)
     monkeypatch.setattr("ctsynth.files._MOST_JSON", 1 << 20)
@@ -166,7 +166,7 @@ def test_a_folder_and_a_device_without_end_are_no_json_files(tmp_path, monkeypat
         read_json(Path("/dev/zero"))
 
 
-def test_a_byte_order_mark_is_no_content(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     (tmp_path / "x.json").write_bytes(b"\xef\xbb\xbf[1.5]")
     assert read_json(tmp_path / "x.json") == [1.5]
 
@@ -187,7 +187,7 @@ def test_a_name_as_long_as_a_file_system_takes_is_written_and_swept(length, lett
 
 
 @pytest.mark.parametrize("length", [256, 5000])
-def test_a_longer_name_is_an_error_that_says_so(length, tmp_path):
+def test_a_name_too_long_for_the_file_system_is_an_error_that_says_so(length, tmp_path):
     with pytest.raises(RunError, match="cannot write it: File name too long") as refused:
         write_text(tmp_path / ("x" * length), "")
     assert "255 bytes" in refused.value.hint

@@ -73,7 +73,7 @@ def test_a_mutation_is_a_function_of_seed_and_index(name):
     assert len(set(mutated(0))) > 50
 
 
-def test_the_watch_sees_what_is_written_outside_and_what_is_started(tmp_path):
+def test_the_watch_sees_files_written_outside_and_processes_started(tmp_path):
     (tmp_path / "out").mkdir()
     (tmp_path / "in").write_text("")
     code = f"""
@@ -99,7 +99,7 @@ for act in inside + outside:
     assert done.stdout.split() == ["False"] * 6 + ["True"] * 7 + ["False"] + ["True"] * 4
 
 
-def test_files_as_they_are_are_read_and_two_thousand_mutated_ones_read_or_refused():
+def test_valid_files_are_read_and_two_thousand_mutated_ones_are_read_or_refused():
     made = list(attempts(seed=0, indices=range(-len(TARGETS), 2000)))
     wrong = [one for one in made if not one.is_good]
     assert not wrong, summary(wrong)

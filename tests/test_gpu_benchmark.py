@@ -79,7 +79,7 @@ def test_rows_of_several_calls_make_one_page(tmp_path):
     assert [tuple(row) for row in sheet.rows] == [("aten::cat", "25.0 %", "25.00")]
 
 
-def test_a_row_that_there_is_not_is_refused_with_those_that_there_are(capsys):
+def test_an_unknown_row_is_refused_with_the_rows_there_are(capsys):
     with pytest.raises(SystemExit, match="2"):
         gpu.main(["--only", "trian"])
     assert "no row is called trian; there are: train-peer, train," in capsys.readouterr().err
@@ -113,7 +113,7 @@ def test_steps_that_skip_their_work_are_not_timed():
         gpu_sides.clock("", lambda: False, asked, 16)
 
 
-def test_a_side_that_cannot_be_measured_is_named_and_the_others_go_on(tmp_path):
+def test_an_implementation_that_cannot_be_measured_is_named_and_the_others_are_measured(tmp_path):
     asked = Namespace(official=tmp_path, size=32, batch_size=2, device=torch.device("cpu"))
     without = gpu_sides.attempt("the peer", lambda: gpu_sides.peer_training(asked))
     assert not without.broken

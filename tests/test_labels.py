@@ -39,7 +39,7 @@ def test_totalsegmentator_is_mapped_by_name_and_never_by_id():
     assert sorted(set(found.ids.values())) == list(range(17))
 
 
-def test_what_has_no_partner_is_told_with_its_voxels_and_background_stays():
+def test_labels_without_a_partner_are_reported_and_background_stays():
     found = AMOS22.relabel(TOTAL.spellings, "total")
     number = {organ.name: organ.id for organ in TOTAL.classes}
     assert found.unmatched[number["vertebrae_L1"]] == "vertebrae_L1"
@@ -143,7 +143,7 @@ def test_json_and_back_is_the_same_set_and_colors_differ(labels):
     assert len(set(AMOS22.colors.values())) == AMOS22.body_id
 
 
-def test_a_file_of_ones_own_needs_ids_and_names_only(tmp_path):
+def test_a_user_file_needs_ids_and_names_only(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text('{"name": "mine", "classes": [{"id": 3, "name": "liver"}, {"id": 1, "name": "cyst"}]}')
     mine = label_set(str(path))
@@ -192,13 +192,13 @@ def test_a_file_that_is_no_label_set_is_refused(content, said, tmp_path):
     assert said in str(refused.value)
 
 
-def test_unknown_names_are_told_with_those_there_are():
+def test_unknown_names_are_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="'amos'") as refused:
         label_set("amos")
     assert "amos22, totalsegmentator" in refused.value.hint
 
 
-def test_a_body_that_a_file_lists_last_is_the_sets_own(tmp_path):
+def test_a_body_class_listed_last_in_a_file_is_the_label_sets_body(tmp_path):
     path = tmp_path / "mine.json"
     path.write_text('{"name": "mine", "classes": [{"id": 1, "name": "liver"}, {"id": 2, "name": "Body"}]}')
     mine = label_set(str(path))

@@ -32,7 +32,7 @@ def test_listing_imports_none_of_them():
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
 
 
-def test_a_file_of_ones_own_is_listed_and_loaded_once(folder):
+def test_a_user_file_is_listed_and_loaded_once(folder):
     (folder / "my_gan.py").write_text("loaded = []\n")
     assert "my-gan" in plugins.names(METHODS)
     module = plugins.load(METHODS, "my-gan")
@@ -40,7 +40,7 @@ def test_a_file_of_ones_own_is_listed_and_loaded_once(folder):
     assert plugins.load(METHODS, "my-gan") is module
 
 
-def test_ours_come_before_a_file_of_the_same_name(folder):
+def test_built_in_plugins_come_before_a_file_of_the_same_name(folder):
     (folder / "ddpm_mask.py").write_text("raise AssertionError\n")
     assert plugins.load(METHODS, "ddpm-mask").__file__ != str(folder / "ddpm_mask.py")
     assert plugins.names(METHODS).count("ddpm-mask") == 1
@@ -54,7 +54,7 @@ def test_several_folders_are_separated_as_in_path(folder, tmp_path, monkeypatch)
     assert {"mine", "other"} <= set(plugins.names(METHODS))
 
 
-def test_an_unknown_name_is_told_with_those_there_are():
+def test_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="no method is called 'gan'") as refused:
         plugins.load(METHODS, "gan")
     assert "ddpm-concat, ddpm-edge, ddpm-mask, edm" in refused.value.hint

@@ -45,7 +45,7 @@ def test_keys_and_names_give_unrelated_numbers():
     assert len({seed_of("a", 11), seed_of("a1", 1), seed_of("a", "11"), seed_of("a", 1, 1)}) == 4
 
 
-def test_two_lengths_add_up_to_a_tail():
+def test_correlation_of_two_lengths_is_the_sum_of_two_gaussians():
     """At 8 mm and 40 mm with shares 0.65 and 0.35, as the noise of a volume."""
     near, far = 0.65, 0.35
     drawn = BatchRNG.smooth(("a",), [0.0, 3.0, 15.0, 45.0], [(8.0, near), (40.0, far)], CPU).normal("x", SHAPE)
@@ -94,7 +94,7 @@ def test_other_subjects_and_seeds_have_other_noise():
         assert abs(correlation(a[1], other[1])) < ERROR
 
 
-def test_a_group_shares_its_draws_and_lone_items_do_not():
+def test_items_of_a_group_share_draws_and_items_without_a_group_do_not():
     keys = [("train", 0, n) for n in range(3)]
     batch = BatchRNG.at(keys, CPU, group=("train", 0, "step", 5))
     z = batch.shared("z", (8,))

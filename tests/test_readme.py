@@ -29,7 +29,7 @@ def test_the_quick_start_holds_exactly_two_commands_of_one_line_each():
         subprocess.run(["bash", "-n", "-c", command], check=True)
 
 
-def test_each_sets_up_all_that_it_needs():
+def test_each_quick_start_command_sets_up_all_it_needs():
     for command in quick_start():
         steps = [shlex.split(step) for step in command.split(" && ")]
         assert steps[0] == ["python3", "-m", "venv", ".venv"]

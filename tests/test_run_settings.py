@@ -35,7 +35,7 @@ def test_the_config_of_a_run_trains_it_again(folder):
     assert "iterations and epochs: name one of the two" in other.stderr
 
 
-def test_a_config_that_is_no_runs_is_refused(folder):
+def test_a_config_that_is_not_of_a_run_is_refused(folder):
     Path("x.json").write_text('{"method": "ddpm-concat"}')
     done = ctsynth("train", "--config", "x.json")
     assert done.exit_code == 2

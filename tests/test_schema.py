@@ -66,7 +66,7 @@ def test_a_dataclass_is_built_and_a_typed_dict_stays_as_it_is():
     ],
     ids=str,
 )
-def test_what_is_not_as_wanted_is_named(content, said):
+def test_a_value_that_violates_the_schema_is_named(content, said):
     with pytest.raises(DataError) as refused:
         parse(Content, content, "x.json")
     assert str(refused.value).startswith(f"x.json: {said}")

@@ -52,6 +52,6 @@ def test_outside_an_array_there_is_no_shard_to_take():
 
 
 @pytest.mark.parametrize("value", ["many", "-1", "1.0", "²", "9" * 5000])
-def test_a_number_of_the_schedulers_that_is_none_is_named(value):
+def test_a_slurm_variable_that_is_not_a_number_is_named(value):
     with pytest.raises(UsageError, match=r"^the environment has SLURM_ARRAY_TASK_ID='.*, wanted a whole number"):
         parse("slurm", {"SLURM_ARRAY_TASK_ID": value})

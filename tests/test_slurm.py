@@ -185,7 +185,7 @@ def test_a_task_queues_itself_again_and_no_other(jobs, stand_in):
     jobs.wait(f"{job}_2", "COMPLETED")
 
 
-def test_what_is_canceled_is_not_queued_again(jobs, stand_in, tmp_path):
+def test_a_canceled_job_is_not_queued_again(jobs, stand_in, tmp_path):
     path = stand_in("trap 'echo saved; exit 75' TERM; touch begun; sleep 60 & wait")
     task = jobs.submit(script("--methods", "sdm"), PATH=path) + "_0"
     until((tmp_path / "begun").exists, "it has begun")

@@ -21,7 +21,7 @@ def handlers():
     return [signal.getsignal(number) for number in SIGNALS]
 
 
-def test_where_no_signal_came_the_old_handlers_come_back():
+def test_without_a_signal_the_old_handlers_are_restored():
     before = handlers()
     with Stop() as stop, stoppable():
         assert stop.requested is None
@@ -35,7 +35,7 @@ def test_a_signal_is_remembered(number):
         assert stop.requested is number
 
 
-def test_interruptible_work_breaks_off_at_once_and_other_work_does_not():
+def test_a_signal_interrupts_interruptible_work_only():
     done = []
     with Stop() as stop:
         with pytest.raises(Stopped), stop.interruptible():  # noqa: PT012  how far it comes is the point
@@ -111,7 +111,7 @@ def test_every_command_ends_with_a_message_and_its_code(command, number, tmp_pat
 
 
 @pytest.mark.parametrize("number", SIGNALS)
-def test_signals_on_the_way_out_change_no_exit_code(number):
+def test_a_signal_during_exit_does_not_change_the_exit_code(number):
     """Each arrives where Python's own handlers are gone: after all else, and at the interpreter's very end."""
     program = f"""
 import atexit, os, signal, sys

@@ -29,7 +29,7 @@ def test_threads_sleep_while_they_wait_where_others_compute(machine, load, polic
 
 
 @pytest.mark.parametrize("name", ["OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME"])
-def test_the_user_has_the_last_word(machine, monkeypatch, name):
+def test_variables_that_the_user_sets_are_kept(machine, monkeypatch, name):
     machine(9.0)
     monkeypatch.setenv(name, "0")
     _threads.yield_cores_if_busy()

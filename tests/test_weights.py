@@ -44,7 +44,7 @@ def test_torch_hubs_names_begin_with_the_hash_they_end_with(name):
     assert entry.url.endswith(f"/{entry.file}")
 
 
-def test_the_order_of_the_folders(folders, tmp_path):
+def test_weights_folders_are_searched_in_this_order(folders, tmp_path):
     assert folders == [
         tmp_path / "first",
         tmp_path / "second",
@@ -75,13 +75,13 @@ def test_the_first_folder_that_has_the_file_wins(folders, vgg):
         assert weights.find("vgg19") == folder / FILE
 
 
-def test_what_is_there_and_intact_lacks_nothing_and_loads(folders, vgg):
+def test_intact_weights_are_not_missing_and_load(folders, vgg):
     put(vgg, folders[-1])
     assert weights.missing("vgg19") == ""
     assert weights.load("vgg19")["features.0.weight"].tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
-def test_what_is_absent_is_told_with_where_it_was_looked_for_and_how_to_get_it(folders):
+def test_missing_weights_are_named_with_the_folders_searched_and_the_remedy(folders):
     reason = weights.missing("vgg19")
     assert all(str(folder) in reason for folder in folders)
     with pytest.raises(DataError, match="no vgg19 weights") as error:
@@ -129,7 +129,7 @@ def test_a_file_is_imported_under_its_right_name_into_the_first_folder(folders, 
     assert target.stat().st_mtime_ns == written
 
 
-def test_without_a_folder_of_the_users_it_is_imported_into_ctsynths_own(folders, vgg, monkeypatch):
+def test_without_a_user_folder_a_file_is_imported_into_ctsynths_own(folders, vgg, monkeypatch):
     monkeypatch.delenv("CTSYNTH_WEIGHTS")
     assert weights.import_file(vgg) == folders[2] / FILE
 
@@ -152,14 +152,14 @@ def test_half_a_download_and_a_strange_file_are_refused_and_leave_nothing(folder
     assert not any(folder.exists() for folder in folders)
 
 
-def test_a_folder_that_cannot_be_is_an_error_of_the_work(vgg, monkeypatch):
+def test_a_folder_that_cannot_be_made_is_a_run_error(vgg, monkeypatch):
     monkeypatch.setenv("CTSYNTH_WEIGHTS", str(vgg / "below-a-file"))
     with pytest.raises(RunError, match="cannot write it"):
         weights.import_file(vgg)
 
 
 @pytest.mark.parametrize("ask", [weights.find, weights.missing, weights.remedy, weights.load])
-def test_weights_of_another_name_are_told_with_those_there_are(ask):
+def test_weights_of_an_unknown_name_are_refused_with_the_known_ones(ask):
     with pytest.raises(UsageError, match="no weights are called 'vgg16'") as error:
         ask("vgg16")
     assert "inception, vgg19" in error.value.hint

@@ -165,14 +165,14 @@ def test_a_npy_header_that_no_program_writes_is_refused(header, store):
 @pytest.mark.parametrize(
     "content", [b"PK\x03\x04", b"PK\x05\x06", b"\x80\x04", b"\x93NUMPY", b"\x93NUMPY\xff\xff"]
 )
-def test_what_is_no_npy_file_is_refused(content, store):
+def test_a_file_that_is_not_npy_is_refused(content, store):
     file = store.subjects("train")[0].folder / "ct.npy"
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"ct\.npy: cannot map it"):
         rehashed(store, file).subjects("train")[0].ct()
 
 
-def test_a_damage_that_comes_after_a_look_is_seen_by_the_next(store):
+def test_damage_after_a_check_is_found_by_the_next_check(store):
     before = np.array(store.subjects("test")[0].ct())
     one_bit_flipped(store.subjects("test")[0].folder / "ct.npy")
     with pytest.raises(DataError, match="damaged"):
@@ -181,7 +181,7 @@ def test_a_damage_that_comes_after_a_look_is_seen_by_the_next(store):
 
 
 @pytest.mark.parametrize(("split", "name"), [("train/subject_1", "ct"), ("test/subject_t", "mask")])
-def test_train_names_the_damaged_array_and_ends_with_2(store, tmp_path, split, name):
+def test_train_names_the_damaged_array_and_exits_with_2(store, tmp_path, split, name):
     one_bit_flipped(store.root / split / f"{name}.npy")
     done = ctsynth("train", *settings(iterations=2), "--data", store.root, "--out", tmp_path / "run")
     assert done.exit_code == 2, done.stderr
@@ -217,7 +217,7 @@ def test_a_subject_whose_name_leads_elsewhere_is_refused(store, name):
 
 
 @pytest.mark.parametrize("split", ["../elsewhere", "/tmp", "val", ""])
-def test_a_subject_of_a_split_that_is_none_is_refused(store, split):
+def test_a_subject_of_an_unknown_split_is_refused(store, split):
     manifest = store.root / "manifest.json"
     content = json.loads(manifest.read_text())
     content["subjects"][0]["split"] = split

@@ -54,13 +54,13 @@ def test_a_shift_by_whole_voxels_moves_every_label_so_far():
     assert distance == {"rms_mm": 12.0, "max_mm": 12.0}
 
 
-def test_no_strength_gives_the_source_back():
+def test_zero_strength_returns_the_source():
     made, found = deformed(anatomy(), SPACING, {}, DeformConfig(strength=0), ("seg", 0))
     assert np.array_equal(made, anatomy())
     assert found["distance"]["classes"]["6"] == {"dice": 1.0, "volume": 1.0}
 
 
-def test_what_is_accepted_keeps_every_class_whole_and_its_volume():
+def test_an_accepted_deformation_keeps_every_class_and_its_volume():
     for sample in range(3):
         made, found = deformed(anatomy(), SPACING, {}, DeformConfig(), ("seg", sample))
         assert implausible(anatomy(), made, {}) == ""
@@ -91,7 +91,7 @@ def test_each_rejection_names_its_class():
     assert implausible(labels, labels, names) == ""
 
 
-def test_a_volume_of_which_no_deformation_is_plausible_is_told(monkeypatch):
+def test_a_volume_without_a_plausible_deformation_is_reported(monkeypatch):
     monkeypatch.setattr("ctsynth.data.deform.implausible", lambda *_: "liver splits")
     with pytest.raises(RunError, match="none of 20 deformations is plausible; in the last liver splits"):
         deformed(anatomy()[:8, :8, :4], SPACING, {}, DeformConfig(), ("seg", 0))
@@ -146,7 +146,7 @@ def test_an_edit_fades_with_the_distance_from_its_class():
         (["--shift", "6=0,200,0"], "6=0,200,0 "),
     ],
 )
-def test_an_edit_that_cannot_be_made_ends_with_2_and_says_why(mask, words, message):
+def test_an_edit_that_cannot_be_made_exits_with_2_and_says_why(mask, words, message):
     done = run(mask, *words)
     assert done.exit_code == 2, done.output
     assert message in done.stderr
@@ -205,7 +205,7 @@ def test_a_folder_is_deformed_volume_by_volume_without_what_was_made_there(mask)
     ]  # fmt: skip
 
 
-def test_other_settings_and_files_of_the_users_are_refused(mask, tmp_path):
+def test_other_settings_and_files_of_the_user_are_refused(mask, tmp_path):
     out = tmp_path / "more"
     assert run(mask, "--out", out).exit_code == 0
     refused = run(mask, "--out", out, "--strength", 0.5)
@@ -218,7 +218,7 @@ def test_other_settings_and_files_of_the_users_are_refused(mask, tmp_path):
     assert "not written over: no record of a deformed label volume beside it" in theirs.stderr
 
 
-def test_one_that_cannot_be_used_does_not_stop_the_others(mask):
+def test_an_unusable_label_volume_does_not_stop_the_others(mask):
     hu = np.random.default_rng(0).normal(-400, 300, (8, 8, 4)).astype(np.float32)
     nib.save(nib.Nifti1Image(hu, np.eye(4)), mask.parent / "ct.nii.gz")
     done = run(mask.parent)
@@ -228,14 +228,14 @@ def test_one_that_cannot_be_used_does_not_stop_the_others(mask):
     assert done.stdout.split() == [str(mask.parent / "seg_deformed_0.nii.gz")]
 
 
-def test_an_output_is_a_folder(mask, tmp_path):
+def test_an_output_that_names_a_file_is_refused(mask, tmp_path):
     done = run(mask, "--out", tmp_path / "one.nii.gz")
     assert done.exit_code == 2
     assert "one.nii.gz: name a folder" in done.stderr
     assert not (tmp_path / "one.nii.gz").exists()
 
 
-def test_nothing_there_ends_with_2(tmp_path):
+def test_a_missing_or_empty_path_exits_with_2(tmp_path):
     (tmp_path / "empty").mkdir()
     for path in (tmp_path / "nowhere.nii.gz", tmp_path / "empty"):
         done = run(path)

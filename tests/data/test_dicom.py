@@ -73,7 +73,7 @@ OBLIQUE[:3, 3] = (-31.123456, 12, -700.5)
 
 
 @pytest.mark.parametrize("affine", [np.diag([0.7123456, 0.8, 5, 1]), OBLIQUE], ids=["axial", "oblique"])
-def test_what_is_written_is_a_series_for_gdcm(affine, tmp_path):
+def test_gdcm_reads_the_written_files_as_a_series(affine, tmp_path):
     voxels = hu().transpose(2, 1, 0).copy()
     volume = Volume(voxels, Geometry(voxels.shape, affine))
     volume.save(tmp_path / "a.dicom", "not a patient", (-160, 240))
@@ -88,7 +88,7 @@ def test_what_is_written_is_a_series_for_gdcm(affine, tmp_path):
         np.testing.assert_allclose(again.geometry.affine, affine, atol=1e-3)
 
 
-def test_what_is_written_says_what_it_is_and_nothing_of_the_patient(tmp_path):
+def test_written_dicom_says_synthetic_and_nothing_of_the_patient(tmp_path):
     write_slices(tmp_path / "ct", hu())
     Volume.load(tmp_path / "ct").save(tmp_path / "a.dicom", "synthetic CT, not a patient", (-160, 240))
     theirs = pydicom.dcmread(next((tmp_path / "ct").iterdir()))
@@ -171,7 +171,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("make", REFUSED, ids=lambda make: make.__name__)
-def test_what_is_no_one_ct_series_is_refused(make, tmp_path):
+def test_a_folder_that_is_not_one_ct_series_is_refused(make, tmp_path):
     make(tmp_path / "ct")
     with pytest.raises(DataError, match=REFUSED[make]):
         Volume.load(tmp_path / "ct")

@@ -55,7 +55,7 @@ THEIRS = [notes, arrays_of_ones_own, a_record_of_another, a_file, a_link]
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("theirs", THEIRS, ids=lambda theirs: theirs.__name__)
-def test_a_folder_of_the_users_is_not_written_over(small_amos, tmp_path, theirs, overwrite):
+def test_a_users_folder_is_not_overwritten(small_amos, tmp_path, theirs, overwrite):
     source, out = small_amos(2, 1), tmp_path / "out"
     theirs(out / "train" / "amos_0001")
     before = contents(out / "train") | contents(tmp_path / "elsewhere")
@@ -67,7 +67,7 @@ def test_a_folder_of_the_users_is_not_written_over(small_amos, tmp_path, theirs,
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_a_folder_of_the_users_in_either_split_is_not_removed(small_amos, tmp_path, broken):
+def test_a_users_folder_in_either_split_is_not_removed(small_amos, tmp_path, broken):
     source, out = small_amos(2, 1), tmp_path / "out"
     notes(out / "test" / "amos_0001")
     notes(out / "train" / "amos_0101")
@@ -103,7 +103,7 @@ def test_a_subject_without_its_record_is_known_by_the_manifest(small_amos, tmp_p
     assert contents(out) == before
 
 
-def test_a_subject_made_with_other_settings_is_not_written_over(small_amos, tmp_path):
+def test_a_subject_made_with_other_settings_is_not_overwritten(small_amos, tmp_path):
     source, out = small_amos(2, 1), tmp_path / "out"
     made(source, out)
     (out / "manifest.json").unlink()  # as if it had been broken off before
@@ -115,7 +115,7 @@ def test_a_subject_made_with_other_settings_is_not_written_over(small_amos, tmp_
     assert Store.open(out).size == 20
 
 
-def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(small_amos, tmp_path):
+def test_an_interrupted_overwrite_resumes_without_overwrite(small_amos, tmp_path):
     source, out = small_amos(2, 1), tmp_path / "out"
     made(source, out)
 
@@ -133,7 +133,7 @@ def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(small_
     ]
 
 
-def test_the_store_of_another_source_is_not_written_over(small_amos, tmp_path):
+def test_the_store_of_another_source_is_not_overwritten(small_amos, tmp_path):
     source, out = small_amos(2, 1), tmp_path / "out"
     made(source, out)
     before = contents(out)
@@ -149,7 +149,7 @@ def test_the_store_of_another_source_is_not_written_over(small_amos, tmp_path):
 
 @pytest.mark.parametrize("content", [{"name": "mine"}, [], {"schema": 1, "settings": {}}, None])
 @pytest.mark.parametrize("overwrite", [False, True])
-def test_a_manifest_of_the_users_is_not_written_over(small_amos, tmp_path, content, overwrite):
+def test_a_users_manifest_is_not_overwritten(small_amos, tmp_path, content, overwrite):
     source, out = small_amos(1, 1), tmp_path / "out"
     out.mkdir()
     (out / "manifest.json").write_text(json.dumps(content))

@@ -26,7 +26,7 @@ VOLUME = Volume(np.ones((3, 4, 5), np.uint8), Geometry((3, 4, 5), np.diag([2.0, 
 
 @pytest.mark.parametrize("suffix", SPELLINGS)
 @pytest.mark.parametrize("name", ["a", "a.b", COMPOSED, DECOMPOSED])
-def test_a_volume_by_its_name(name, suffix):
+def test_a_volume_is_recognized_by_its_file_name(name, suffix):
     path = Path("folder", name + suffix)
     expected = COMPOSED if name == DECOMPOSED else name
     assert is_volume(path)
@@ -37,13 +37,13 @@ def test_a_volume_by_its_name(name, suffix):
 
 
 @pytest.mark.parametrize("name", ["a.json", "a.gz", "nii", "a.nii.zip"])
-def test_other_files_are_none(name):
+def test_other_files_are_not_volumes(name):
     assert not is_volume(Path(name))
     assert stem(Path(name)) == Path(name).stem
 
 
 @pytest.mark.parametrize("suffix", SPELLINGS)
-def test_it_is_written_and_read(suffix, tmp_path):
+def test_a_volume_is_written_and_read_back(suffix, tmp_path):
     path = tmp_path / f"a{suffix}"
     VOLUME.save(path)
     assert (path.read_bytes()[:2] == gzip.compress(b"")[:2]) == suffix.lower().endswith(".gz")
@@ -97,7 +97,7 @@ def test_sample_finds_masks_and_writes_beside_them(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", SPELLINGS)
-def test_an_output_is_a_file_by_its_suffix_unless_it_is_a_folder(suffix, tmp_path):
+def test_an_output_with_a_volume_suffix_is_a_file_unless_a_folder_has_that_name(suffix, tmp_path):
     assert names_a_file(tmp_path / f"a{suffix}")
     assert not names_a_file(tmp_path / "a")
     assert not names_a_file(tmp_path / "results.v1")
@@ -106,7 +106,7 @@ def test_an_output_is_a_file_by_its_suffix_unless_it_is_a_folder(suffix, tmp_pat
 
 
 @pytest.mark.parametrize("name", ["x.seg.nrrd", "x.hdr", "x.dcm", "x.gz", "x.npy"])
-def test_a_format_that_is_not_written_is_no_folder(name, tmp_path):
+def test_an_unsupported_format_is_not_taken_for_a_folder(name, tmp_path):
     with pytest.raises(UsageError, match=rf"{name}: .* is not written, wanted \.nii\.gz, \.nii, .* or a folder"):
         names_a_file(tmp_path / name)
     assert not (tmp_path / name).exists()

@@ -38,7 +38,7 @@ def test_each_format_gives_the_same_volume(suffix, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
-def test_what_is_written_lies_where_its_source_lay_for_itk(suffix, tmp_path):
+def test_itk_sees_the_written_volume_where_its_source_lay(suffix, tmp_path):
     written(tmp_path / "mask.nrrd")
     Volume.load(tmp_path / "mask.nrrd").save(tmp_path / f"ct{suffix}", "not a patient")
     image = sitk.ReadImage(str(tmp_path / f"ct{suffix}"))
@@ -112,7 +112,7 @@ def test_segments_that_share_voxels_are_named(tmp_path):
         Volume.load(written(tmp_path / "a.seg.nrrd", voxels, entries, is_vector=True))
 
 
-def test_what_cannot_be_read_is_named(tmp_path, monkeypatch):
+def test_unreadable_itk_files_are_named(tmp_path, monkeypatch):
     cases = {"vector.nrrd": "2 numbers each", "spaceless.nrrd": "names no space", "cut.mha": "cannot read it"}
     written(tmp_path / "vector.nrrd", np.ones((5, 7, 3, 2), np.uint8), is_vector=True)
     content = written(tmp_path / "spaceless.nrrd").read_bytes()

@@ -62,7 +62,7 @@ def test_a_second_channel_is_refused(tmp_path):
         discover(tmp_path)
 
 
-def test_folders_of_ones_own_pair_by_name_with_either_suffix(tmp_path):
+def test_user_folders_pair_by_name_with_either_suffix(tmp_path):
     touch(
         tmp_path,
         "ct/x2.nii",
@@ -95,7 +95,7 @@ def split_file(root, content):
     return SplitRule(file=path)
 
 
-def test_a_split_file_decides_and_what_it_does_not_name_is_left_out(tmp_path):
+def test_a_split_file_assigns_subjects_and_leaves_out_those_it_does_not_name(tmp_path):
     amos(tmp_path, [1, 2, 3], [4])
     layout = discover(tmp_path, rule=split_file(tmp_path, {"test": ["amos_0002"], "train": ["amos_0004"]}))
     assert (names(layout, "train"), names(layout, "test"), layout.left_out) == (["amos_0004"], ["amos_0002"], 2)
@@ -130,7 +130,7 @@ def test_a_subject_twice_in_a_folder_is_refused(tmp_path):
         discover(tmp_path)
 
 
-def test_a_source_that_is_none_is_named(tmp_path):
+def test_a_source_folder_that_is_missing_or_empty_is_named(tmp_path):
     with pytest.raises(DataError, match="no such folder"):
         discover(tmp_path / "amos")
     with pytest.raises(DataError, match=r"no volumes found in imagesTr"):

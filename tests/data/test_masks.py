@@ -52,7 +52,7 @@ def test_names_decide_and_not_numbers(organs, tmp_path):
     assert {1, 6, 16} == set(np.unique(expected)) - {0}
 
 
-def test_what_is_named_goes_before_the_header_and_that_before_a_dataset_json(organs, tmp_path):
+def test_label_names_given_precede_the_header_and_the_header_precedes_dataset_json(organs, tmp_path):
     expected, _ = drawn_from(organs, tmp_path)
     wrong = Given({1: ("stomach",), 6: ("aorta",)}, "dataset.json")
     true = {1: "spleen", 6: "liver"}
@@ -62,7 +62,7 @@ def test_what_is_named_goes_before_the_header_and_that_before_a_dataset_json(org
     np.testing.assert_array_equal(named[0], expected)
 
 
-def test_a_number_that_the_names_leave_out_is_an_error(organs, tmp_path):
+def test_a_label_number_without_a_name_is_an_error(organs, tmp_path):
     voxels = organs.copy()
     voxels[16, 12, 3] = 4
     with pytest.raises(DataError, match=r"seg\.nii\.gz: holds 4; its header has 0 to 3") as refused:
@@ -78,7 +78,7 @@ def test_a_few_voxels_without_a_class_become_body_with_a_word(organs, tmp_path, 
     assert set(found[found != expected]) == {16}
 
 
-def test_a_loss_of_an_organs_size_is_an_error_unless_it_is_said_what_becomes_of_it(organs, tmp_path):
+def test_an_unmatched_class_as_large_as_an_organ_is_an_error_unless_unmatched_is_set(organs, tmp_path):
     expected, _ = drawn_from(organs, tmp_path)
     patient = np.count_nonzero(expected)
     few = int(np.ceil(ORGAN_SIZED * patient))
@@ -132,7 +132,7 @@ def test_a_body_alone_is_a_body(small_case, tmp_path):
     assert origin == "label"
 
 
-def test_nothing_but_what_is_left_out_is_nothing(organs, tmp_path):
+def test_a_mask_of_left_out_labels_only_is_refused(organs, tmp_path):
     bones = np.where(organs > 0, 3, 0).astype(np.uint8)
     names = {1: "liver", 3: "bones"}
     with pytest.raises(DataError, match="nothing but background"):
@@ -192,7 +192,7 @@ def test_a_dataset_json_without_names_in_common_is_refused_by_name(organs, tmp_p
         drawn_from(organs, tmp_path, dataset=given)
 
 
-def test_half_of_a_patient_is_a_body_and_a_fifth_is_none(tmp_path):
+def test_a_body_label_over_half_of_the_patient_counts_and_over_a_fifth_does_not(tmp_path):
     patient = np.ones((10, 10, 10), np.bool_)
     geometry = Geometry(patient.shape, np.eye(4))
     for share, has_body in ((0.5, True), (0.2, False)):

@@ -133,7 +133,7 @@ def test_an_extension_that_does_not_fit_before_the_voxels_is_refused(size, tmp_p
         Volume.load(tmp_path / "ct.nii")
 
 
-def test_what_a_header_says_of_its_file_is_read_without_the_voxels(tmp_path):
+def test_a_header_description_is_read_without_the_voxels(tmp_path):
     image = nib.Nifti1Image(VOXELS, AFFINE)
     image.header["descrip"] = b"not a patient"
     nib.save(image, tmp_path / "ct.nii.gz")

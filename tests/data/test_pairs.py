@@ -83,6 +83,6 @@ def test_affines_may_differ_by_a_thousandth(shift, is_same, pair, small_case):
             pair(change, label_affine=affine)
 
 
-def test_a_body_label_is_no_stranger(pair):
+def test_a_body_label_is_not_unknown(pair):
     _, labels, _ = pair(lambda case: case._replace(labels=put(case.labels, 16)))
     assert labels[16, 12, 3] == 16

@@ -80,7 +80,7 @@ def test_a_shard_says_what_is_there_so_far(small_amos, tmp_path):
         preprocess(source, tmp_path / "out", settings=SMALL, shard=(3, 2))
 
 
-def test_what_is_whole_is_kept_and_what_changed_or_is_torn_is_made_again(
+def test_complete_subjects_are_kept_and_changed_or_damaged_ones_made_again(
     small_amos, small_case, write_nifti, tmp_path
 ):
     source, out = small_amos(3, 1), tmp_path / "out"
@@ -98,7 +98,7 @@ def test_what_is_whole_is_kept_and_what_changed_or_is_torn_is_made_again(
     assert seen == [(1, "amos_0001"), (2, "amos_0002"), (3, "amos_0003"), (4, "amos_0101")]
 
 
-def test_other_settings_than_those_of_the_store_are_refused_unless_all_is_made_anew(small_amos, tmp_path):
+def test_other_settings_than_those_of_the_store_are_refused_unless_all_is_made_again(small_amos, tmp_path):
     source, out = small_amos(2, 1), tmp_path / "out"
     preprocess(source, out, settings=SMALL, workers=1)
     for settings, said in [
@@ -174,7 +174,7 @@ def test_an_image_that_two_subjects_have_stops_before_anything_is_written(small_
     assert not (tmp_path / "out").exists()
 
 
-def test_a_copy_that_was_packed_anew_is_found_by_its_slices(small_amos, tmp_path):
+def test_a_copy_that_was_packed_again_is_found_by_its_slices(small_amos, tmp_path):
     source = small_amos(2, 1)
     for kind in ("images", "labels"):
         copy = nib.load(source / f"{kind}Tr" / "amos_0001.nii.gz")
@@ -402,7 +402,7 @@ def test_a_class_that_the_set_does_not_have_is_refused_with_both_lists(tmp_path,
 
 
 @pytest.mark.parametrize(("unmatched", "part"), [("body", True), ("background", False)])
-def test_what_it_does_not_have_becomes_what_was_said(unmatched, part, tmp_path, small_case, write_nifti, caplog):
+def test_unmatched_labels_become_what_the_option_says(unmatched, part, tmp_path, small_case, write_nifti, caplog):
     source = nnunet(tmp_path, small_case, write_nifti, PERMUTED | {"tumor": 3}, lesion=40)
     settings = Settings(size=32, unmatched=unmatched)
     summary = preprocess(source, tmp_path / "out", settings=settings, workers=1)

@@ -78,7 +78,7 @@ def test_a_file_that_was_replaced_after_it_was_closed_is_compared_again(tmp_path
         files.read(first, "ct", 0, slice_)
 
 
-def test_a_limit_too_low_for_anything_is_named(tmp_path, small_case, monkeypatch):
+def test_an_open_file_limit_too_low_to_read_is_named(tmp_path, small_case, monkeypatch):
     subject = both_splits(tmp_path / "store", small_case).subjects("train")[0]
     files, slice_ = SliceFiles(1), np.empty((16, 16), np.int16)
 

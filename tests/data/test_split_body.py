@@ -41,12 +41,12 @@ def test_each_tissue_is_found_where_it_is(pixel):
 @pytest.mark.parametrize(
     ("hu", "tissue"), [(-301, GAS), (-299, FAT), (-31, FAT), (-29, SOFT), (149, SOFT), (151, DENSE)]
 )
-def test_the_thresholds(hu, tissue):
+def test_default_hu_thresholds_give_the_tissues(hu, tissue):
     inside = np.ones((40, 40), bool)
     assert (classify(np.full((40, 40), hu), inside, (1.0, 1.0), DEFAULT) == tissue).all()
 
 
-def test_other_thresholds_are_taken():
+def test_given_hu_thresholds_are_used():
     inside = np.ones((40, 40), bool)
     found = classify(np.full((40, 40), 160), inside, (1.0, 1.0), TissueThresholds(dense_above=200))
     assert (found == SOFT).all()

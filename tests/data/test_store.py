@@ -45,7 +45,7 @@ def test_the_arrays_are_those_of_numpys_own_save(tmp_path, small_case):
         assert written.read_bytes() == (tmp_path / "numpys.npy").read_bytes()
 
 
-def test_what_is_written_is_read_back_through_memory_maps_that_stay_open(tmp_path, small_case):
+def test_arrays_are_read_back_through_memory_maps_that_stay_open(tmp_path, small_case):
     ct, mask = put(tmp_path, small_case)
     write_manifest(tmp_path, SETTINGS, {("train", "amos_0001")})
     store = Store.open(tmp_path)
@@ -101,7 +101,7 @@ def test_the_manifest_holds_whole_subjects_of_these_settings_only(tmp_path, smal
     assert [subject.name for subject in Store.open(tmp_path).subjects("train")] == ["whole"]
 
 
-def test_what_a_killed_run_left_of_a_subject_is_swept_away_with_the_next(tmp_path, small_case):
+def test_leftovers_of_a_killed_run_are_removed_when_the_subject_is_written_again(tmp_path, small_case):
     for name in (".partial-77-amos_0001", ".partial-77-x-amos_0001"):
         (tmp_path / "train" / name).mkdir(parents=True)
     put(tmp_path, small_case)
@@ -191,7 +191,7 @@ def test_a_subject_that_is_there_twice_is_refused(tmp_path, small_case):
 
 
 @pytest.mark.parametrize("content", [*OTHER_FORMS, '{"schema": 1, "settings": {}, "subject": []}'])
-def test_a_subject_json_of_another_form_is_that_of_no_whole_subject(content, tmp_path, small_case):
+def test_a_malformed_subject_json_makes_the_subject_incomplete(content, tmp_path, small_case):
     put(tmp_path, small_case)
     (tmp_path / "train" / "amos_0001" / "subject.json").write_text(content)
     assert read_subject(tmp_path, "train", "amos_0001") is None

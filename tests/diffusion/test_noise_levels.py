@@ -37,7 +37,7 @@ def test_the_loss_weighs_the_networks_error_alike_at_all_levels():
     assert torch.allclose(Scales().weight(SIGMA) * Scales().output(SIGMA) ** 2, torch.ones(3).double())
 
 
-def test_a_network_that_says_zero_gives_the_best_linear_denoiser():
+def test_a_network_that_outputs_zero_gives_the_best_linear_denoiser():
     """Of a Gaussian with the data's deviation: E[y | x] = s^2 / (s^2 + sigma^2) x."""
     assert torch.allclose(Scales(0.5).skip(SIGMA), 0.25 / (0.25 + SIGMA**2))
 
@@ -144,6 +144,6 @@ def test_chunks_cover_a_volume_and_overlap(length, chunk, overlap):
         assert len(part) > overlap
 
 
-def test_a_chunk_without_room_is_refused():
+def test_a_chunk_no_longer_than_its_overlap_is_refused():
     with pytest.raises(ValueError, match=r"chunk \(4\) must be more than overlap \(4\)"):
         chunks(10, 4, 4)

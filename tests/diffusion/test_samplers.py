@@ -164,13 +164,13 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
         ({"guidance": np.inf}, "--guidance must be 0 or more, not inf"),
     ],
 )
-def test_what_no_sampler_can_do_is_refused(asked, said):
+def test_invalid_sampler_settings_are_refused(asked, said):
     with pytest.raises(UsageError, match=said):
         Sampler(**asked)
 
 
 @pytest.mark.parametrize("asked", [{"steps": 1}, {"steps": 100}, {"guidance": 0.0}, {"guidance": 0.5}])
-def test_the_ends_of_what_it_can_do_are_not(asked):
+def test_extreme_valid_sampler_settings_are_accepted(asked):
     def denoise(x, timesteps):
         return 0.5 * x, None
 

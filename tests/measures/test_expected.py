@@ -31,7 +31,7 @@ def fitted(*masks, noise=0.0):
     return regression.solve()
 
 
-def test_what_labels_and_position_determine_leaves_no_residual():
+def test_an_image_determined_by_labels_and_position_has_no_residual():
     expected = fitted(*map(blocks, range(5)))
     unseen = blocks(9)
     assert np.abs(expected.residual(painted(unseen), unseen)).max() < 0.5  # HU
@@ -56,7 +56,7 @@ def test_slices_can_be_chosen_and_keep_their_height():
     np.testing.assert_allclose(*same, atol=0.5)
 
 
-def test_a_class_that_was_never_seen_and_a_single_slice_are_no_trouble():
+def test_an_unseen_class_and_a_single_slice_give_finite_values():
     expected = fitted(*map(blocks, range(3)))
     mask = blocks(9)[:1]
     assert np.isfinite(expected.residual(painted(mask), mask)).all()

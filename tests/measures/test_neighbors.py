@@ -32,7 +32,7 @@ def test_the_nearest_is_that_of_all_distances_in_blocks_too(monkeypatch):
         assert (place == distances.argmin(axis=1)).all()
 
 
-def test_a_vector_that_is_there_is_at_no_distance():
+def test_a_vector_that_is_in_the_set_is_at_distance_0():
     others = RNG.integers(0, 256, (100, 1024)).astype(np.uint8)
     found, place = nearest(others[[7, 93]], others)
     assert found.tolist() == [0, 0]

@@ -42,7 +42,7 @@ def test_frequencies_are_in_line_pairs_a_cm_up_to_nyquist():
     assert frequencies(0.5)[-1] == pytest.approx(10)
 
 
-def test_a_second_order_surface_is_no_noise():
+def test_a_second_order_surface_has_no_noise_power():
     row, column = np.meshgrid(*[np.linspace(-1, 1, ROI)] * 2, indexing="ij")
     surface = 40 + 9 * row - 5 * column + 7 * row * column + 3 * row**2 - 8 * column**2
     assert variance(surface[None]) < 1e-20

@@ -87,7 +87,7 @@ def test_a_mask_is_encoded_once_for_all_steps(name, sampler, guidance):
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
-def test_the_label_map_matters_and_its_batch_does_not(name, guidance):
+def test_the_slice_depends_on_its_label_map_and_not_on_the_batch(name, guidance):
     model, run = make_random(name, label_dropout=0.2), Sampler(steps=3, guidance=guidance)
     labels = batch_of().labels
     together = model.generate(labels, rng=draws(4), sampler=run)
@@ -131,7 +131,7 @@ One rounding of bf16 is 0.004. Measured of the four methods and two kinds, with 
 
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind["prediction"])
-def test_bf16_is_fp32_but_for_rounding(name, kind):
+def test_bf16_equals_fp32_up_to_rounding(name, kind):
     model = make_alive(name, **kind)
     terms, gradient, drawn = worked(model)
     with torch.autocast("cpu", torch.bfloat16):
@@ -146,7 +146,7 @@ def test_bf16_is_fp32_but_for_rounding(name, kind):
 
 
 @pytest.mark.parametrize("name", METHODS)
-def test_channels_last_is_channels_first_but_for_rounding(name):
+def test_channels_last_equals_channels_first_up_to_rounding(name):
     model = make_alive(name, **KINDS[1])
     terms, gradient, drawn = worked(model)
     last_terms, last_gradient, last_drawn = worked(model.to(memory_format=torch.channels_last))
@@ -210,7 +210,7 @@ def test_guidance_needs_a_model_that_was_trained_without_label_maps_too(name, gu
 
 
 @pytest.mark.parametrize("guidance", [-0.5, float("nan"), float("inf")])
-def test_a_guidance_that_cannot_be_is_refused(guidance):
+def test_an_invalid_guidance_is_refused(guidance):
     with pytest.raises(UsageError, match=r"--guidance must be 0 or more, not"):
         Sampler(guidance=guidance)
 
@@ -253,7 +253,7 @@ def test_attention_where_there_is_no_feature_map_is_said(caplog):
         ("ddpm-mask", "multipliers", [1]),  # no level is downsampled, so no mask would be read
     ],
 )
-def test_an_option_that_cannot_be_is_refused_by_name(name, option, value):
+def test_an_invalid_option_is_refused_by_name(name, option, value):
     cls = base.find_method(name)
     with pytest.raises(UsageError, match=option):
         build(cls.Options, {option: value}, name)

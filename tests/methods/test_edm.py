@@ -186,7 +186,7 @@ def test_guidance_needs_label_dropout():
         make("edm").check(Sampler(guidance=2.0))
 
 
-def test_a_network_that_says_zero_has_a_loss_of_one_or_less():
+def test_a_network_that_outputs_zero_has_a_loss_of_at_most_one():
     """F = 0 is the best linear denoiser of data with deviation 0.5, and the loss weighs its error to 1."""
     model = make("edm")
     image = 0.5 * torch.randn(256, 1, 16, 16, generator=torch.Generator().manual_seed(0))
@@ -212,6 +212,6 @@ def test_the_papers_preset_costs_no_more_than_is_promised(name, parameters, giga
         ({"heads": 0, "head_channels": 12}, "head_channels"),
     ],
 )
-def test_settings_that_cannot_be_are_refused(options, message):
+def test_invalid_settings_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         make("edm-volume", **options)

@@ -69,7 +69,7 @@ def test_a_run_with_it_trains_and_draws(tmp_path, small_case, name):
     assert np.abs(one.astype(int) - two).max() <= 1
 
 
-def test_without_it_a_network_is_as_before():
+def test_without_label_context_a_network_is_unchanged():
     plain, none = make("ddpm-mask", context=0), make("ddpm-mask", context=0)
     assert plain.state_dict().keys() == none.state_dict().keys()
     assert make("ddpm-concat", context=0).unet.conv_in.in_channels == 4 + 4 * 4

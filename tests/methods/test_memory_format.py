@@ -14,7 +14,7 @@ ADVERSARIAL = [name for name in base.method_names() if not base.find_method(name
 
 
 @pytest.mark.parametrize("name", ADVERSARIAL)
-def test_channels_last_is_channels_first_but_for_rounding(name):
+def test_channels_last_equals_channels_first_up_to_rounding(name):
     cls = base.find_method(name)
     torch.manual_seed(0)
     model = cls(build(cls.Options, SMALL[name], name), num_classes=4, size=32)

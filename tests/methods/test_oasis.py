@@ -211,7 +211,9 @@ def our_masks(classes, count=4000):
     return torch.stack(masks).view(count, -1).float().numpy()
 
 
-def test_labelmix_took_the_background_from_the_real_slice_in_one_of_four_where_class_1_is_present(golden):
+def test_the_originals_labelmix_takes_background_with_probability_one_quarter_if_class_1_is_present(
+    golden,
+):
     spread = 5 * 0.5 / 10_000**0.5  # five standard deviations
     for classes, name in (([0, 1, 2], "with"), ([0, 2], "without")):
         exact = all_masks(published_mask, classes).mean(0)
@@ -222,7 +224,7 @@ def test_labelmix_took_the_background_from_the_real_slice_in_one_of_four_where_c
 
 
 @pytest.mark.parametrize("classes", [[0, 1, 2], [0, 2], [0, 1, 2, 3, 4]])
-def test_labelmix_takes_each_class_from_the_real_slice_in_one_of_two_independently(classes):
+def test_labelmix_takes_each_class_from_the_real_slice_with_independent_probability_one_half(classes):
     masks = our_masks(classes)
     spread = 5 * 0.5 / len(masks) ** 0.5
     np.testing.assert_allclose(masks.mean(0), 0.5, atol=spread)
@@ -230,7 +232,7 @@ def test_labelmix_takes_each_class_from_the_real_slice_in_one_of_two_independent
     np.testing.assert_allclose(agree, np.eye(len(classes)), atol=2 * spread)
 
 
-def test_labelmix_has_one_coin_a_class_for_all_slices_and_leaves_the_labels_alone():
+def test_labelmix_draws_once_per_class_for_all_slices_and_keeps_the_labels():
     labels = batch_of().labels
     before = labels.clone()
     kinds = set()
@@ -261,7 +263,7 @@ def test_the_mean_weight_of_a_pixel_is_1_and_classes_weigh_the_same():
 # Parts of a batch
 
 
-def test_parts_of_a_batch_that_are_told_its_pixels_have_the_loss_of_the_whole():
+def test_parts_of_a_batch_with_its_pixel_counts_have_the_loss_of_the_whole():
     model, batch = make().eval(), batch_of()  # a power iteration would come between
     pixels = one_hot(batch.labels, CLASSES).sum((0, 2, 3))
 
@@ -325,7 +327,7 @@ def test_a_size_that_the_networks_cannot_take_is_refused(size, multipliers, fact
         ("labelmix_weight", -1.0),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_by_name(option, value):
+def test_an_invalid_option_is_refused_by_name(option, value):
     with pytest.raises(UsageError, match=option):
         make(**{option: value})
 
@@ -352,7 +354,7 @@ def inputs_of(network, call):
 
 
 @pytest.mark.parametrize("phase", ["generator", "discriminator"])
-def test_in_training_each_slice_has_a_z_of_its_own_before_the_classes(phase):
+def test_in_training_the_generator_input_is_one_z_per_slice_then_the_classes(phase):
     model, batch = make(), batch_of()
     (told,) = inputs_of(model.generator, lambda: model.loss(phase, batch, draws(4)))
     noise, segmap = told[:, :NOISE], told[:, NOISE:]
@@ -371,7 +373,7 @@ def test_the_discriminator_sees_the_fake_then_the_real_then_their_mix():
     assert torch.equal(mix, torch.where(mask, real, fake))
 
 
-def test_the_discriminator_names_the_classes_of_real_slices_within_some_dozen_steps():
+def test_the_discriminator_learns_the_classes_of_real_slices_in_30_steps():
     labels = torch.zeros(4, 16, 16, dtype=torch.int64)
     for row in range(4):
         labels[row, 2 : 8 + row, 3:13] = 1
@@ -419,7 +421,7 @@ SAME = batch_of().labels[1:2].expand(3, -1, -1)
 
 
 @torch.no_grad()
-def test_a_volumes_slices_share_one_z_and_other_slices_do_not(trained):
+def test_slices_of_a_volume_share_one_z_and_separate_slices_do_not(trained):
     volume = BatchRNG.smooth(("volume",), [0.0, 5.0, 300.0], [(12.0, 1.0)], CPU)
     other = BatchRNG.smooth(("another",), [0.0, 5.0, 300.0], [(12.0, 1.0)], CPU)
     slices = BatchRNG.at([("slice", number) for number in range(3)], CPU)
@@ -437,7 +439,7 @@ def test_the_same_draws_give_the_same_bytes(trained):
 
 
 @torch.no_grad()
-def test_the_label_map_matters_and_its_batch_does_not(trained):
+def test_the_slice_depends_on_its_label_map_and_not_on_the_batch(trained):
     labels = batch_of().labels
     together = trained.generate(labels, rng=draws(4))
     torch.testing.assert_close(together[2:3], trained.generate(labels[2:3], rng=draws(1)), atol=1e-4, rtol=0)

@@ -210,7 +210,7 @@ def test_a_size_that_the_networks_cannot_take_is_refused(size, why):
 @pytest.mark.parametrize(
     ("option", "value"), [("channels", 0), ("discriminator_channels", 0), ("l1_weight", -1.0)]
 )
-def test_an_option_that_cannot_be_is_refused_by_name(option, value):
+def test_an_invalid_option_is_refused_by_name(option, value):
     with pytest.raises(UsageError, match=option):
         make(**{option: value})
 
@@ -224,7 +224,7 @@ def test_phases_are_the_originals_in_its_order():
     assert {(phase.lr, phase.betas) for phase in phases} == {(5e-4, (0.5, 0.999))}
 
 
-def test_phases_that_share_their_fake_draw_it_once_and_learn_the_same():
+def test_phases_that_share_a_fake_generate_it_once_with_equal_gradients():
     apart, drawn = make(), []
     together = copy.deepcopy(apart)
     for model, batch in ((apart, batch_of()), (together, replace(batch_of(), shared={}))):
@@ -247,7 +247,7 @@ def test_the_loss_is_the_sum_of_its_weighted_terms():
     torch.testing.assert_close(terms["loss"], terms["adversarial"] + 7 * terms["l1"])
 
 
-def test_real_and_fake_are_normalized_apart():
+def test_real_and_fake_batches_are_normalized_separately():
     model, batch = make(), batch_of()
     real = model.loss("discriminator", batch, draws(4))["real"]
     with torch.no_grad():
@@ -284,7 +284,7 @@ def trained():
 
 
 @torch.no_grad()
-def test_eval_draws_the_same_slice_whatever_the_draws(trained):
+def test_eval_does_not_depend_on_the_random_draws(trained):
     labels = batch_of().labels
     assert torch.equal(
         trained.generate(labels, rng=draws(4, "one")), trained.generate(labels, rng=draws(4, "two"))
@@ -292,7 +292,7 @@ def test_eval_draws_the_same_slice_whatever_the_draws(trained):
 
 
 @torch.no_grad()
-def test_original_draws_by_its_draws(trained):
+def test_original_depends_on_the_random_draws(trained):
     labels = batch_of().labels
     one, again, two = (
         trained.generate(labels, rng=draws(4, name), pix2pix_test="original") for name in ("one", "one", "two")
@@ -312,7 +312,7 @@ def test_eval_and_original_differ(trained):
 
 @torch.no_grad()
 @pytest.mark.parametrize("test", ["eval", "original"])
-def test_the_label_map_matters_and_its_batch_does_not(trained, test):
+def test_the_slice_depends_on_its_label_map_and_not_on_the_batch(trained, test):
     labels = batch_of().labels
     together = trained.generate(labels, rng=draws(4), pix2pix_test=test)
     alone = trained.generate(labels[2:3], rng=draws(1, first=2), pix2pix_test=test)

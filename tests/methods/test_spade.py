@@ -239,7 +239,7 @@ def test_a_size_that_does_not_halve_five_times_is_refused(size):
         ("vgg", "maybe"),
     ],
 )
-def test_an_option_that_cannot_be_is_refused_by_name(option, value):
+def test_an_invalid_option_is_refused_by_name(option, value):
     with pytest.raises(UsageError, match=option):
         make(**{option: value})
 
@@ -280,7 +280,7 @@ def test_gradients_reach_every_parameter_of_the_phase_and_none_of_another(with_v
                 assert parameter.grad is not None, name
 
 
-def test_the_real_slice_is_held_fixed_while_the_generator_learns(with_vgg):
+def test_the_generator_loss_has_no_gradient_to_the_real_slice(with_vgg):
     model, batch = make(vgg="yes"), batch_of()
     image = batch.image.clone().requires_grad_()
     loss = model.loss("generator", replace(batch, image=image), draws(4))["loss"]
@@ -356,7 +356,7 @@ def resolve(vgg):
     return cls.resolve(cls.Options(vgg=vgg)).vgg
 
 
-def test_auto_leaves_vgg_out_where_its_weights_are_missing_and_says_how_to_have_it(caplog):
+def test_vgg_auto_goes_without_vgg_if_its_weights_are_missing_and_says_how_to_get_them(caplog):
     with caplog.at_level(logging.WARNING):
         assert resolve("auto") == "no"
     (message,) = caplog.messages
@@ -364,12 +364,12 @@ def test_auto_leaves_vgg_out_where_its_weights_are_missing_and_says_how_to_have_
     assert weights.remedy("vgg19") in message
 
 
-def test_auto_and_yes_take_vgg_where_its_weights_are_and_no_does_not(with_vgg, caplog):
+def test_vgg_auto_and_yes_use_vgg_if_its_weights_are_there_and_no_does_not(with_vgg, caplog):
     assert [resolve(vgg) for vgg in ("auto", "yes", "no")] == ["yes", "yes", "no"]
     assert not caplog.messages
 
 
-def test_no_asks_for_nothing(caplog):
+def test_vgg_no_warns_of_nothing(caplog):
     assert resolve("no") == "no"
     assert not caplog.messages
 
@@ -388,7 +388,7 @@ def test_other_weights_are_not_vggs(with_vgg, tmp_path, monkeypatch):
         resolve("yes")
 
 
-def test_an_unsettled_auto_does_not_train():
+def test_an_unresolved_vgg_auto_does_not_train():
     with pytest.raises(AssertionError, match="resolve"):
         make(vgg="auto").loss("generator", batch_of(), draws(4))
 
@@ -443,14 +443,14 @@ def trained():
 
 
 @torch.no_grad()
-def test_draws_change_nothing(trained):
+def test_the_random_draws_do_not_change_the_slice(trained):
     labels = batch_of().labels
     one, two = (trained.generate(labels, rng=draws(4, name)) for name in ("one", "two"))
     assert torch.equal(one, two)
 
 
 @torch.no_grad()
-def test_the_label_map_matters_and_its_batch_does_not(trained):
+def test_the_slice_depends_on_its_label_map_and_not_on_the_batch(trained):
     labels = batch_of().labels
     together = trained.generate(labels, rng=draws(4))
     alone = trained.generate(labels[2:3], rng=draws(1))

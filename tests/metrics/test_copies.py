@@ -51,7 +51,7 @@ def test_real_slices_are_the_floor_one_in_a_hundred(phantoms, pairs):
     assert floor.variants["authentic"].total == result.variants["authentic"].total
 
 
-def test_what_has_nothing_of_training_slices_is_authentic_and_blur_is_no_disguise(phantoms, pairs):
+def test_slices_unlike_the_training_slices_are_authentic_and_blurred_copies_are_found(phantoms, pairs):
     real = found(phantoms, pairs).variants["authentic"].total.value
     assert found(phantoms, [class_means(pair) for pair in pairs]).variants["authentic"].total.value > real
     copies = planted(phantoms, [class_means(pair) for pair in pairs])

@@ -242,7 +242,7 @@ def test_no_volume_outlives_its_subject():
     assert all(volume() is None for volume in kept)
 
 
-def test_what_the_number_depends_on_stands_beside_it():
+def test_dice_records_its_segmenter_and_version():
     reference = box((0, 10), (0, 10), (0, 4))
     settings = scored({"a": reference}, {"a": reference}).settings
     assert settings["segmenter"] == "planted"

@@ -56,7 +56,7 @@ def test_samples_as_different_as_patients_have_1(phantoms, tmp_path):
     assert found.floor.values["diversity"].value == pytest.approx(1, abs=0.3)
 
 
-def test_the_first_sample_is_scored_and_the_others_are_no_strangers(phantoms, tmp_path, caplog):
+def test_the_first_sample_is_scored_and_the_others_raise_no_warning(phantoms, tmp_path, caplog):
     folder = write_samples(tmp_path / "samples", phantoms, spread=20, mean_too=True)
     one = score(folder, phantoms, "test", metrics=["psnr"])
     assert all(path.name.endswith("_synthetic_0.nii.gz") for path in one.sources.synthetic.values())
@@ -73,7 +73,7 @@ def test_a_sample_that_changes_is_measured_again(phantoms, tmp_path):
     assert score(folder, phantoms, "test", metrics=["diversity"]).metrics["diversity"].total.value > before
 
 
-def test_one_sample_a_mask_is_told_with_the_remedy(phantoms, tmp_path):
+def test_diversity_of_one_sample_per_mask_is_unavailable_with_the_remedy(phantoms, tmp_path):
     folder = write_samples(tmp_path / "samples", phantoms, count=1)
     files = {subject.name: folder / f"{subject.name}_synthetic_0.nii.gz" for subject in phantoms.subjects("test")}
     context = Context(store=phantoms, split="test", files=files, segmenting=Segmenting(), masks=tmp_path)

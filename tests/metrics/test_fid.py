@@ -289,7 +289,7 @@ def test_with_other_weights_nothing_is_called_fid(stub, store):
         assert "other weights" in each.title
 
 
-def test_with_its_own_weights_it_is_fid(stub, store, tmp_path, monkeypatch):
+def test_with_the_fid_weights_the_metric_is_called_fid(stub, store, tmp_path, monkeypatch):
     known = replace(weights.TABLE["inception"], sha256=sha256(tmp_path / "other.pth"))
     monkeypatch.setitem(weights.TABLE, "inception", known)
     one = run(stub, store)
@@ -307,7 +307,7 @@ def test_features_of_real_slices_are_computed_once(stub, store):
     assert len(list((store.root / "features").iterdir())) == 2
 
 
-def test_features_of_other_slices_weights_or_code_are_not_taken_for_them(
+def test_cached_features_of_other_slices_weights_or_code_are_not_used(
     stub, store, tmp_path, small_case, monkeypatch, own_code
 ):
     run(stub, store)
@@ -323,7 +323,7 @@ def test_features_of_other_slices_weights_or_code_are_not_taken_for_them(
     assert Stub.seen == 24 + 18  # subject_0 has the slices that subject_1 had
 
 
-def test_features_that_are_not_whole_are_computed_again(stub, store):
+def test_incomplete_features_are_computed_again(stub, store):
     first = run(stub, store, lambda unit: unit**2).result()
     cut, damaged = (store.root / "features").iterdir()
     cut.write_bytes(b"")
@@ -417,7 +417,7 @@ def test_weights_of_another_network_are_refused(tmp_path, store, monkeypatch):
         run(FID, store)
 
 
-def test_what_is_lacking_is_told_with_what_to_do(tmp_path, monkeypatch):
+def test_a_missing_inception_is_reported_with_the_remedy(tmp_path, monkeypatch):
     monkeypatch.delenv(OTHER_WEIGHTS, raising=False)
     for name in ("CTSYNTH_WEIGHTS", "XDG_DATA_HOME", "TORCH_HOME"):
         monkeypatch.setenv(name, str(tmp_path))

@@ -108,7 +108,7 @@ def test_an_organ_of_one_voxel_is_an_organ():
     assert found.total.n == 1
 
 
-def test_the_parts_are_mean_hu():
+def test_organ_hu_parts_are_mean_hu():
     found = result(OrganHU, REAL).per_organ["liver"]
     assert found.parts["real"] == pytest.approx(-160 + 400 * REAL[MASK == 6].mean())
     assert found.unit == "HU"

@@ -36,7 +36,7 @@ def test_equal_subjects_have_an_interval_of_no_width():
     assert (found.low, found.high) == (pytest.approx(10), pytest.approx(10))
 
 
-def test_what_is_divided_by_may_be_small_or_nothing():
+def test_a_ratio_allows_small_and_zero_denominators():
     """Steps of nearly flat slices; a subject without any, which some resamples consist of."""
     small = ratio(np.array([0.2, 0.2]), np.array([0.1, 0.1]), n=2, unit="")
     assert (small.value, small.low, small.high) == pytest.approx((2, 2, 2))
@@ -88,12 +88,12 @@ def test_a_file_is_a_metric(name):
 @pytest.mark.parametrize(
     ("name", "remedy"), [("fid", "ctsynth weights import"), ("dice", "pip install|totalseg_download_weights")]
 )
-def test_what_cannot_be_had_here_is_named_with_its_remedy(name, remedy):
+def test_an_unavailable_metric_is_named_with_its_remedy(name, remedy):
     assert re.search(remedy, base.find_metric(name).available())
 
 
 @pytest.mark.parametrize("name", ["psnr", "fid", "dice"])
-def test_making_a_metric_gives_it_or_the_reason_that_it_cannot_be_had(name, tmp_path, small_case):
+def test_make_returns_a_metric_or_the_reason_why_it_is_unavailable(name, tmp_path, small_case):
     store = make_store(tmp_path / "out", [small_case(0)])
     metric = base.find_metric(name)
     context = Context(store=store, split="test", files={}, segmenting=Segmenting(), masks=tmp_path)
@@ -102,7 +102,7 @@ def test_making_a_metric_gives_it_or_the_reason_that_it_cannot_be_had(name, tmp_
     assert isinstance(made, metric) == (metric.available() is None)
 
 
-def test_a_metric_from_a_folder_of_ones_own(tmp_path, monkeypatch):
+def test_a_user_metric_from_a_folder(tmp_path, monkeypatch):
     folder = tmp_path / "metrics"
     folder.mkdir()
     (folder / "own_brightness.py").write_text(PLUGIN)
@@ -113,7 +113,7 @@ def test_a_metric_from_a_folder_of_ones_own(tmp_path, monkeypatch):
         base.find_metric("own-empty")
 
 
-def test_an_unknown_metric_is_told_with_those_there_are():
+def test_an_unknown_metric_is_refused_with_the_known_ones():
     with pytest.raises(UsageError, match="no metric is called 'nmi'") as error:
         base.find_metric("nmi")
     assert "psnr" in error.value.hint

@@ -83,7 +83,7 @@ def test_identical_slices_are_left_out_of_psnr_and_counted():
     assert found.notes == ("3 of 4 slices equal the real ones: left out of the mean",)
 
 
-def test_nothing_but_identical_slices_gives_no_number():
+def test_psnr_of_identical_slices_only_has_no_value():
     real = np.zeros((2, 16, 16))
     found = result(PSNR, pair(real, real))
     assert found.total.value is None

@@ -98,7 +98,7 @@ def test_steps_within_a_label_and_across_labels_are_apart(store, pairs):
     assert both.total.value == pytest.approx(sums[1].sum() / sums[0].sum())
 
 
-def test_what_was_measured_of_real_volumes_is_kept_in_the_store(store, pairs, monkeypatch):
+def test_measurements_of_real_volumes_are_cached_in_the_store(store, pairs, monkeypatch):
     one = make_metric(ZCorrelation, store)
     records = {pair.subject: measured(one, pair) for pair in pairs}
     floor = one.floor(records).total
@@ -107,7 +107,7 @@ def test_what_was_measured_of_real_volumes_is_kept_in_the_store(store, pairs, mo
     assert make_metric(ZCorrelation, store).floor(records).total == floor
 
 
-def test_without_training_slices_there_is_no_residual_and_the_reason_is_told(tmp_path, small_case):
+def test_without_training_slices_there_is_no_residual_and_the_reason_is_reported(tmp_path, small_case):
     small = make_store(tmp_path / "out", [small_case(seed) for seed in range(2)])
     context = Context(store=small, split="test", files={}, segmenting=Segmenting(), masks=tmp_path)
     assert "training slices" in ZCorrelation.make(context)

@@ -30,7 +30,7 @@ def test_an_edge_is_where_a_neighbor_differs_on_both_sides(maps):
 
 
 @given(MAPS, st.permutations(range(5)))
-def test_edges_do_not_know_which_labels_meet(maps, renamed):
+def test_edges_do_not_depend_on_which_labels_meet(maps, renamed):
     assert torch.equal(edges(torch.from_numpy(maps)), edges(torch.from_numpy(np.array(renamed)[maps])))
 
 

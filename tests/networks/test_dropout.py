@@ -23,7 +23,7 @@ class Net(torch.nn.Module):
         return torch.stack([self.first(ones), self.second(ones)])[:, :, 0]
 
 
-def test_places_fall_out_at_the_rate_and_the_others_keep_the_mean():
+def test_dropout_drops_at_its_rate_and_keeps_the_mean():
     for mask in Net().masks().flatten(0, 1):
         assert set(mask.unique().tolist()) == {0, 1 / (1 - RATE)}
         assert mask.mean().item() == pytest.approx(1, abs=ERROR * (RATE / (1 - RATE)) ** 0.5)
@@ -47,7 +47,7 @@ def test_a_slices_mask_is_the_same_in_every_batch_and_leaves_torchs_generator_al
     assert torch.equal(torch.get_rng_state(), before)
 
 
-def test_the_order_in_memory_does_not_matter():
+def test_dropout_does_not_depend_on_the_memory_format():
     net, x = Net(), torch.randn(3, 4, 6, 5)
     seed_dropout(net, BatchRNG.at(KEYS, CPU))
     last = net.first(x.to(memory_format=torch.channels_last))
@@ -55,6 +55,6 @@ def test_the_order_in_memory_does_not_matter():
     assert last.is_contiguous(memory_format=torch.channels_last)
 
 
-def test_without_a_rate_or_out_of_training_nothing_falls_out():
+def test_dropout_without_a_rate_or_in_evaluation_drops_nothing():
     for net in (Net(0.0), Net().eval()):
         assert torch.equal(net.masks(), torch.ones(2, 3, SIDE, SIDE))

@@ -34,7 +34,7 @@ def sides_and_channels(network, side):
     return seen
 
 
-def test_it_halves_and_doubles_as_the_original_at_an_eighth_of_its_width():
+def test_sides_and_channels_follow_the_original_at_an_eighth_of_its_width():
     seen = sides_and_channels(SegmentationDiscriminator(17, channels=16), 64)
     down = [(64, 1, 16), (32, 16, 16), (16, 16, 32), (8, 32, 32), (4, 32, 64), (2, 64, 64)]
     up = [(2, 64, 64), (4, 128, 32), (8, 64, 32), (16, 64, 16), (32, 32, 16), (64, 32, 8)]
@@ -60,7 +60,7 @@ def test_every_convolution_but_the_last_has_a_spectral_norm():
     assert not any(isinstance(module, nn.modules.batchnorm._NormBase) for module in network.modules())
 
 
-def test_it_begins_to_judge_nothing():
+def test_the_initial_judgment_is_uniform_over_the_classes():
     torch.manual_seed(0)
     chances = SegmentationDiscriminator(5, channels=16)(torch.randn(2, 1, 64, 64)).softmax(1)
     torch.testing.assert_close(chances, torch.full_like(chances, 1 / 6), atol=0.02, rtol=0)

@@ -41,7 +41,7 @@ def hooked_like(ours, theirs):
     return ours, theirs
 
 
-def test_it_equals_torchs_hook_over_many_steps_and_in_eval_mode():
+def test_spectral_norm_equals_torchs_hook_over_many_steps_and_in_eval_mode():
     ours, theirs = hooked_like(conv(), conv())
     optimizers = [torch.optim.SGD(layer.parameters(), lr=0.1) for layer in (ours, theirs)]
     for step in range(6):
@@ -93,7 +93,7 @@ def test_bf16_autocast_changes_no_digit_of_the_normalized_weight(device):
         assert torch.equal(ours, theirs), name
 
 
-def test_its_products_are_taken_outside_autocast(monkeypatch):  # a CPU's leaves torch.mv alone, a GPU's does not
+def test_power_iteration_runs_outside_autocast(monkeypatch):  # a CPU's leaves torch.mv alone, a GPU's does not
     seen, product = [], torch.mv
     monkeypatch.setattr(
         torch, "mv", lambda *args: (seen.append(torch.is_autocast_enabled("cpu")), product(*args))[1]
@@ -104,7 +104,7 @@ def test_its_products_are_taken_outside_autocast(monkeypatch):  # a CPU's leaves
     assert not any(seen)
 
 
-def test_it_adds_two_buffers_and_no_parameter():
+def test_spectral_norm_adds_two_buffers_and_no_parameter():
     plain, normalized = conv(), spectral_norm(conv())
     assert len(list(normalized.parameters())) == len(list(plain.parameters()))
     assert {name.rsplit(".", 1)[1] for name, _ in normalized.named_buffers()} == {"u", "v"}

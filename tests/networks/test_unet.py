@@ -98,7 +98,7 @@ def test_the_mask_encoder_has_five_taps_each_before_its_downsampling():
 @pytest.mark.parametrize("joined", [(), (4, 8)])
 @pytest.mark.parametrize("resblock_updown", [False, True])
 @pytest.mark.parametrize("classes", [0, 5])
-def test_an_untrained_network_says_zero(joined, resblock_updown, classes):
+def test_an_untrained_network_outputs_zero(joined, resblock_updown, classes):
     unet = UNet(
         3, 2, channels=8, multipliers=(1, 2, 2), res_blocks=1, attention_levels=[2], feature_channels=joined,
         resblock_updown=resblock_updown, segmap_channels=classes,

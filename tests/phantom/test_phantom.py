@@ -107,7 +107,7 @@ def test_organs_have_human_volumes(name, low, high):
 
 
 @pytest.mark.parametrize("index", COHORT)
-def test_right_is_right_and_up_is_up(index):
+def test_organs_are_on_their_anatomical_sides(index):
     at = {name: center(fine(index), name) for name in ID if organ(fine(index), name).any()}
     x, a, z = ({name: place[axis] for name, place in at.items()} for axis in range(3))
     assert min(x["liver"], x["kidney_right"], x["adrenal_gland_right"]) > 15
@@ -238,14 +238,14 @@ def test_the_texture_is_correlated_along_z_as_its_law_says_at_every_spacing(slic
     np.testing.assert_allclose(np.mean(found, axis=0), law, atol=0.04)
 
 
-def test_the_law_is_1_at_no_distance_and_0_beyond_the_longest_splines_reach():
+def test_texture_correlation_is_1_at_distance_0_and_0_beyond_the_longest_spline():
     law = texture_correlation(np.array([0, 5, 15, 60, 8 * 45]))
     assert law[0] == pytest.approx(1)
     assert (np.diff(law) < 0).all()
     assert law[-1] == 0
 
 
-def test_the_parts_of_the_texture_have_their_deviations():
+def test_the_texture_and_its_parts_have_the_stated_standard_deviations():
     points = Points.grid(
         *(np.arange(-150, 150, 3, np.float32) for _ in range(2)), np.arange(-360, -10, 5, np.float32)
     )
@@ -302,7 +302,7 @@ def test_a_data_set_is_found_as_amos22_and_says_that_it_is_synthetic(small, tmp_
         assert b"not a patient" in image.header["descrip"].item()
 
 
-def test_its_store_says_that_it_is_of_phantoms_and_another_does_not(small, small_amos, tmp_path):
+def test_only_a_store_of_phantoms_is_marked_as_phantom(small, small_amos, tmp_path):
     small()
     preprocess(tmp_path / "amos", tmp_path / "out", settings=Settings(size=16), workers=1)
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["phantom"] is True
@@ -357,7 +357,7 @@ def test_a_second_run_makes_only_what_is_missing_or_out_of_date(small, tmp_path)
         ({"subjects": 1}, "a phantom more than these"),
     ],
 )
-def test_phantoms_of_other_settings_are_kept_unless_they_are_to_be_overwritten(small, tmp_path, other, told):
+def test_phantoms_of_other_settings_are_kept_without_overwrite(small, tmp_path, other, told):
     small()
     before = contents(tmp_path / "amos")
     with pytest.raises(UsageError, match=told) as error:
@@ -368,7 +368,7 @@ def test_phantoms_of_other_settings_are_kept_unless_they_are_to_be_overwritten(s
     assert len(discover(tmp_path / "amos").cases) == 1 + other.get("subjects", 2)
 
 
-def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(small, tmp_path):
+def test_an_interrupted_overwrite_resumes_without_overwrite(small, tmp_path):
     small()
 
     def killed(done, note=""):
@@ -384,7 +384,7 @@ def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(small,
 
 @pytest.mark.parametrize("damage", [slice(-9), slice(0), slice(90)], ids=str)
 @pytest.mark.parametrize("has_hashes", [True, False])
-def test_a_damaged_phantom_is_told_and_made_again(small, tmp_path, caplog, damage, has_hashes):
+def test_a_damaged_phantom_is_reported_and_made_again(small, tmp_path, caplog, damage, has_hashes):
     made = small()
     before = contents(tmp_path / "amos")
     made.training[1].write_bytes(made.training[1].read_bytes()[damage])
@@ -399,7 +399,7 @@ def test_a_damaged_phantom_is_told_and_made_again(small, tmp_path, caplog, damag
     assert contents(tmp_path / "amos") == before
 
 
-def test_a_phantom_that_was_changed_is_kept_unless_it_is_to_be_overwritten(small, tmp_path):
+def test_a_phantom_that_was_changed_is_kept_without_overwrite(small, tmp_path):
     path, before = small().training[0], contents(tmp_path / "amos")
     volume = Volume.load(path)
     Volume(volume.voxels + np.int16(1), volume.geometry).save(path, nifti.description(path))
@@ -412,7 +412,7 @@ def test_a_phantom_that_was_changed_is_kept_unless_it_is_to_be_overwritten(small
 
 
 @pytest.mark.parametrize("content", ['{"name": "AMOS"}', "[]", "{"])
-def test_a_dataset_json_of_the_users_is_not_written_over(small, tmp_path, content):
+def test_a_users_dataset_json_is_not_overwritten(small, tmp_path, content):
     (tmp_path / "amos").mkdir()
     (tmp_path / "amos" / "dataset.json").write_text(content)
     for overwrite in (False, True):

@@ -230,12 +230,12 @@ def test_bars_are_as_long_as_the_dice_and_in_the_papers_order():
 
 
 @pytest.mark.parametrize("table", [iteration_table, method_table])
-def test_a_table_of_nothing_of_ours_still_has_the_papers_rows(table):
+def test_a_table_without_our_scores_still_has_the_papers_rows(table):
     assert {row[2] for row in table([], PAPER).rows} == {"paper"}
 
 
 @pytest.mark.parametrize("origin", ["label", "ct", ["mixed"]])
-def test_what_was_drawn_from_tissues_is_marked_and_never_the_best(origin):
+def test_volumes_drawn_from_tissues_are_marked_and_never_the_best(origin):
     given = [
         entry("ddpm-mask", 150_000, tissues=origin, psnr=result("PSNR", 40.0, "dB"), dice=dice(99.0)),
         entry("ddpm-concat", 150_000, tissues="none", psnr=result("PSNR", 15.0, "dB"), dice=dice(60.0)),

@@ -34,7 +34,7 @@ def test_a_report_takes_the_place_of_an_earlier_one(tmp_path, inputs):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("is_later", [False, True])
-def test_a_file_of_the_users_is_not_written_over(tmp_path, inputs, overwrite, is_later):
+def test_a_users_file_is_not_overwritten(tmp_path, inputs, overwrite, is_later):
     out = tmp_path / "report"
     out.mkdir()
     if is_later:
@@ -46,7 +46,7 @@ def test_a_file_of_the_users_is_not_written_over(tmp_path, inputs, overwrite, is
     assert contents(out) == before
 
 
-def test_a_table_that_was_changed_by_hand_is_kept_unless_it_is_to_be_overwritten(tmp_path, inputs):
+def test_a_table_that_was_changed_by_hand_is_kept_without_overwrite(tmp_path, inputs):
     reported(tmp_path / "report", *inputs, table="1")
     (tmp_path / "report" / "table.csv").write_text("in bold")
     with pytest.raises(UsageError, match=r"table\.csv: changed since it was written"):
@@ -56,7 +56,7 @@ def test_a_table_that_was_changed_by_hand_is_kept_unless_it_is_to_be_overwritten
     assert contents(tmp_path / "report") == {"table.csv": "2"}
 
 
-def test_a_report_on_other_inputs_is_kept_unless_it_is_to_be_overwritten(tmp_path, inputs):
+def test_a_report_on_other_inputs_is_kept_without_overwrite(tmp_path, inputs):
     one, two = inputs
     reported(tmp_path / "report", one, table="1")
     with pytest.raises(UsageError, match=rf"the report there shows {one}, and this one does not") as error:
@@ -69,7 +69,7 @@ def test_a_report_on_other_inputs_is_kept_unless_it_is_to_be_overwritten(tmp_pat
 
 
 @pytest.mark.parametrize("text", ['{"schema": 2}', "[]", "{", '{"schema": 1, "inputs": [], "files": {"a": "b"}}'])
-def test_a_report_json_of_the_users_is_not_written_over(tmp_path, inputs, text):
+def test_a_users_report_json_is_not_overwritten(tmp_path, inputs, text):
     (tmp_path / RECORD).write_text(text)
     with pytest.raises(UsageError, match=r"report\.json: not written over"):
         reported(tmp_path, *inputs, overwrite=True, table="1")
@@ -78,7 +78,7 @@ def test_a_report_json_of_the_users_is_not_written_over(tmp_path, inputs, text):
 
 
 @pytest.mark.parametrize("step", range(4))
-def test_broken_off_anywhere_the_same_command_goes_on(tmp_path, inputs, monkeypatch, step):
+def test_the_same_command_resumes_after_an_interruption_anywhere(tmp_path, inputs, monkeypatch, step):
     """The record is written, two files are moved, and the record is written again: four renames."""
     out, left = tmp_path / "report", step
     reported(out, *inputs, table="1", more="1")
@@ -99,7 +99,7 @@ def test_broken_off_anywhere_the_same_command_goes_on(tmp_path, inputs, monkeypa
     assert contents(out) == {"table.csv": "3", "more.csv": "3"}
 
 
-def test_the_command_keeps_a_page_of_the_users(tmp_path, monkeypatch):
+def test_the_command_keeps_a_users_page(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "runs" / "mask"
     run.mkdir(parents=True)

@@ -76,7 +76,7 @@ def test_only_slices_that_all_have_stand_side_by_side():
     )
 
 
-def test_what_is_of_another_store_or_has_no_pictures_is_left_out():
+def test_systems_of_another_store_or_without_pictures_are_left_out():
     one, _ = system("oasis", 9, 0)
     others = system("sdm", 9, 50), system("spade", 9, 60), system("pix2pix", 9, 70, store="b")
     entries = [one, *(e for e, _ in others)]

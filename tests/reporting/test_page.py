@@ -122,7 +122,7 @@ def test_the_pictures_are_those_of_the_store(folder):
 
 
 @pytest.mark.parametrize("gone", ["out", "samples/subject_0.nii.gz"])
-def test_numbers_stand_where_the_volumes_are_gone(folder, gone):
+def test_the_report_keeps_its_numbers_when_the_volumes_are_gone(folder, gone):
     path = folder / gone
     shutil.rmtree(path) if path.is_dir() else path.unlink()
     page = read(build_report([folder / "samples"], folder / "report"))
@@ -131,7 +131,7 @@ def test_numbers_stand_where_the_volumes_are_gone(folder, gone):
     assert "PSNR in body" in text
 
 
-def test_a_store_made_anew_since_gives_no_pictures(folder, small_case):
+def test_a_store_made_again_since_gives_no_pictures(folder, small_case):
     make_store(folder / "out", [small_case(seed) for seed in (7, 8)])
     text = " ".join(read(build_report([folder / "samples"], folder / "report")).text)
     assert "the store has changed since it was scored against" in text

@@ -35,7 +35,7 @@ def mean_dice(values):
     return sum(float(values[organ]) for organ in ORGANS) / len(ORGANS)
 
 
-def test_all_272_numbers_are_there_with_the_digits_of_their_column():
+def test_all_272_numbers_of_the_paper_have_the_digits_of_their_column():
     rows = [row for table in PAPER.tables.values() for row in table]
     assert [len(PAPER.tables[number]) for number in (1, 2)] == [9, 7]
     assert sum(len(row.values) for row in rows) == 272
@@ -46,7 +46,7 @@ def test_all_272_numbers_are_there_with_the_digits_of_their_column():
             assert re.fullmatch(rf"\d+\.\d{{{digits[column]}}}", value), (row.method, column, value)
 
 
-def test_they_are_those_of_the_transcription_beside_the_checkout():
+def test_the_papers_numbers_equal_the_transcription_beside_the_checkout():
     path = ROOT.parent / "shared" / "paper" / "tables.json"
     if not path.is_file():
         pytest.skip(f"no {path}")

@@ -32,7 +32,7 @@ def test_no_picture_stands_on_the_page_twice(folder):
         assert len(real) == len(set(real)) == 4  # two slices of each of two subjects
 
 
-def test_a_reason_is_told_once_and_at_the_end(folder):
+def test_a_reason_that_metrics_share_is_shown_once(folder):
     def change(content):
         content["left_out"] = dict.fromkeys(("fid", "coverage"), "weights.pth is in none of /a, /b; get them: x")
 

@@ -36,13 +36,13 @@ def test_floor_and_ceiling_are_rows_of_one_systems_table(scores):
 
 @pytest.mark.parametrize("form", sorted(FORMATS))
 @pytest.mark.parametrize("systems", [1, 2])
-def test_they_are_in_every_format_once_for_all_that_share_them(scores, form, systems):
+def test_shared_references_are_shown_once_in_every_format(scores, form, systems):
     text = render({f"system {number}": scores for number in range(systems)}, form)
     assert text.count("real slices (floor)") == 1
     assert text.count("the real CT (ceiling)") == (2 if form == "csv" else 1)  # the set and an organ
 
 
-def test_those_that_differ_are_named_by_their_system(scores):
+def test_references_that_differ_are_named_by_their_system(scores):
     other = replace(scores, floor=Reference(values={"psnr": Value(value=9.0, n=6, unit="dB")}))
     text = render({"a": scores, "b": other}, "table")
     assert "real slices (floor), a" in text
@@ -112,7 +112,7 @@ def test_phantoms_are_the_best_of_nothing_beside_patients(scores):
     assert score_table({"p": good, "q": other}).best == {(0, 1)}
 
 
-def test_nothing_is_said_of_what_was_not_computed(scores):
+def test_references_that_were_not_computed_are_not_mentioned(scores):
     nothing = Reference(values=None, reason="")
     text = render({"a": replace(scores, floor=nothing, ceiling=nothing)}, "table")
     assert "real" not in text

@@ -54,7 +54,7 @@ def drawing(trained, **how):
 
 
 @pytest.mark.parametrize("method", base.method_names())
-def test_company_does_not_change_a_bit_of_a_volume(load, method):
+def test_a_volume_is_bit_for_bit_the_same_alone_and_among_others(load, method):
     trained = load(method)
     how = drawing(trained, batch_size=4)
     together = list(sample_batches(trained, volumes(3, 6, 1), how))
@@ -65,7 +65,7 @@ def test_company_does_not_change_a_bit_of_a_volume(load, method):
         np.testing.assert_array_equal(volume.hu, alone)
 
 
-def test_a_choice_holds_for_the_volume_it_is_made_for(load):
+def test_a_choice_changes_only_the_volume_it_is_given_for(load):
     trained = load("pix2pix")
     masks = volumes(3)[0].masks
     before, chosen, after = (
@@ -126,7 +126,7 @@ def test_a_label_map_is_encoded_once_and_not_once_a_step(load, method, monkeypat
     assert rows == {MaskEncoder: 8, UNet: 7 * 8}
 
 
-def test_draws_that_are_joined_are_those_of_the_parts():
+def test_joined_draws_equal_the_draws_of_their_parts():
     parts = [
         BatchRNG.smooth(("a",), [0.0, 5.0], [(12.0, 1.0)], CPU),
         BatchRNG.at([("b", 1), ("b", 2)], CPU, group=("b",)),

@@ -63,7 +63,7 @@ def test_mean_and_deviation_are_those_of_the_samples_in_hu(folder):
     assert {path: path.stat().st_mtime_ns for path in folder.glob("seg_*")} == before
 
 
-def test_summaries_are_not_written_over_others(folder):
+def test_summaries_do_not_overwrite_others(folder):
     shutil.copy("seg.nii.gz", "seg_std.nii.gz")
     done = sampled("--mask", "seg.nii.gz", "--samples", 2, "--uncertainty")
     assert done.exit_code == 2
@@ -85,7 +85,7 @@ def test_summaries_are_not_written_over_others(folder):
         (["--samples", 0], "--samples"),
     ],
 )
-def test_what_cannot_be_is_refused(folder, words, message):
+def test_invalid_arguments_are_refused(folder, words, message):
     done = sampled("--mask", "seg.nii.gz", *words)
     assert (done.exit_code, done.stdout) == (2, "")
     assert message in done.stderr

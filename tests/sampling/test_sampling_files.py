@@ -92,7 +92,7 @@ def test_an_input_is_never_written_over(trained, tmp_path, mask, theirs, which, 
     assert contents(tmp_path) == before
 
 
-def test_a_volume_of_ours_is_no_less_an_input(trained, mask):
+def test_a_synthetic_volume_may_be_an_input(trained, mask):
     """A body may be taken from a synthetic CT, whose record says that it is ours."""
     (path,) = drawn(trained, mask)
     before = contents(mask.parent)
@@ -101,7 +101,7 @@ def test_a_volume_of_ours_is_no_less_an_input(trained, mask):
     assert contents(mask.parent) == before
 
 
-def test_a_label_set_is_not_written_over_by_a_record(trained, mask, tmp_path):
+def test_a_label_set_is_not_overwritten_by_a_record(trained, mask, tmp_path):
     labels = tmp_path / "mine.json"
     labels.write_text(json.dumps(trained.labels.as_json()))
     before = contents(tmp_path)
@@ -113,7 +113,7 @@ def test_a_label_set_is_not_written_over_by_a_record(trained, mask, tmp_path):
 
 @pytest.mark.parametrize("overwrite", [False, True])
 @pytest.mark.parametrize("beside", [None, {"RepetitionTime": 2}, [], "{"], ids=str)
-def test_a_volume_of_the_users_is_not_written_over(trained, mask, theirs, beside, overwrite):
+def test_a_users_volume_is_not_overwritten(trained, mask, theirs, beside, overwrite):
     if beside is not None:  # BIDS has such files
         theirs.with_name("theirs.json").write_text(beside if beside == "{" else json.dumps(beside))
     before = contents(mask.parent)
@@ -122,7 +122,7 @@ def test_a_volume_of_the_users_is_not_written_over(trained, mask, theirs, beside
     assert contents(mask.parent) == before
 
 
-def test_a_json_file_of_the_users_is_not_written_over(trained, mask):
+def test_a_users_json_file_is_not_overwritten(trained, mask):
     mask.with_name("seg_synthetic.json").write_text('{"synthetic": false}')
     before = contents(mask.parent)
     with pytest.raises(UsageError, match=r"seg_synthetic\.json: not written over"):
@@ -142,7 +142,7 @@ def test_nothing_is_drawn_if_one_of_many_would_be_written_over(trained, tmp_path
     assert contents(folder) == before
 
 
-def test_a_store_is_not_drawn_over_real_volumes(trained, store, tmp_path, theirs):
+def test_real_volumes_are_not_overwritten_by_a_stores_synthetic_ones(trained, store, tmp_path, theirs):
     theirs.rename(tmp_path / "subject_t.nii.gz")
     before = contents(tmp_path)
     with pytest.raises(UsageError, match=r"subject_t\.nii\.gz: not written over"):
@@ -157,7 +157,7 @@ def test_a_store_is_not_drawn_over_real_volumes(trained, store, tmp_path, theirs
     assert contents(tmp_path) == before
 
 
-def test_the_record_of_another_volume_vouches_for_none(trained, mask, theirs):
+def test_a_record_of_another_volume_is_not_accepted(trained, mask, theirs):
     """A copied record, beside a volume whose own header does not say that it is synthetic."""
     (path,) = drawn(trained, mask)
     shutil.copy(path.with_name("seg_synthetic.json"), theirs.with_name("theirs.json"))
@@ -169,7 +169,7 @@ def test_the_record_of_another_volume_vouches_for_none(trained, mask, theirs):
 
 
 @pytest.mark.parametrize("suffix", [".nii.gz", ".nii"])
-def test_a_volume_that_was_changed_is_kept_unless_it_is_to_be_overwritten(trained, mask, suffix):
+def test_a_volume_that_was_changed_is_kept_without_overwrite(trained, mask, suffix):
     (path,) = drawn(trained, mask, mask.with_name(f"out{suffix}"))
     whole = path.read_bytes()
     image = nib.load(path)
@@ -198,7 +198,7 @@ BY_FILE.remove((".nii", "a bit flipped"))  # it has no checksum of its own: it m
 
 @pytest.mark.parametrize(("suffix", "damage"), BY_FILE)
 @pytest.mark.parametrize("is_early", [False, True])
-def test_a_damaged_volume_is_told_and_drawn_again(trained, mask, tmp_path, caplog, suffix, damage, is_early):
+def test_a_damaged_volume_is_reported_and_drawn_again(trained, mask, tmp_path, caplog, suffix, damage, is_early):
     (path,) = drawn(trained, mask, tmp_path / f"out{suffix}")
     whole = path.read_bytes()
     path.write_bytes(DAMAGES[damage](whole))
@@ -216,7 +216,7 @@ def forget_hash(volume):
     record.write_text(json.dumps(content))
 
 
-def test_a_whole_volume_of_a_record_without_a_hash_is_skipped(trained, mask, tmp_path):
+def test_a_complete_volume_whose_record_has_no_hash_is_skipped(trained, mask, tmp_path):
     (path,) = drawn(trained, mask, tmp_path / "out.nii.gz")
     forget_hash(path)
     before = path.stat().st_mtime_ns
@@ -279,7 +279,7 @@ def test_a_full_disk_leaves_no_record_without_a_volume(trained, mask, monkeypatc
     drawn(trained, mask)
 
 
-def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(trained, tmp_path, mask, monkeypatch):
+def test_an_interrupted_overwrite_resumes_without_overwrite(trained, tmp_path, mask, monkeypatch):
     folder, whole = tmp_path / "masks", tmp_path / "whole"
     folder.mkdir()
     for name in "abc":
@@ -303,7 +303,7 @@ def test_what_was_broken_off_while_it_overwrote_goes_on_without_overwrite(traine
         assert path.read_bytes() == (whole / path.name).read_bytes()
 
 
-def test_the_command_ends_with_2_and_says_what_to_do(trained, mask, tmp_path):
+def test_the_command_exits_with_2_and_says_what_to_do(trained, mask, tmp_path):
     words = ["sample", "--mask", mask, "--model", trained.path, "--device", "cpu", "--sampler", "dpm++"]
     assert ctsynth(*words, "--steps", 1).exit_code == 0
     before = contents(tmp_path)

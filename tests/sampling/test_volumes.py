@@ -136,7 +136,7 @@ def test_an_oblique_volume_is_that_of_the_same_voxels_straight(trained, tmp_path
     assert np.array_equal(volumes[0].voxels, volumes[1].voxels)
 
 
-def test_neither_batch_nor_shard_nor_company_changes_a_volume(trained, tmp_path, small_case, write_nifti):
+def test_a_volume_does_not_depend_on_batch_size_shard_or_other_volumes(trained, tmp_path, small_case, write_nifti):
     for number in range(3):
         case = small_case(number)
         write_nifti(tmp_path / "masks" / f"m{number}.nii.gz", labels_like(case), case.affine)
@@ -173,7 +173,7 @@ def test_volume_noise_makes_neighbors_agree(trained, mask, tmp_path):
     assert difference("volume") < 0.75 * difference("slice")  # slices are 5 mm apart: their noise correlates 0.92
 
 
-def test_a_whole_volume_is_skipped_also_by_another_batch(trained, mask, monkeypatch):
+def test_a_complete_volume_is_skipped_whatever_the_batch_size(trained, mask, monkeypatch):
     (path,) = drawn(trained, mask)
     first = path.stat().st_mtime_ns
     assert drawn(trained, mask) == [path]
@@ -197,7 +197,7 @@ def test_a_whole_volume_is_skipped_also_by_another_batch(trained, mask, monkeypa
         ({"sampler": Sampler(steps=5), "seed": 1}, "steps 4, not 5; seed 0, not 1"),
     ],
 )
-def test_a_volume_made_with_other_settings_is_kept_unless_it_is_to_be_overwritten(trained, mask, change, told):
+def test_a_volume_made_with_other_settings_is_kept_without_overwrite(trained, mask, change, told):
     (path,) = drawn(trained, mask)
     before = content(path.parent), path.with_name("seg_synthetic.json").read_bytes()
     with pytest.raises(UsageError, match=f"seg_synthetic.nii.gz: drawn with {told}") as error:
@@ -233,7 +233,7 @@ def test_a_volume_of_another_kind_of_device_is_another_draw(trained, mask):
 @pytest.mark.filterwarnings("ignore")  # torch has some about itself
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler for a CPU")
 @pytest.mark.parametrize("method", ["ddpm-concat", "pix2pix"])
-def test_a_compiled_network_draws_what_the_other_does(tmp_path, small_case, mask, method):
+def test_a_compiled_network_draws_the_same_as_an_uncompiled_one(tmp_path, small_case, mask, method):
     diffuses = method == "ddpm-concat"
     options = {"multipliers": [1], "prediction": "v", "schedule": "cosine"} if diffuses else {}
     store = both_splits(tmp_path / "out", small_case, size=16 if diffuses else 32)
@@ -265,7 +265,7 @@ def test_a_changed_mask_is_drawn_again(trained, mask, small_case, write_nifti):
 
 
 @pytest.mark.parametrize(("part", "calls"), [("write_json", 0), ("Volume.save", 0), ("write_json", 1)])
-def test_what_was_broken_off_while_it_was_written_is_drawn_again(trained, mask, monkeypatch, part, calls):
+def test_a_volume_whose_writing_was_interrupted_is_drawn_again(trained, mask, monkeypatch, part, calls):
     """Wherever it was broken off, no record vouches for another volume, and the same command goes on."""
     (path,) = drawn(trained, mask)
     whole = path.read_bytes()
@@ -304,7 +304,7 @@ def test_the_record_tells_what_made_the_volume(trained, mask):
     assert record["body"] == "label"
 
 
-def test_a_signal_breaks_a_volume_off_and_the_same_command_goes_on(
+def test_a_signal_breaks_a_volume_off_and_the_same_command_continues(
     trained, tmp_path, small_case, write_nifti, monkeypatch
 ):
     for number in range(3):
@@ -438,7 +438,7 @@ def test_whole_numbers_in_floats_are_labels(trained, mask, tmp_path, small_case,
         (None, "nothing but background"),
     ],
 )
-def test_what_is_no_label_volume_is_refused_by_name_and_leaves_nothing(
+def test_a_file_that_is_not_a_label_volume_is_refused_by_name_and_leaves_nothing(
     trained, tmp_path, small_case, write_nifti, value, message
 ):
     case = small_case(3)
@@ -457,7 +457,7 @@ def test_names_of_another_anatomy_are_refused_with_the_file(trained, mask):
         drawn(trained, mask)
 
 
-def test_where_volumes_go(trained, mask, tmp_path):
+def test_the_output_option_names_a_file_or_a_folder(trained, mask, tmp_path):
     assert drawn(trained, mask, tmp_path / "some.nii.gz") == [tmp_path / "some.nii.gz"]
     assert (tmp_path / "some.json").is_file()
     assert drawn(trained, mask, tmp_path / "some.nii") == [tmp_path / "some.nii"]

@@ -145,7 +145,7 @@ score(Path(sys.argv[1]), Store.open(Path(sys.argv[2])), "test")
 """
 
 
-def test_a_killed_scoring_goes_on_where_it_was(tmp_path, store, samples, seen):
+def test_killed_scoring_resumes_where_it_stopped(tmp_path, store, samples, seen):
     done = subprocess.run([sys.executable, "-c", SUICIDE, samples, store.root], check=False)
     assert done.returncode == -signal.SIGKILL
     resumed = score(samples, store, "test")
@@ -167,7 +167,7 @@ def test_a_changed_volume_is_measured_again_and_a_touched_one_is_not(store, samp
 
 
 @pytest.mark.parametrize("file", ["data/window.py", "scoring/pairs.py", "metrics/psnr.py", "scoring/run.py"])
-def test_what_other_code_has_measured_is_measured_again(store, samples, seen, own_code, file):
+def test_records_of_other_code_are_measured_again(store, samples, seen, own_code, file):
     for _ in range(2):
         score(samples, store, "test", metrics=["psnr"])
     assert len(seen) == SUBJECTS
@@ -203,7 +203,7 @@ def test_masks_that_change_are_scored_again(tmp_path, store, samples):
     assert score(samples, store, "test", **options).metrics["dice"].total.value < 100
 
 
-def test_a_metric_that_is_added_is_measured_and_the_others_are_not(store, samples, seen):
+def test_only_an_added_metric_is_measured(store, samples, seen):
     score(samples, store, "test", metrics=["psnr"])
     score(samples, store, "test", metrics=["psnr", "ssim"])
     assert len(seen) == SUBJECTS
@@ -226,7 +226,7 @@ def test_a_damaged_record_is_made_again(store, samples, seen):
     assert seen == ["subject_1", "subject_2", "subject_3"]
 
 
-def test_damage_is_told_and_arrays_of_the_users_are_not_written_over(tmp_path, caplog):
+def test_damage_is_reported_and_the_users_arrays_are_not_overwritten(tmp_path, caplog):
     records, path = Records(tmp_path, ["a"]), tmp_path / "a.npz"
     assert not records.has("a", "k")
     assert not caplog.text
@@ -259,7 +259,7 @@ def test_a_record_of_other_values_than_were_kept_is_not_taken(tmp_path, values):
     assert not records.has("a", "k")
 
 
-def test_a_second_process_on_the_same_shard_is_told_and_on_another_is_not(store, samples):
+def test_a_second_process_on_the_same_shard_is_refused(store, samples):
     with scoring(samples, store, "test", shard="1/2"):
         with (
             pytest.raises(RunError, match="another process is at work"),
@@ -301,7 +301,7 @@ def test_on_the_command_line_a_shard_writes_no_scores(tmp_path, store, samples, 
     assert (samples / "scores.json").read_bytes() == whole
 
 
-def test_the_command_ends_with_1_where_another_works_on_the_shard(tmp_path, store, samples, monkeypatch):
+def test_the_command_exits_with_1_where_another_works_on_the_shard(tmp_path, store, samples, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with sole(samples / "measured" / ".score-1-of-2.lock"):
         done = CliRunner().invoke(app, ["score", "samples", "--shard", "1/2"])

@@ -53,7 +53,7 @@ def saved(tmp_path, small_case):
     return samples / "scores.json"
 
 
-def test_what_is_written_follows_the_schema_in_docs(saved):
+def test_scores_json_follows_the_schema_in_docs(saved):
     assert violations(json.loads(saved.read_text()), SCHEMA) == []
 
 
@@ -160,7 +160,7 @@ def test_a_result_of_another_form_is_refused_with_its_metric(saved, key, value, 
         Scores.load(saved)
 
 
-def test_other_files_are_refused(tmp_path):
+def test_malformed_scores_files_are_refused(tmp_path):
     for text in ("[]", "{", '{"schema": 1}', "null", "[" * 100_000, '{"schema": 1, "name": NaN}'):
         (tmp_path / "scores.json").write_text(text)
         with pytest.raises(DataError, match=r"scores\.json"):
@@ -169,7 +169,7 @@ def test_other_files_are_refused(tmp_path):
         Scores.load(tmp_path / "none.json")
 
 
-def test_a_file_of_the_users_is_not_written_over_by_scores(saved, tmp_path):
+def test_a_users_file_is_not_overwritten_by_scores(saved, tmp_path):
     scores = Scores.load(saved)
     theirs = {
         "volume.nii.gz": b"\x1f\x8b volume",
@@ -213,7 +213,7 @@ def against_another_split(scores):
         (against_another_split, "holds scores against .*, test"),
     ],
 )
-def test_scores_that_would_be_lost_are_kept_unless_they_are_to_be_overwritten(saved, change, lost):
+def test_scores_that_would_be_lost_are_kept_without_overwrite(saved, change, lost):
     scores, before = Scores.load(saved), saved.read_bytes()
     scores.save(saved)  # the same again
     with pytest.raises(UsageError, match=lost) as error:

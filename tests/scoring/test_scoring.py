@@ -206,7 +206,7 @@ def test_metrics_that_cannot_be_computed_are_left_out_with_the_reason(store, sam
         score(samples, store, "test", metrics=["nmi"])
 
 
-def test_what_the_volumes_were_made_with_is_kept_where_they_agree(tmp_path, store, caplog):
+def test_provenance_keeps_what_all_volumes_agree_on(tmp_path, store, caplog):
     record = {"method": "ddpm-mask", "sampler": {"name": "dpm++", "steps": 20}, "seed": 3, "body": "label"}
     samples = write_synthetic(tmp_path / "samples", store, record=record)
     found = score(samples, store, "test")

@@ -224,7 +224,7 @@ def mask_of_another_organ(folder):
 @pytest.mark.parametrize(
     "change", [record_that_is_no_json, no_record, mask_of_another_shape, mask_of_another_organ]
 )
-def test_a_mask_of_the_users_is_not_written_over(tmp_path, change):
+def test_a_users_mask_is_not_overwritten(tmp_path, change):
     """One drawn by hand, or one of ours that was corrected by hand."""
     CachedSegmenter(Counting(), tmp_path).segment(VOLUME, AMOS22, "a")
     change(tmp_path)

@@ -93,7 +93,7 @@ def test_parts_of_a_batch_have_the_loss_of_the_whole_and_on_average_its_gradient
     assert (alone - gradient).norm() > 0.1 * gradient.norm()
 
 
-def test_a_class_weighs_by_the_root_of_its_pixels_and_a_pixel_1_on_average():
+def test_class_weights_fall_with_the_root_of_pixel_counts_and_average_1():
     pixels = torch.tensor([900.0, 0.0, 100.0])
     weight = _class_weights(pixels)
     assert (weight[2] / weight[0]).item() == pytest.approx(3.0)
@@ -126,7 +126,7 @@ def test_without_strength_nothing_changes():
     assert torch.equal(labels, batch.labels)
 
 
-def test_what_happens_to_a_slice_does_not_depend_on_its_batch():
+def test_augmentation_does_not_depend_on_the_batch():
     several, alone = augment(disc(3), draws("a", "b", "c"), 1.0), augment(disc(1), draws("b"), 1.0)
     for whole, part in zip(several, alone, strict=True):
         torch.testing.assert_close(whole[1:2], part)
@@ -158,12 +158,12 @@ def test_the_loss_is_of_augmented_slices(strength, changed):
         ({"dropout": 1.0}, r"within \[0, 1\)"),
     ],
 )
-def test_options_that_cannot_be_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     with pytest.raises(UsageError, match=message):
         UNet2DOptions(**options)
 
 
-def test_a_side_that_cannot_be_halved_so_often_is_refused():
+def test_a_side_that_is_not_divisible_by_16_is_refused():
     with pytest.raises(UsageError, match=r"24 x 24 .* must divide by 16"):
         UNet2D(UNet2DOptions(), num_classes=BODY + 1, size=24)
 

@@ -179,7 +179,7 @@ def test_folders_of_other_names_are_no_checkpoints(store, run, stray):
     assert provenance(checkpoint.load(kept, CPU), case, SamplingConfig(sampler=None))["iterations"] is None
 
 
-def test_a_checkpoint_with_a_file_of_the_users_is_not_deleted(store, run):
+def test_a_checkpoint_with_a_users_file_is_not_deleted(store, run):
     notes = run / "checkpoints" / "step_000000004" / "notes.txt"
     notes.write_text("the best of all")
     fit(store, run, iterations=8)

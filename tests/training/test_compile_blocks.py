@@ -128,7 +128,7 @@ def test_long_runs_on_a_gpu_are_compiled_unless_something_speaks_against(
     assert ("finds none; training without" in caplog.text) is not triton
 
 
-def test_where_there_is_no_compiler_it_is_refused_before_the_run(store):
+def test_compile_without_a_compiler_is_refused_before_the_run(store):
     from torch._inductor import config
 
     without = config.patch({"cpp.cxx": (None, "no-such-compiler")})

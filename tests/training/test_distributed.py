@@ -148,7 +148,7 @@ def test_batch_normalization_is_over_the_slices_of_all_ranks(together):
         torch.testing.assert_close(own, statistics, atol=1e-6, rtol=1e-6)
 
 
-def test_a_run_of_one_rank_goes_on_with_two(together):
+def test_a_run_of_one_rank_continues_with_two(together):
     assert_alike(together / "elastic", together / "ddpm-concat-1")
 
 

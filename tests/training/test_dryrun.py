@@ -183,7 +183,7 @@ def test_a_dry_run_prints_a_table_and_writes_nothing(folder):
     ]  # fmt: skip
 
 
-def test_a_dry_run_that_is_stopped_says_so_and_ends_with_75(folder, monkeypatch):
+def test_a_dry_run_that_is_stopped_says_so_and_exits_with_75(folder, monkeypatch):
     monkeypatch.setattr(dryrun, "_elapsed", lambda trainer: os.kill(os.getpid(), signal.SIGTERM) or 1.0)
     done = ctsynth("train", *settings(), "--dry-run")
     assert (done.exit_code, done.stdout) == (75, "")

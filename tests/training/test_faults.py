@@ -288,7 +288,7 @@ def wait_in_the_fifth_step():
     Stepper._optimize = waiting
 
 
-def test_ctrl_c_on_the_launcher_saves_and_ends_with_130(job, tmp_path):
+def test_ctrl_c_on_the_launcher_saves_and_exits_with_130(job, tmp_path):
     process = job.start(tmp_path / "run", wait_in_the_fifth_step)
     until(lambda: steps(tmp_path / "run"), process)
     ranks = forked_commands.ranks(process.pid)

@@ -181,7 +181,7 @@ def test_epochs_are_counted_in_slices(store, tmp_path):
     assert config.training.epochs == 3
 
 
-def test_what_is_said_of_the_length_replaces_the_presets(store, monkeypatch):
+def test_iterations_replace_the_presets_epochs(store, monkeypatch):
     cls = base.find_method("ddpm-concat")
     monkeypatch.setattr(cls, "presets", {"paper": Preset({}, {"epochs": 300})})
     assert configured(store, iterations=7).training.epochs is None

@@ -69,7 +69,7 @@ def test_reading_ahead_changes_no_byte(store, tmp_path, small_case, monkeypatch,
     assert weights(ahead, 6) == weights(tmp_path / "resumed", 6) == weights(in_turn, 6)
 
 
-def test_what_was_not_asked_for_ahead_is_read_at_once(store):
+def test_a_batch_that_was_not_read_ahead_is_read_at_once(store):
     data = SliceDataset(store, "train")
     expected = data.read([5, 3])
     data.read_ahead([0, 1])
@@ -88,7 +88,7 @@ def test_windows_are_read_ahead(store, monkeypatch):
     assert np.array_equal(found.image.numpy(), expected.image.numpy())
 
 
-def test_what_cannot_be_read_ahead_is_an_error_of_its_own_step(store, tmp_path, monkeypatch):
+def test_a_failed_read_ahead_is_an_error_of_its_own_step(store, tmp_path, monkeypatch):
     read, batches = SliceDataset.read, []
 
     def failing(dataset, indices):

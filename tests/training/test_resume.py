@@ -286,7 +286,7 @@ def test_other_seeds_train_other_weights(store, tmp_path):
     assert runs[0] != runs[1]
 
 
-def test_a_method_of_ones_own_trains_and_draws_with_nothing_else_changed(store, tmp_path, toy_gan):
+def test_a_user_method_trains_and_draws_with_nothing_else_changed(store, tmp_path, toy_gan):
     words = ["train", "--method", toy_gan, "--data", store.root, "--out", tmp_path / "run", "--batch-size", 4]
     done = ctsynth(*words, "--iterations", 4, "--set", "channels=8", "--device", "cpu")
     assert done.exit_code == 0, done.stderr

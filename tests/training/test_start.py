@@ -46,7 +46,7 @@ def test_a_volume_model_begins_as_the_slice_model(store, slices, tmp_path):
     assert RunConfig.read(run / "config.json").start["path"] == str(slices.absolute())
 
 
-def test_what_a_volume_model_draws_at_its_start_is_what_the_slice_model_draws(store, slices, tmp_path):
+def test_an_untrained_volume_model_draws_what_its_slice_model_draws(store, slices, tmp_path):
     run = tmp_path / "volume"
     assert volume(store, run, "--from", slices, "--lr", 1e-30).exit_code == 0
     for model, words in ((slices, ["--noise", "slice"]), (run, []), (run, ["--chunk", 4])):
@@ -59,7 +59,7 @@ def test_what_a_volume_model_draws_at_its_start_is_what_the_slice_model_draws(st
         assert np.abs(other - drawn[0]).max() <= 1  # HU
 
 
-def test_it_goes_on_when_the_other_run_is_gone(store, slices, tmp_path):
+def test_a_run_continues_without_the_run_it_began_from(store, slices, tmp_path):
     other = tmp_path / "other"
     (tmp_path / "edm").symlink_to(slices)
     for name, words in (("whole", ["--save-every", 4]), ("broken", [])):
@@ -89,7 +89,7 @@ def config(store, method="edm-volume", **options):
     return configure(store, method, preset="tiny", options=options, training=TRAINING, device=CPU)
 
 
-def test_what_a_run_cannot_begin_from_is_refused(store, slices, concat, tmp_path):
+def test_an_unsuitable_run_to_begin_from_is_refused(store, slices, concat, tmp_path):
     with pytest.raises(UsageError, match="edm-volume does not begin from ddpm-concat"):
         begun_from(config(store), concat, tmp_path / "run")
     run = fit(store, tmp_path / "volume", "edm-volume", iterations=1)

@@ -133,7 +133,7 @@ def test_a_last_line_that_is_still_being_written_is_left_out_without_a_word(tmp_
 
 
 @pytest.mark.parametrize("content", [b"\0" * 4096, b"\xff\xfe\n" * 9, b'{"step": {}}\n', b"[" * 100_000])
-def test_a_run_goes_on_with_a_binary_or_odd_metrics_file(content, run):
+def test_a_run_continues_with_a_binary_or_odd_metrics_file(content, run):
     store, folder = run
     (folder / "metrics.jsonl").write_bytes(content)
     fit(store, folder, iterations=8)

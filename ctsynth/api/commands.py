@@ -45,7 +45,7 @@ def preprocess(
         level: Middle of the window, HU.
         width: Width of the window, HU.
         workers: Processes. With more than one call it below ``if __name__ == "__main__":``.
-        overwrite: Make all again, also what is whole.
+        overwrite: Make all subjects again, also finished ones.
 
     Returns:
         What ``ctsynth preprocess --json`` prints.
@@ -93,7 +93,7 @@ def score(
         metrics: By name; all that can be computed here if None.
         segmenter: For Dice: ``totalsegmentator``, a run of ``ctsynth train-segmenter``, or a folder of masks.
         native: Dice on the source CT's grid.
-        partial: Score what is there if some subjects have no volume.
+        partial: Score the volumes that exist if some subjects have none.
         device: Where the segmenter runs.
         out: Where the scores are written; SYNTHETIC/scores.json if None.
         overwrite: Measure again.

@@ -40,7 +40,9 @@ Out = Annotated[
 Format = Annotated[
     Literal["nii.gz", "nii", "nrrd", "mha", "dicom"],
     typer.Option(
-        "--format", help="Of the volumes, unless --out names a file; dicom: a folder.", rich_help_panel=WHAT
+        "--format",
+        help="Format of the volumes, unless --out names a file; dicom writes folders.",
+        rich_help_panel=WHAT,
     ),
 ]
 Samples = Annotated[
@@ -48,7 +50,7 @@ Samples = Annotated[
     typer.Option(
         min=1,
         max=1000,
-        help="Volumes of each mask, NAME_synthetic_0 and on, with this seed and the next ones.",
+        help="Volumes of each mask, NAME_synthetic_0 and so on, with --seed and the next ones.",
         rich_help_panel=WHAT,
     ),
 ]
@@ -63,7 +65,7 @@ Uncertainty = Annotated[
 Outside = Annotated[
     Literal["window", "air"],
     typer.Option(
-        help="Outside the patient: what is drawn, which is in the window, or air: -1000 HU.",
+        help="Values outside the patient: the model's own, in the window, or air, -1000 HU.",
         rich_help_panel=WHAT,
     ),
 ]
@@ -78,7 +80,7 @@ Labels = Annotated[
 Unmatched = Annotated[
     Literal["body", "background"] | None,
     typer.Option(
-        help="What classes become that the model does not know.",
+        help="Replacement for classes that the model does not have.",
         show_default="body; an error from 0.1 % of the patient",
         rich_help_panel=WHAT,
     ),
@@ -86,7 +88,7 @@ Unmatched = Annotated[
 BodyFrom = Annotated[
     Path | None,
     typer.Option(
-        help="CT on the mask's grid to take a missing body from, and the tissues if the model has them.",
+        help="CT on the mask's grid: source of a missing body, and of tissues if the model has them.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -94,7 +96,7 @@ BodyFrom = Annotated[
 Given = Annotated[
     Path | None,
     typer.Option(
-        help="edm-volume: CT on the mask's grid, of which --given-slices are kept and the others drawn.",
+        help="edm-volume: CT on the mask's grid; --given-slices are kept and the others drawn.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -103,8 +105,8 @@ GivenSlices = Annotated[
     str | None,
     typer.Option(
         metavar="RANGES",
-        help="Which slices of --given, from the feet, ends excluded: 0:10,40:50. They come out at the model's"
-        " size and within its window.",
+        help="Which slices of --given, from the feet, ends excluded: 0:10,40:50. They get the model's"
+        " size and window.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -113,7 +115,7 @@ Tissues = Annotated[
     bool,
     typer.Option(
         "--tissues/--no-tissues",
-        help="For a model of a set with tissues: draw from them where they are known, or from body alone.",
+        help="For a model with tissues: use them if known, or the body as one class.",
         rich_help_panel=WHAT,
     ),
 ]
@@ -136,7 +138,7 @@ Guidance = Annotated[
     float,
     typer.Option(
         min=0,
-        help="Scale of classifier-free guidance, 1 for none; the model must have seen label dropout.",
+        help="Scale of classifier-free guidance, 1 for none; needs a model trained with label dropout.",
         rich_help_panel=HOW,
     ),
 ]
@@ -156,7 +158,7 @@ Seed = Annotated[int, typer.Option(callback=check_seed, help="Same seed, same vo
 Noise = Annotated[
     Literal["volume", "slice"] | None,
     typer.Option(
-        help="Start neighboring slices from alike noise, or each from its own.",
+        help="Start neighboring slices from similar noise (volume) or independent noise (slice).",
         show_default="volume; edm-volume: slice",
         rich_help_panel=HOW,
     ),
@@ -175,7 +177,9 @@ Raw = Annotated[
 ]
 Overwrite = Annotated[
     bool,
-    typer.Option("--overwrite", help="Draw again what was drawn, also with other settings.", rich_help_panel=HOW),
+    typer.Option(
+        "--overwrite", help="Draw existing volumes again, also those of other settings.", rich_help_panel=HOW
+    ),
 ]
 BatchSize = Annotated[
     int | None,
@@ -197,7 +201,7 @@ Compile = Annotated[
     bool,
     typer.Option(
         "--compile",
-        help="For a GPU: compile the network, in minutes at the first start; changes rounding only.",
+        help="On a GPU: compile the network, which takes minutes at first; changes rounding only.",
         rich_help_panel=MACHINE,
     ),
 ]
@@ -205,7 +209,7 @@ Shard = Annotated[
     str,
     typer.Option(
         metavar="I/N",
-        help="Draw the I-th of N shares only, or slurm: as the array says.",
+        help="Draw only share I of N; slurm takes I and N from the job array.",
         rich_help_panel=MACHINE,
     ),
 ]

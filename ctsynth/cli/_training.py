@@ -37,10 +37,10 @@ Set = Annotated[
 ]
 Resume = Annotated[
     bool,
-    typer.Option("--resume/--no-resume", help="Continue a run that is there, or refuse.", rich_help_panel=DATA),
+    typer.Option("--resume/--no-resume", help="Continue an existing run, or refuse.", rich_help_panel=DATA),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Delete a run that is there and begin again.", rich_help_panel=DATA)
+    bool, typer.Option("--overwrite", help="Delete an existing run and start again.", rich_help_panel=DATA)
 ]
 Gpus = Annotated[
     int | None,
@@ -201,14 +201,12 @@ def _say(config: RunConfig, place: Place, run: Path) -> None:
         config.data["slices"], config.data["subjects"], run,
     )  # fmt: skip
     if settings.compile:
-        console.log.info("compiling at the first step, which takes minutes; --no-compile goes without")
+        console.log.info("compiling at the first step, which takes minutes; --no-compile turns it off")
     if place.device.type == "cpu" and torch.get_num_threads() > 1 and (busy := load_over_cores()):
-        words = (
-            "others compute here: a load of %.1f on %d cores; OMP_NUM_THREADS=1 may be faster than more threads"
-        )
+        words = "other jobs use this machine: a load of %.1f on %d cores; OMP_NUM_THREADS=1 may be faster"
         console.log.info(words, *busy)
     if config.preset in ("small", "tiny"):
         from ctsynth.trainable import find_model
 
         largest = next(iter(find_model(config.method).presets))
-        console.log.info("--preset %s is the full network and training; it wants a GPU", largest)
+        console.log.info("--preset %s is the full network and training; it needs a GPU", largest)

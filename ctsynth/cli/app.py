@@ -28,13 +28,13 @@ COMMANDS = {
     "score": "Measure how close synthetic volumes are to the real ones.",
     "report": "Show scores beside the paper's, pictures and loss curves on one page.",
     "export": "Make a folder of a trained model for others: weights, settings, model card.",
-    "deform": "Deform label volumes to others that a patient could have, to draw from.",
+    "deform": "Make new, plausible label volumes by deforming existing ones.",
     "train-segmenter": "Train a small 2-D U-Net that finds the organs in a CT slice.",
-    "weights": "Say which pretrained weights are here, and bring them without internet.",
+    "weights": "List, verify or import pretrained weights; needs no internet.",
     "slurm": "Print a SLURM job script that trains every method, or those named.",
-    "demo": "Show the whole way on phantoms: five minutes on two CPU cores.",
+    "demo": "Run every step on phantoms: five minutes on two CPU cores.",
     "phantom": "Make a synthetic abdomen data set in AMOS22's layout.",
-    "info": "Say what is here: versions, devices, methods, samplers, metrics.",
+    "info": "Show versions, devices, methods, samplers and metrics.",
 }
 """The commands in the order of the work, each with the first line of its docstring."""
 
@@ -116,7 +116,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def ctsynth(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Say more; keep tracebacks.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Print more, and tracebacks.")] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No progress, only warnings and errors.")] = False,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")

@@ -17,7 +17,7 @@ def command(
         Path, typer.Argument(help="Label volume in any of the formats, or a folder of them.", show_default=False)
     ],
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the deformed ones.", show_default="beside the label volume")
+        Path | None, typer.Option(help="Folder for the deformed volumes.", show_default="beside the label volume")
     ] = None,
     samples: Annotated[int, typer.Option(min=1, help="Deformed volumes of each label volume.")] = 1,
     strength: Annotated[
@@ -40,13 +40,13 @@ def command(
     ] = None,
     seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same deformations.")] = 0,
     shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Deform the I-th of N shares only, or slurm: as the array says.")
+        str, typer.Option(metavar="I/N", help="Deform only share I of N; slurm takes I and N from the array.")
     ] = "1/1",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace those that were made with other settings.")
+        bool, typer.Option("--overwrite", help="Replace volumes made with other settings.")
     ] = False,
 ) -> None:
-    """Deform label volumes to others that a patient could have, to draw from.
+    """Make new, plausible label volumes by deforming existing ones.
 
     Each is bent by a smooth, invertible random map (Gaussian of 40 mm) and written
     as NAME_deformed_0.nii.gz and on, on the label volume's own grid. The JSON

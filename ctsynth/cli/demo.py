@@ -24,7 +24,7 @@ SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
 
 def command(
-    out: Annotated[Path, typer.Argument(metavar="[OUT]", help="Folder for all of it.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="[OUT]", help="Folder for all results.")] = Path("demo"),
     cond: Annotated[str, typer.Option(help="concat, mask or edge: how the model reads the mask.")] = "mask",
     iterations: Annotated[
         int, typer.Option(min=10, help="Training steps; 500 take half as long and look half as good.")
@@ -32,10 +32,10 @@ def command(
     seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same demo.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Begin the demo in OUT again, also with other settings.")
+        bool, typer.Option("--overwrite", help="Start the demo in OUT again, also with other settings.")
     ] = False,
 ) -> None:
-    """Show the whole way on phantoms: five minutes on two CPU cores.
+    """Run every step on phantoms: five minutes on two CPU cores.
 
     Makes 18 synthetic phantoms (no patients), preprocesses them, trains the
     tiny preset, draws the CT of six test subjects from their masks, once with

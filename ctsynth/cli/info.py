@@ -34,7 +34,7 @@ def command(
     ] = 256,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say what is here: versions, devices, methods, samplers, metrics.
+    """Show versions, devices, methods, samplers and metrics.
 
     A method's parameters and FLOPs are those of its preset paper for 17
     classes; FLOPs are of one slice: a GAN's one pass, a diffusion model's one

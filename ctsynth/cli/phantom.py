@@ -27,7 +27,7 @@ def command(
         str,
         typer.Option(
             metavar="N,...",
-            help="Slices a subject, over 360 mm; of several numbers each subject has the next in turn.",
+            help="Slices per subject, over 360 mm; several numbers are used for the subjects in turn.",
             rich_help_panel="Data",
         ),
     ] = "72",

@@ -22,7 +22,7 @@ Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the slice s
 Images = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of CT volumes, in SRC or elsewhere, where SRC has a layout of its own.",
+        help="Folder of CT volumes, in SRC or elsewhere, if SRC has another layout.",
         show_default=False,
         rich_help_panel=_LAYOUT,
     ),
@@ -30,7 +30,7 @@ Images = Annotated[
 Labels = Annotated[
     Path | None,
     typer.Option(
-        help="Folder of label volumes of the same names as in --images.",
+        help="Folder of label volumes, named as those in --images.",
         show_default=False,
         rich_help_panel=_LAYOUT,
     ),
@@ -46,7 +46,7 @@ LabelSetName = Annotated[
 Unmatched = Annotated[
     Literal["body", "background"] | None,
     typer.Option(
-        help="What classes become that the label set does not have.",
+        help="Replacement for classes that the label set does not have.",
         show_default="body; an error from 0.1 % of the patient",
         rich_help_panel=_LAYOUT,
     ),
@@ -66,7 +66,7 @@ TestFraction = Annotated[
     typer.Option(
         min=0,
         max=1,
-        help="Draw this share of all subjects for test.",
+        help="Choose this share of all subjects at random for test.",
         show_default=False,
         rich_help_panel=_SPLIT,
     ),
@@ -83,12 +83,12 @@ Shard = Annotated[
     str,
     typer.Option(
         metavar="I/N",
-        help="Make the I-th of N shares only, or slurm: as the array says.",
+        help="Make only share I of N; slurm takes I and N from the job array.",
         rich_help_panel=_RUN,
     ),
 ]
 Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Make all again, also what is whole.", rich_help_panel=_RUN)
+    bool, typer.Option("--overwrite", help="Make all subjects again, also finished ones.", rich_help_panel=_RUN)
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_RUN)]
 

@@ -35,7 +35,7 @@ def command(
     marks: Annotated[
         Path | None,
         typer.Option(
-            help="What a reader saved from OUT/blind.html: print how many were right.",
+            help="File that a reader saved from OUT/blind.html: print the share of correct marks.",
             metavar="FILE",
             show_default=False,
         ),

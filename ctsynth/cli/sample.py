@@ -137,7 +137,7 @@ def _refuse_contradictions(
     lone: int | None,
 ) -> None:
     if (mask is None) == (data is None):
-        raise UsageError("name what to draw: either --mask or --data", hint="ctsynth sample --mask seg.nii.gz")
+        raise UsageError("name the input: either --mask or --data", hint="ctsynth sample --mask seg.nii.gz")
     if (given is None) != (given_slices is None):
         raise UsageError(
             "--given and --given-slices go together", hint="--given ct.nii.gz --given-slices 0:10,40:50"
@@ -146,7 +146,7 @@ def _refuse_contradictions(
         raise UsageError("--given is for --mask: name the subject's label volume")
     if data and is_of_masks:
         raise UsageError(
-            "--labels, --unmatched and --body-from are for --mask: a store knows its labels and has a body"
+            "--labels, --unmatched and --body-from are for --mask: a store has its own labels and body"
         )
     if lone is not None:
         raise UsageError(f"--uncertainty wants 2 samples and more, not {lone}", hint="say --samples 8")

@@ -47,7 +47,7 @@ Sweep = Annotated[
     str | None,
     typer.Option(
         metavar="sampler=all|NAME,...",
-        help="Draw and score the volumes of a run's newest checkpoint, or of the one named, by several samplers.",
+        help="Draw and score the volumes of a run's newest checkpoint, or the one named, with several samplers.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -67,14 +67,16 @@ Preset = Annotated[
 ]
 Partial = Annotated[
     bool,
-    typer.Option("--partial", help="Score what is there if some subjects have no volume.", rich_help_panel=WHAT),
+    typer.Option(
+        "--partial", help="Score the volumes that exist if some subjects have none.", rich_help_panel=WHAT
+    ),
 ]
 Segmenter = Annotated[
     str | None,
     typer.Option(
         help="For dice: totalsegmentator, totalsegmentator-fast, a run of `ctsynth train-segmenter`, or a"
         " folder of masks SUBJECT.nii.gz.",
-        show_default="totalsegmentator, if it can be had",
+        show_default="totalsegmentator, if available",
         rich_help_panel=WHAT,
     ),
 ]
@@ -85,7 +87,7 @@ Native = Annotated[
 Device = Annotated[
     Literal["auto", "cuda", "mps", "cpu"],
     typer.Option(
-        help="Where to draw, and where the segmenter runs, which takes a CPU only if asked.",
+        help="Where to draw and to run the segmenter, which uses a CPU only if named here.",
         rich_help_panel=WHAT,
     ),
 ]
@@ -108,7 +110,7 @@ Shard = Annotated[
     str | None,
     typer.Option(
         metavar="I/N",
-        help="Measure the I-th of N shares only, or slurm: as the array says. Then score without it.",
+        help="Measure only share I of N; slurm takes I and N from the job array. Then score without it.",
         show_default=False,
         rich_help_panel=RUN,
     ),
@@ -117,8 +119,8 @@ Workers = Annotated[
     int | None,
     typer.Option(
         min=1,
-        help="Processes that measure what takes no network, up to 1 GB each.",
-        show_default="one for 8 subjects, at most the cores and 8",
+        help="Processes for metrics that need no network, up to 1 GB each.",
+        show_default="one per 8 subjects, at most the cores and 8",
         rich_help_panel=RUN,
     ),
 ]
@@ -192,7 +194,7 @@ def command(
             hint="name the checkpoint itself: ctsynth score RUN/checkpoints/step_000150000 --sweep sampler=all",
         )
     if steps is not None and sweep is None:
-        raise UsageError("--steps goes with --sweep: the volumes of a folder are drawn", hint=_sweep.HINT)
+        raise UsageError("--steps goes with --sweep: the volumes of a folder exist already", hint=_sweep.HINT)
     names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
     how = {"metrics": names, "partial": partial, "segmenting": Segmenting(segmenter, device, native)}
     work = Work(Store.open(data), split, {**how, "shard": shard, "overwrite": overwrite}, workers)

@@ -42,46 +42,48 @@ CACHE = "export TORCHINDUCTOR_CACHE_DIR={}  # a task that is queued again finds 
 def command(
     extra: Annotated[
         list[str] | None,
-        typer.Argument(help="Further words for `ctsynth train`, after --.", show_default=False),
+        typer.Argument(help="Further options of `ctsynth train`, after --.", show_default=False),
     ] = None,
     methods: Annotated[
         str | None,
         typer.Option(help="Comma-separated.", show_default="all that there are", rich_help_panel=TRAIN),
     ] = None,
     data: Annotated[Path, typer.Option(help="Slice store.", rich_help_panel=TRAIN)] = Path("out"),
-    runs: Annotated[Path, typer.Option(help="Folder of the runs, one a method.", rich_help_panel=TRAIN)] = Path(
+    runs: Annotated[Path, typer.Option(help="Folder of the runs, one per method.", rich_help_panel=TRAIN)] = Path(
         "runs"
     ),
     compile_: Annotated[
         bool | None,
         typer.Option(
             "--compile/--no-compile",
-            help="As of `ctsynth train`.",
-            show_default="as there",
+            help="Compile the networks, as in `ctsynth train`.",
+            show_default="that of train",
             rich_help_panel=TRAIN,
         ),
     ] = None,
-    gpus: Annotated[int, typer.Option(min=0, help="GPUs a task; 0 trains on its CPUs.", rich_help_panel=JOB)] = 1,
-    cpus: Annotated[int, typer.Option(min=1, help="CPUs a task.", rich_help_panel=JOB)] = 8,
+    gpus: Annotated[
+        int, typer.Option(min=0, help="GPUs per task; 0 trains on its CPUs.", rich_help_panel=JOB)
+    ] = 1,
+    cpus: Annotated[int, typer.Option(min=1, help="CPUs per task.", rich_help_panel=JOB)] = 8,
     mem: Annotated[
         str,
         typer.Option(
-            help="Memory a task, as SLURM has it; `ctsynth train --dry-run` says what a run takes.",
+            help="Memory per task, in SLURM's format; `ctsynth train --dry-run` estimates a run's need.",
             rich_help_panel=JOB,
         ),
     ] = "32G",
-    time: Annotated[str, typer.Option(help="Time limit, as SLURM has it.", rich_help_panel=JOB)] = "24:00:00",
+    time: Annotated[str, typer.Option(help="Time limit, in SLURM's format.", rich_help_panel=JOB)] = "24:00:00",
     partition: Annotated[
-        str | None, typer.Option(help="Of your site.", show_default=False, rich_help_panel=JOB)
+        str | None, typer.Option(help="Partition of your site.", show_default=False, rich_help_panel=JOB)
     ] = None,
     account: Annotated[
-        str | None, typer.Option(help="Of your site.", show_default=False, rich_help_panel=JOB)
+        str | None, typer.Option(help="Account at your site.", show_default=False, rich_help_panel=JOB)
     ] = None,
 ) -> None:
     """Print a SLURM job script that trains every method, or those named.
 
-    One task of a job array a method. A task that is preempted or runs out of
-    time saves, queues itself again and goes on:
+    The job array has one task per method. A task that is preempted or runs out
+    of time saves, queues itself again and continues:
 
         ctsynth slurm --gpus 4 --partition gpu > train.sbatch
         ctsynth slurm --methods ddpm-mask,sdm -- --seed 1 | sbatch

@@ -53,7 +53,7 @@ Schedule = Annotated[
 LabelDropout = Annotated[
     float | None,
     typer.Option(
-        help="Share of slices whose mask a diffusion model does not see, for sample --guidance.",
+        help="Share of slices that a diffusion model trains on without their mask, for sample --guidance.",
         show_default="0",
         rich_help_panel=NET,
     ),
@@ -62,7 +62,7 @@ LabelContext = Annotated[
     int | None,
     typer.Option(
         min=0,
-        help="Label maps of so many slices above and below, read beside the slice's own; not for edm-volume.",
+        help="Number of slices above and below whose label maps are read as well; not for edm-volume.",
         show_default="0",
         rich_help_panel=NET,
     ),
@@ -79,7 +79,7 @@ Ttur = Annotated[
 Vgg = Annotated[
     Literal["auto", "yes", "no"] | None,
     typer.Option(
-        help="SPADE: VGG19's perceptual loss; auto where its weights are.",
+        help="SPADE: VGG19's perceptual loss; auto: if its weights are installed.",
         show_default="auto",
         rich_help_panel=NET,
     ),
@@ -106,7 +106,7 @@ From = Annotated[
     Path | None,
     typer.Option(
         "--from",
-        help="Run or checkpoint whose averaged weights to begin from; edm-volume also takes those of edm.",
+        help="Run or checkpoint whose averaged weights to start from; edm-volume also takes edm's.",
         show_default=False,
         rich_help_panel=DATA,
     ),
@@ -115,7 +115,7 @@ DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
-        help="Say what memory, time and disk the run will take; measures for half a minute, writes nothing.",
+        help="Estimate memory, time and disk of the run; measures for half a minute, writes nothing.",
         rich_help_panel=DATA,
     ),
 ]

@@ -14,7 +14,7 @@ from ctsynth.cli import console
 def command(
     action: Annotated[
         Literal["list", "verify", "import"],
-        typer.Argument(help="Say what is here, check that it is intact, or take files in.", show_default="list"),
+        typer.Argument(help="List the weights, check that they are intact, or import files.", show_default="list"),
     ] = "list",
     what: Annotated[
         list[str] | None,
@@ -26,7 +26,7 @@ def command(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """Say which pretrained weights are here, and bring them without internet.
+    """List, verify or import pretrained weights; needs no internet.
 
     Nothing is downloaded. Inception (FID, KID) and VGG-19 (SPADE) are looked
     for in the folders of $CTSYNTH_WEIGHTS, in ctsynth's own folder and in torch

@@ -84,7 +84,7 @@ def deform(
         files: Label volumes.
         out: Folder for them; None is that of each label volume.
         config: How.
-        overwrite: Replace those that were made with other settings.
+        overwrite: Replace volumes made with other settings.
         progress: Called with the number of label volumes done, and the name of the one at hand.
 
     Raises:
@@ -96,7 +96,7 @@ def deform(
     every = [path for paths in outputs.values() for path in paths]
     refuse_inputs([*every, *map(record_beside, every)], files)
     if len(set(every)) < len(every):
-        raise UsageError("two label volumes of one name would write one file", hint="leave --out out")
+        raise UsageError("two label volumes with the same name would write the same file", hint="omit --out")
     broken: list[CTSynthError] = []
     for done, (file, paths) in enumerate(outputs.items()):
         progress(done, file.name)
@@ -228,7 +228,7 @@ def _edited(
     for edit in edits:
         made, _ = warped(labels, spacing, edit.deformation(name, labels, spacing, names))
         if reason := implausible(labels, made, names, most_change=math.inf):  # its neighbors may give way
-            raise DataError(f"{name}: after {edit} {reason}", hint="edit it less")
+            raise DataError(f"{name}: after {edit} {reason}", hint="use a smaller edit")
         labels = made
     return labels
 

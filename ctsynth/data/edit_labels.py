@@ -101,7 +101,7 @@ class Edit:
         if (smallest := deformation.smallest_jacobian()) < SMALLEST_JACOBIAN:
             raise DataError(
                 f"{file}: {self} leaves a region {smallest:.2f} of its volume, wanted {SMALLEST_JACOBIAN} or more",
-                hint="edit it less",
+                hint="use a smaller edit",
             )
         return deformation
 

@@ -38,7 +38,7 @@ def load(path: Path, ct: Path | None = None) -> Volume:
     if path.name.lower().endswith("nrrd") and "NRRD_space" not in entries:
         raise DataError(
             f"{path}: its header names no space: left and right are unknown",
-            hint="write it again with a program that knows how the patient lay",
+            hint="write it again with a program that stores the patient's orientation",
         )
     sitk = _sitk(path)
     try:

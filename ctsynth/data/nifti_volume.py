@@ -51,7 +51,7 @@ def _source_grid(path: Path, file: nifti.File) -> SourceGrid:
     if not (qform_code or sform_code):
         raise DataError(
             f"{path}: qform_code and sform_code are 0: left and right are unknown",
-            hint="write it again with a program that knows how the patient lay",
+            hint="write it again with a program that stores the patient's orientation",
         )
     try:
         with np.errstate(invalid="ignore"):  # a signaling NaN, which is refused below

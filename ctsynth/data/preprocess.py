@@ -197,7 +197,7 @@ def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: boo
     return settings
 
 
-_ANEW = "name another folder, or make it anew with --overwrite"
+_ANEW = "name another folder, or make it again with --overwrite"
 
 
 def _changed(found: dict[str, Any], settings: dict[str, Any]) -> str:

@@ -145,7 +145,7 @@ def relabeled(file: str, voxels: NDArray[Any], relabeling: Relabeling, by: str) 
     if nameless := [str(value) for value in counts if value not in known]:
         raise DataError(
             f"{file}: holds {shortened(nameless, 5)}; {by} has {_ranges(known)}",
-            hint="say what its numbers mean: --labels totalsegmentator, or a .json file of yours"
+            hint="give the meaning of its numbers: --labels totalsegmentator, or a .json file of yours"
             " (of preprocess: --label-set)",
         )
     ids = np.zeros(max(counts) + 1, np.uint8)
@@ -183,12 +183,12 @@ def _is_image(file: str, voxels: NDArray[Any], found: str) -> DataError:
     if low < PLAUSIBLE_AIR:
         return DataError(
             f"{file}: not a label volume: it looks like a CT, its values go from {low:g} to {high:g}",
-            hint="name the volume that says of each voxel which organ it is, in whole numbers from 0",
+            hint="name the volume that holds the organ of each voxel, in whole numbers from 0",
         )
     return DataError(
         f"{file}: not a label volume: holds {found}; its values go from {low:g} to {high:g}, wanted whole numbers"
         " from 0",
-        hint="is it a CT? wanted is the volume that says of each voxel which organ it is",
+        hint="is it a CT? name the volume that holds the organ of each voxel",
     )
 
 

@@ -52,7 +52,7 @@ def outcomes(
             yield futures[future], future.result()
     except BrokenProcessPool as error:
         raise RunError(
-            "a worker process was killed, most likely for want of memory",
+            "a worker process was killed, most likely because memory ran out",
             hint="run the same command again with fewer --workers: what is whole is kept",
         ) from error
     except KeyboardInterrupt:  # a second Ctrl-C

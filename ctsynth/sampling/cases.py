@@ -117,7 +117,8 @@ def cases_of_store(
     if not subjects:
         raise DataError(
             f"{store.root}: no {split} subjects",
-            hint="draw the others with --split, or say who is test: ctsynth preprocess --test-fraction or --split",
+            hint="draw the others with --split, or choose test subjects:"
+            " ctsynth preprocess --test-fraction or --split",
         )
     if names_a_file(out):
         raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
@@ -256,7 +257,7 @@ def cases_of_masks(
 
     cases = [case(file) for file in files]
     if len({case.out for case in cases}) < len(cases):
-        raise UsageError(f"{mask}: two masks of one name would write one volume")
+        raise UsageError(f"{mask}: two masks with the same name would write the same volume")
     return cases
 
 

@@ -175,5 +175,5 @@ def agreed(volumes: Iterable[Path]) -> dict[str, Any]:
     shared = {key: records[0].get(key) for key in keys if all(r.get(key) == records[0].get(key) for r in records)}
     differing = [key for key in keys if key not in shared]
     if differing:
-        log.warning("the volumes were not made alike: they differ in %s", ", ".join(differing))
+        log.warning("the volumes were made with different settings: %s", ", ".join(differing))
     return shared | ({"differing": differing} if differing else {}) | ({"unknown": unknown} if unknown else {})

@@ -200,7 +200,7 @@ def check(trained: Trained, sampling: SamplingConfig) -> None:
             f"{trained.config.method} does not take the sampler {sampling.sampler.name!r}",
             hint=f"it takes: {', '.join(takes)}"
             if takes
-            else "it draws in one pass: leave --sampler, --steps, --guidance and --eta out",
+            else "it draws in one pass: omit --sampler, --steps, --guidance and --eta",
         )
     if sampling.sampler is not None:
         trained.method.check(sampling.sampler)

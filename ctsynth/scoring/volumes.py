@@ -130,5 +130,5 @@ def refuse_strangers(subjects: Iterable[Subject], files: Mapping[str, Path]) -> 
             continue
         raise DataError(
             f"{files[subject.name]}: {record.name} says that it {found}",
-            hint=f"draw it again, or remove {record.name} if it is {subject.name}'s all the same",
+            hint=f"draw it again, or remove {record.name} if the volume is {subject.name}'s after all",
         )

@@ -470,7 +470,7 @@ def test_the_output_option_names_a_file_or_a_folder(trained, mask, tmp_path):
         with pytest.raises(UsageError, match="holds 2 masks"):
             drawn(trained, mask.parent, **refused)
     nib.save(nib.load(mask), mask.with_name("seg.nii"))
-    with pytest.raises(UsageError, match="two masks of one name"):
+    with pytest.raises(UsageError, match="two masks with the same name"):
         drawn(trained, mask.parent)
 
 

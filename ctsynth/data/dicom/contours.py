@@ -73,7 +73,7 @@ def _filled(path: Path, name: str, contours: list[Dataset], grid: SourceGrid) ->
         if not 0 <= place < grid.shape[2] or np.abs(places - place).max() > _OFF_PLANE:
             raise DataError(
                 f"{path}: {name!r} has a contour that lies in no slice of its CT",
-                hint="is the CT beside it the one that it was drawn on?",
+                hint="was it drawn on the CT beside it?",
             )
         is_here[:, :, place] ^= polygon2mask(grid.shape[:2], np.stack([columns, rows], axis=1))
     return is_here

@@ -36,7 +36,7 @@ def read_segments(path: Path, ct: Path | None) -> Volume:
         raise DataError(f"{path}: a fractional segmentation", hint="save it as a binary one, or a label map")
     geometry = file.get_volume_geometry(allow_missing_positions=True)
     if geometry is None:
-        raise DataError(f"{path}: its frames are no volume of parallel, evenly spaced slices")
+        raise DataError(f"{path}: its frames do not form a volume of parallel, evenly spaced slices")
     own = SourceGrid(
         check_shape(path, geometry.spatial_shape[::-1]), LPS @ np.asarray(geometry.affine)[:, [2, 1, 0, 3]]
     )

@@ -179,7 +179,7 @@ def _step(folder: Path, positions: Vector, normal: Vector, first: Dataset) -> Ve
     if np.abs(gaps - gaps.mean()).max() > max(_UNEVEN * usual, 0.01):
         raise DataError(
             f"{folder}: slices lie unevenly, {gaps.min():.3f} to {gaps.max():.3f} mm apart",
-            hint="resample the series to one distance, and write it as .nii.gz",
+            hint="resample the series to even spacing, and write it as .nii.gz",
         )
     step: Vector = (positions[-1] - positions[0]) / (len(positions) - 1)
     tilt = float(np.degrees(np.arccos(np.clip(step @ normal / np.linalg.norm(step), -1, 1))))

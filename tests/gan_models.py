@@ -65,3 +65,14 @@ def learn(model, phases, batch, steps, lr=None):
             row |= {name: term.item() for name, term in terms.items()}
         rows.append(row)
     return rows
+
+
+def with_running_statistics(model, steps):
+    """The model in evaluation mode, with random weights and statistics that are not those of any one slice."""
+    for parameter in model.parameters():
+        if parameter.ndim > 1:
+            torch.nn.init.normal_(parameter, std=0.1)
+    with torch.no_grad():
+        for step in range(steps):
+            model.loss("generator", batch_of(), draws(4, first=4 * step))
+    return model.eval()

@@ -203,24 +203,25 @@ def test_preprocess_tells_of_a_damaged_array_and_makes_it_again(small_amos, tmp_
     assert file.read_bytes() == whole
 
 
+def edit_first_subject(store, **entries):
+    manifest = store.root / "manifest.json"
+    content = json.loads(manifest.read_text())
+    content["subjects"][0] |= entries
+    manifest.write_text(json.dumps(content))
+
+
 NAMES = ["../../elsewhere", "/tmp/elsewhere", "..", ".", "", "a/b", "a\0b", "n" * 241]
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:20])
 def test_a_subject_whose_name_leads_elsewhere_is_refused(store, name):
-    manifest = store.root / "manifest.json"
-    content = json.loads(manifest.read_text())
-    content["subjects"][0]["name"] = name
-    manifest.write_text(json.dumps(content))
+    edit_first_subject(store, name=name)
     with pytest.raises(DataError, match=r"manifest\.json: .*(is no name of a file|wanted a string)"):
         Store.open(store.root)
 
 
 @pytest.mark.parametrize("split", ["../elsewhere", "/tmp", "val", ""])
 def test_a_subject_of_an_unknown_split_is_refused(store, split):
-    manifest = store.root / "manifest.json"
-    content = json.loads(manifest.read_text())
-    content["subjects"][0]["split"] = split
-    manifest.write_text(json.dumps(content))
+    edit_first_subject(store, split=split)
     with pytest.raises(DataError, match=r"manifest\.json: subjects\[0\]\.split is .*, wanted one of train, test"):
         Store.open(store.root)

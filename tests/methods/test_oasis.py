@@ -24,7 +24,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from gan_models import CLASSES, CPU, batch_of, draws, make_gan, stream
+from gan_models import CLASSES, CPU, batch_of, draws, make_gan, stream, with_running_statistics
 
 from ctsynth.errors import UsageError
 from ctsynth.methods import base
@@ -406,15 +406,8 @@ def test_the_discriminator_learns_the_classes_of_real_slices_in_30_steps():
 
 @pytest.fixture(scope="module")
 def trained():
-    """A generator that shows its z, and whose running statistics are not those of any one slice."""
-    model = make()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    with torch.no_grad():
-        for step in range(10):
-            model.loss("generator", batch_of(), draws(4, first=4 * step))
-    return model.eval()
+    """A generator that shows its z."""
+    return with_running_statistics(make(), 10)
 
 
 SAME = batch_of().labels[1:2].expand(3, -1, -1)

@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from gan_models import CLASSES, CPU, batch_of, draws, learn, make_gan, stream
+from gan_models import CLASSES, CPU, batch_of, draws, learn, make_gan, stream, with_running_statistics
 
 from ctsynth.errors import UsageError
 from ctsynth.networks.conditioning import one_hot
@@ -272,15 +272,7 @@ def test_the_discriminator_learns_to_tell_real_from_fake():
 
 @pytest.fixture
 def trained():
-    """A generator whose running statistics are not those of any one slice."""
-    model = make()
-    for parameter in model.parameters():
-        if parameter.ndim > 1:
-            torch.nn.init.normal_(parameter, std=0.1)
-    with torch.no_grad():
-        for step in range(20):
-            model.loss("generator", batch_of(), draws(4, first=4 * step))
-    return model.eval()
+    return with_running_statistics(make(), 20)
 
 
 @torch.no_grad()

@@ -39,7 +39,7 @@ def test_a_file_of_cli_is_a_command():
 
 
 @pytest.mark.parametrize("name", COMMANDS)
-def test_every_command_has_help_with_an_example_and_every_option_a_word(name):
+def test_every_command_has_help_with_an_example_and_every_option_a_description(name):
     shown = ctsynth(name, "--help")
     assert shown.exit_code == 0
     assert re.search(rf"^ +ctsynth {name}\b", shown.stdout, re.MULTILINE)

@@ -85,7 +85,7 @@ def test_the_script_asks_slurm_for_what_a_preempted_job_needs():
     assert f"#SBATCH --array=0-{len(plugins.names('ctsynth.methods')) - 1}\n" in text
 
 
-def test_a_task_that_would_begin_anew_each_time_is_refused():
+def test_a_task_that_would_restart_from_scratch_each_time_is_refused():
     done = ctsynth("slurm", "--", "--overwrite")
     assert (done.exit_code, done.stdout) == (2, "")
     assert "--overwrite: a task that queues itself again would begin anew" in done.stderr

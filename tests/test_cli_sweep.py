@@ -67,7 +67,7 @@ def test_shares_draw_and_measure_and_the_command_without_puts_them_together(root
     assert "ddim 2" in json.loads(sweep(root, *words, "--json", out="shares").stdout)
 
 
-def test_the_page_tells_the_rows_of_a_sweep_apart(root):
+def test_the_page_distinguishes_the_rows_of_a_sweep(root):
     assert sweep(root, "--sweep", "sampler=ddim", "--steps", "1,2", out="page").exit_code == 0
     done = ctsynth("report", root / "page", "--out", root / "report")
     assert done.exit_code == 0, done.stderr

@@ -173,7 +173,7 @@ def test_no_store_says_what_to_run(folder):
 
 
 @pytest.mark.parametrize("there", [0, 2])
-def test_more_gpus_than_there_are_is_refused_with_their_number(folder, monkeypatch, there):
+def test_more_gpus_than_exist_are_refused_with_their_number(folder, monkeypatch, there):
     monkeypatch.setattr(torch.cuda, "device_count", lambda: there)
     for wanted in {1, 4} if not there else {4}:
         done = ctsynth("train", "--cond", "mask", "--gpus", wanted)
@@ -228,13 +228,13 @@ def test_a_batch_size_that_ranks_cannot_split_is_refused_once_before_training(fo
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
-def test_a_device_that_is_not_there_is_refused(folder):
+def test_a_missing_device_is_refused(folder):
     done = ctsynth("train", *settings(), "--device", "cuda")
     assert done.exit_code == 2
     assert "--device cuda: torch" in done.stderr
 
 
-def test_a_run_that_is_there_is_continued_refused_or_replaced(folder):
+def test_an_existing_run_is_continued_refused_or_replaced(folder):
     ctsynth("train", *settings(iterations=2))
     assert "continuing runs/ddpm-concat at step 2" in ctsynth("train", *settings(iterations=4)).stderr
     refused = ctsynth("train", *settings(iterations=4), "--no-resume")
@@ -292,7 +292,7 @@ THEIRS = ["config.json", "metrics.jsonl", "latest", "loss.png", "samples/step_00
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_a_run_is_not_begun_over_a_users_files(folder, name):
+def test_a_new_run_does_not_overwrite_a_users_files(folder, name):
     path = folder / "project" / name
     path.parent.mkdir(parents=True)
     path.write_text('{"architectures": ["BertModel"]}')

@@ -32,7 +32,7 @@ def run(*words):
     return CliRunner().invoke(app, ["weights", *map(str, words)])
 
 
-def test_with_nothing_there_the_list_says_where_it_looked_and_what_to_do(folder):
+def test_without_weights_the_list_says_where_it_searched_and_what_to_do(folder):
     done = run()
     assert done.exit_code == 0, done.output
     assert done.stdout == run("list").stdout

@@ -46,7 +46,7 @@ def test_the_demo_goes_all_the_way(tmp_path, monkeypatch):
 
 
 @pytest.mark.slow
-def test_a_demo_is_begun_again_with_other_settings(tmp_path):
+def test_a_demo_restarts_with_other_settings(tmp_path):
     for more in (["10"], ["11", "--seed", "1", "--overwrite"]):
         run_demo(tmp_path / "demo", "--device", "cpu", "--iterations", *more)
     training = json.loads((tmp_path / "demo" / "runs" / "ddpm-mask" / "config.json").read_text())["training"]

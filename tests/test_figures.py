@@ -96,7 +96,7 @@ def test_losses_are_drawn_and_rates_are_not():
 @pytest.mark.parametrize(
     "rows", [[], [{"step": 1, "loss": 0.5}], [{"step": n, "loss": 2.0**-n} for n in range(50)]]
 )
-def test_a_loss_curve_is_a_whole_picture_for_any_number_of_rows(rows, tmp_path):
+def test_a_loss_curve_is_a_complete_picture_for_any_number_of_rows(rows, tmp_path):
     figures.loss_curve(rows, tmp_path / "loss.png")
     with Image.open(tmp_path / "loss.png") as picture:
         assert picture.width > 600

@@ -52,7 +52,7 @@ def test_two_writers_of_one_file_do_not_mix_their_content(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_folder_takes_the_place_of_an_older_one(tmp_path):
+def test_a_folder_replaces_an_older_one(tmp_path):
     path = tmp_path / "step_1"
     path.mkdir()
     (path / "old").touch()

@@ -55,7 +55,7 @@ def test_a_reader_that_does_not_end_is_slow(tmp_path):
 
 
 @pytest.mark.parametrize("words", [("score", "{file}", "--data", "{file}"), ("weights", "import", "{file}")])
-def test_a_command_that_refuses_says_so(words, tmp_path):
+def test_a_refusing_command_prints_the_error(words, tmp_path):
     outcome, said = judge(Target(share=1, files=(), words=words), tmp_path / "gone", seconds=10)
     assert outcome == REFUSED
     assert "gone" in said

@@ -32,7 +32,7 @@ def stepper(device):
     return Stepper(config, data, device=device, precision="fp32")
 
 
-def test_says_in_one_line_that_there_is_no_gpu(monkeypatch, capsys):
+def test_a_missing_gpu_is_reported_in_one_line(monkeypatch, capsys):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert gpu.main(["--write"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -276,7 +276,7 @@ def test_a_dataset_json_that_cannot_be_used_is_refused_with_its_path(labels, sai
     assert str(path) in refused.value.message or tmp_path.name in refused.value.message
 
 
-def test_a_dataset_json_is_looked_for_where_it_speaks_of_the_labels(tmp_path, caplog):
+def test_a_dataset_json_is_searched_for_where_it_describes_the_labels(tmp_path, caplog):
     path = dataset_json(tmp_path / "set", {"background": 0, "liver": 1})
     for folder in ("labelsTr", "seg"):
         (tmp_path / "set" / folder).mkdir()

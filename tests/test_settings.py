@@ -16,7 +16,7 @@ WORDS = {name: next(part for part in hint.__metadata__ if isinstance(part, Help)
 
 
 @pytest.mark.parametrize("name", [field.name for field in dataclasses.fields(TrainingConfig)])
-def test_every_training_setting_has_words(name):
+def test_every_training_setting_has_a_description(name):
     assert WORDS[name].text.endswith(".")
 
 

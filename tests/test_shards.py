@@ -46,7 +46,7 @@ def test_a_task_of_a_job_array_is_a_shard(task, first, last, count, step, shard)
         assert parse("slurm", env) == shard
 
 
-def test_outside_an_array_there_is_no_shard_to_take():
+def test_shard_slurm_outside_an_array_is_refused():
     with pytest.raises(UsageError, match="SLURM_ARRAY_TASK_ID"):
         parse("slurm", {})
 

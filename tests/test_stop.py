@@ -51,7 +51,7 @@ def test_a_signal_interrupts_interruptible_work_only():
 
 @pytest.mark.parametrize("second", SCHEDULERS)
 @pytest.mark.parametrize("first", SIGNALS)
-def test_a_second_signal_lets_the_save_go_on(first, second):
+def test_a_second_signal_does_not_interrupt_the_save(first, second):
     with Stop() as stop:
         arrives(first)
         arrives(second)

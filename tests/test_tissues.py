@@ -177,7 +177,7 @@ def test_a_store_is_drawn_from_its_tissues_or_from_the_body(amos, trained, tmp_p
     assert records == ["label", "none"]
 
 
-def test_a_plain_mask_is_drawn_from_the_body_and_says_so_or_from_the_tissues_of_its_ct(
+def test_a_plain_mask_is_drawn_from_its_body_with_a_notice_or_from_the_tissues_of_its_ct(
     amos, trained, tmp_path, caplog
 ):
     mask, ct = (amos / kind / "amos_0101.nii.gz" for kind in ("labelsVa", "imagesVa"))

@@ -91,7 +91,7 @@ def test_missing_weights_are_named_with_the_folders_searched_and_the_remedy(fold
     assert f"ctsynth weights import {FILE}" in error.value.hint
 
 
-def test_one_flipped_bit_is_found_even_after_the_file_was_seen_whole(folders, vgg):
+def test_one_flipped_bit_is_found_even_after_the_file_was_verified(folders, vgg):
     path = put(vgg, folders[0])
     assert weights.missing("vgg19") == ""
     content = bytearray(path.read_bytes())

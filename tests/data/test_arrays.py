@@ -214,7 +214,7 @@ NAMES = ["../../elsewhere", "/tmp/elsewhere", "..", ".", "", "a/b", "a\0b", "n" 
 
 
 @pytest.mark.parametrize("name", NAMES, ids=lambda name: repr(name)[:20])
-def test_a_subject_whose_name_leads_elsewhere_is_refused(store, name):
+def test_a_subject_name_that_is_a_path_is_refused(store, name):
     edit_first_subject(store, name=name)
     with pytest.raises(DataError, match=r"manifest\.json: .*(is no name of a file|wanted a string)"):
         Store.open(store.root)

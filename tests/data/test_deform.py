@@ -46,7 +46,7 @@ def record(path):
     return json.loads(path.with_name(path.name.removesuffix(".nii.gz") + ".json").read_text())
 
 
-def test_a_shift_by_whole_voxels_moves_every_label_so_far():
+def test_a_shift_by_whole_voxels_moves_every_label_by_that_much():
     shift = np.array([8.0, -4.0, 8.0])[:, None, None, None]
     deformation = Deformation.of_velocity(np.ones((3, 36, 32, 22)) * shift)
     made, distance = warped(anatomy(), SPACING, deformation)

@@ -67,7 +67,7 @@ def test_the_displacement_has_the_protocols_root_mean_square(strength):
     assert found == pytest.approx(strength * np.array(RMS_MM), rel=0.05)
 
 
-def test_the_same_draw_gives_the_same_map_and_no_strength_none():
+def test_the_same_draw_gives_the_same_map_and_zero_strength_none():
     assert np.array_equal(random(1).displacement, random(1).displacement)
     assert not np.array_equal(random(1).displacement, random(2).displacement)
     assert not random(1, 0.0).displacement.any()

@@ -148,6 +148,6 @@ def test_options_that_exclude_or_need_each_other(tmp_path):
         SplitRule(test_fraction=1.5)
 
 
-def test_digits_that_python_does_not_count_with_are_letters_of_a_name(tmp_path):
+def test_only_ascii_digits_count_as_numbers_in_a_name(tmp_path):
     touch(tmp_path, "imagesTr/1²2.nii.gz", "imagesTr/a10.nii.gz", "imagesTr/a9.nii.gz", "imagesTr/a٣.nii.gz")
     assert names(discover(tmp_path), "train") == ["1²2", "a٣", "a9", "a10"]

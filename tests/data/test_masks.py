@@ -70,7 +70,7 @@ def test_a_label_number_without_a_name_is_an_error(organs, tmp_path):
     assert "--labels" in refused.value.hint
 
 
-def test_a_few_voxels_without_a_class_become_body_with_a_word(organs, tmp_path, caplog):
+def test_a_few_voxels_without_a_class_become_body_with_a_warning(organs, tmp_path, caplog):
     expected, _ = drawn_from(organs, tmp_path)
     found, _ = drawn_from(with_lesion(organs, 1), tmp_path, names=NAMES | {9: "tumor"})
     assert "amos22 has no class for tumor (1 voxel): now body" in caplog.text
@@ -140,7 +140,7 @@ def test_a_mask_of_left_out_labels_only_is_refused(organs, tmp_path):
     assert set(np.unique(drawn_from(bones, tmp_path, names=names, unmatched="body")[0])) == {0, 16}
 
 
-def test_a_ct_given_as_a_mask_is_told_apart_with_its_range(small_case, tmp_path):
+def test_a_ct_given_as_a_mask_is_refused_with_its_range(small_case, tmp_path):
     hu = small_case(3).hu
     hu[0, 0, :2] = -1024, 1871
     for ct in (hu, hu.astype(np.float32) + 0.25):
@@ -149,7 +149,7 @@ def test_a_ct_given_as_a_mask_is_told_apart_with_its_range(small_case, tmp_path)
             drawn_from(ct, tmp_path)
 
 
-def test_other_images_given_as_a_mask_are_told_apart(small_case, tmp_path):
+def test_other_images_given_as_a_mask_are_refused(small_case, tmp_path):
     hu = small_case(3).hu.astype(np.float32)
     for image in (hu / 1000, np.where(hu > 0, hu, np.nan), hu * 0.5 + 600.25):
         with pytest.raises(DataError, match=r"not a label volume: holds .* wanted whole numbers from 0") as error:

@@ -69,7 +69,7 @@ CASES = {
 
 @pytest.mark.parametrize("packed", [False, True], ids=["nii", "gz"])
 @pytest.mark.parametrize("case", CASES)
-def test_a_header_that_cannot_be_true_is_refused_with_its_value(case, packed, tmp_path, capfd):
+def test_an_impossible_header_is_refused_with_its_value(case, packed, tmp_path, capfd):
     content, said = CASES[case]
     path = tmp_path / ("ct.nii.gz" if packed else "ct.nii")
     path.write_bytes(gzip.compress(content) if packed else content)

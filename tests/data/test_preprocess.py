@@ -218,7 +218,7 @@ def test_no_error_of_one_subject_stops_the_others(where, error, said, small_amos
 
 
 @pytest.mark.parametrize("change", ["no source", "twice"])
-def test_a_source_that_is_wrong_as_a_whole_stops_before_anything_is_written(change, small_amos, tmp_path):
+def test_an_unusable_source_is_refused_before_anything_is_written(change, small_amos, tmp_path):
     source = small_amos(1, 1)
     if change == "no source":
         source = tmp_path / "nothing here"

@@ -71,7 +71,7 @@ def test_a_region_too_small_to_be_anatomy_goes_to_its_neighbors(area_mm2, stays)
     assert (found[~(found == DENSE)] == SOFT).all()
 
 
-def test_skin_half_in_air_is_no_gas():
+def test_skin_half_in_air_is_not_gas():
     hu, inside = np.full((80, 80), -1000.0), np.zeros((80, 80), bool)
     inside[10:70, 10:70] = True
     hu[11:69, 11:69], hu[12:68, 12:68] = -100, 55

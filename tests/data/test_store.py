@@ -91,7 +91,7 @@ def test_two_subjects_with_one_image_are_refused(tmp_path, small_case, key, spli
         Store.open(tmp_path)
 
 
-def test_the_manifest_holds_whole_subjects_of_these_settings_only(tmp_path, small_case):
+def test_the_manifest_holds_complete_subjects_of_these_settings_only(tmp_path, small_case):
     put(tmp_path, small_case, "whole")
     put(tmp_path, small_case, "stranger")
     put(tmp_path, small_case, "old", settings=SETTINGS | {"size": 32})
@@ -181,7 +181,7 @@ def test_a_manifest_of_another_form_is_refused(content, tmp_path):
         Store.open(tmp_path)
 
 
-def test_a_subject_that_is_there_twice_is_refused(tmp_path, small_case):
+def test_a_duplicate_subject_is_refused(tmp_path, small_case):
     put(tmp_path, small_case)
     (record,) = write_manifest(tmp_path, SETTINGS, {("train", "amos_0001")})
     content = {"schema": 1, "settings": SETTINGS, "subjects": [record, record | {"split": "test"}]}

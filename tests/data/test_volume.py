@@ -46,7 +46,7 @@ def test_all_48_axis_orders_come_out_equal_and_go_back_as_they_came(axes, tmp_pa
 
 @pytest.mark.parametrize("place", [(0, 0), (1, 2), (2, 3)])
 @pytest.mark.parametrize("size", [1.0, 1e-3, 1e6])  # near the origin or far: the tolerance is absolute
-def test_grids_are_the_same_within_a_thousandth_wherever_they_lie(place, size):
+def test_grids_are_compared_within_a_thousandth_anywhere_in_space(place, size):
     affine = AFFINE * [1, 1, 1, size]
     affine[3, 3] = 1
     there = Geometry(SHAPE, affine)
@@ -246,7 +246,7 @@ def test_no_flipped_bit_of_a_gzip_file_reaches_the_voxels(place, bit, tmp_path_f
         assert error.message.startswith(str(path))  # noqa: PT017  one or the other
 
 
-def test_a_gzip_file_of_several_members_and_padding_is_read_whole(tmp_path):
+def test_a_gzip_file_with_several_members_and_padding_is_read_completely(tmp_path):
     nib.save(nib.Nifti1Image(VOXELS, AFFINE), tmp_path / "ct.nii")
     plain = (tmp_path / "ct.nii").read_bytes()
     members = gzip.compress(plain[:400]) + gzip.compress(plain[400:]) + bytes(100)
@@ -257,7 +257,7 @@ def test_a_gzip_file_of_several_members_and_padding_is_read_whole(tmp_path):
         Volume.load(tmp_path / "ct.nii.gz")
 
 
-def test_a_place_that_cannot_be_written_is_named_and_nothing_is_left(tmp_path):
+def test_an_unwritable_folder_is_named_and_nothing_is_left(tmp_path):
     (tmp_path / "x.nii.gz" / "in the way").mkdir(parents=True)  # permissions do not stop root
     with pytest.raises(RunError, match=r"x\.nii\.gz: cannot write it"):
         Volume(VOXELS, Geometry(SHAPE, AFFINE)).save(tmp_path / "x.nii.gz")

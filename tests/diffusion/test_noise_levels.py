@@ -121,7 +121,7 @@ def test_slices_drawn_apart_fail():
     assert not is_the_column(drawn(chunks(LENGTH, 24, 0)))
 
 
-def test_given_slices_stay_and_the_others_go_with_them():
+def test_given_slices_stay_and_the_others_follow_them():
     """Slices 40 to 59 of a real column: those beside it are drawn as the column goes on, on either side."""
     real, where = drawn(chunks(LENGTH, 128, 4), seed=1), torch.zeros(LENGTH, dtype=torch.bool)
     where[40:60] = True

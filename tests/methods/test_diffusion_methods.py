@@ -220,7 +220,7 @@ def test_label_dropout_is_refused_where_zeros_are_a_class():
         make("ddpm-concat", mask_encoding="index", label_dropout=0.1)
 
 
-def test_attention_where_there_is_no_feature_map_is_said(caplog):
+def test_attention_at_a_missing_resolution_is_reported(caplog):
     make("sdm", attention=[8, 4])  # patches of 2 pixels: the sides are 8 and 4
     assert caplog.messages == []
     make("sdm", attention=[16, 8, 5])

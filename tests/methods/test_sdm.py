@@ -164,7 +164,7 @@ def test_guidance_moves_the_prediction_as_officially(golden, model, batch):
     assert (golden["guided_x0"] - golden["plain_x0"]).abs().amax() > 0.1
 
 
-def test_guidance_leaves_the_variance_alone_which_officially_it_does_not(golden, model, batch):
+def test_guidance_keeps_the_variance_unlike_the_official_code(golden, model, batch):
     # The official [:, :3] guides the first three channels: of a color image the prediction, of a slice v as well.
     low = model.process.schedule.posterior_log_variance_clipped
     high = np.log(model.process.schedule.betas)

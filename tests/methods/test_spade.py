@@ -402,7 +402,7 @@ def test_vgg_is_in_no_checkpoint_and_not_among_the_parameters(with_vgg):
     assert {name.split(".")[0] for name, _ in model.named_parameters()} == {"generator", "discriminator"}
 
 
-def test_a_model_trained_with_vgg_draws_where_there_are_no_weights():
+def test_a_model_trained_with_vgg_draws_without_vggs_weights():
     model = copy.deepcopy(make(vgg="yes")).eval()
     with torch.no_grad():
         assert model.generate(batch_of().labels, rng=draws(4)).isfinite().all()

@@ -104,7 +104,7 @@ def test_an_organ_in_neither_is_left_out_and_counted():
     assert any("neither" in note and "spleen 1" in note for note in result.notes)
 
 
-def test_an_organ_found_where_the_label_map_has_none_is_reported_apart():
+def test_an_organ_found_but_not_in_the_label_map_is_reported_separately():
     reference = box((0, 10), (0, 10), (0, 4))
     found = box((15, 20), (0, 5), (0, 4), label=SPLEEN, into=reference)
     result = scored({"a": reference, "b": found}, {"a": found, "b": found})

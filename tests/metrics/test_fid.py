@@ -84,7 +84,7 @@ def test_frechet_of_a_shifted_set_is_the_shift_squared(n):
     assert frechet_distance(one + 1000, one + 1000.5) == pytest.approx(64 * 0.25, rel=1e-6)
 
 
-def test_features_that_never_change_or_always_agree_are_no_trouble():
+def test_constant_and_duplicated_features_do_not_break_the_frechet_distance():
     one, other = (features(300, 32, seed) for seed in (0, 1))
     for each in (one, other):
         each[:, 3] = 0
@@ -334,7 +334,7 @@ def test_incomplete_features_are_computed_again(stub, store):
     assert Stub.seen == 48
 
 
-def test_a_store_that_cannot_be_written_to_is_scored_all_the_same(stub, store):
+def test_a_read_only_store_is_scored(stub, store):
     (store.root / "features").write_text("a file where the folder should be")
     assert run(stub, store).result().total.value is not None
 

@@ -174,6 +174,6 @@ def test_the_spread_is_how_much_of_the_difference_between_subjects_is_kept(share
     assert found.per_organ["liver"].value == pytest.approx(share, abs=1e-6)
 
 
-def test_one_subject_and_equal_ones_have_no_spread():
+def test_one_subject_or_equal_subjects_have_no_spread():
     for subjects in (1, 3):
         assert result(OrganHU, REAL + 0.02, subjects=subjects).variants["spread"].total.value is None

@@ -49,7 +49,7 @@ def test_coarser_grain_of_equal_strength_is_seen_and_flagged():
     assert organ.parts["synthetic"] - organ.parts["real"] == pytest.approx(organ.value)
 
 
-def test_blur_takes_noise_away():
+def test_blur_reduces_noise():
     assert found(*(gaussian_filter(noise(n), (0, 1, 1)) for n in range(2))).total.value < 0.5
 
 

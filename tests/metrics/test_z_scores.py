@@ -88,7 +88,7 @@ def test_the_curve_is_the_mean_of_the_subjects_and_the_score_that_of_their_error
     assert one.result(records).total.value == pytest.approx(np.mean(errors))
 
 
-def test_steps_within_a_label_and_across_labels_are_apart(store, pairs):
+def test_steps_within_a_label_and_across_labels_are_separate(store, pairs):
     one = make_metric(ZGradient, store)
     records = {pair.subject: measured(one, blurred_along_z(pair)) for pair in pairs}
     both, same, changed = one.result(records), *one.result(records).variants.values()

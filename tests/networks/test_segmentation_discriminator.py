@@ -73,7 +73,7 @@ def test_a_judgment_depends_on_its_own_slice_only():
     assert (network(x)[0] - network(x)[1]).abs().max() > 1e-5
 
 
-def test_a_power_iteration_is_made_at_every_pass_in_training_and_none_in_evaluation():
+def test_each_training_pass_runs_one_power_iteration_and_an_evaluation_pass_none():
     torch.manual_seed(0)
     network, x = SegmentationDiscriminator(5, channels=4, levels=3), torch.randn(1, 1, 8, 8)
     first, second = network(x), network(x)

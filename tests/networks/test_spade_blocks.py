@@ -74,7 +74,7 @@ def test_gamma_scales_and_beta_shifts():  # Park et al. 2019, Eq. 1, in the offi
 
 
 @torch.no_grad()
-def test_a_pixels_class_is_felt_two_pixels_away_and_no_farther():
+def test_a_pixels_class_affects_pixels_up_to_two_away():
     layer, x = spade().eval(), torch.randn(1, 4, 16, 16)
     labels = torch.zeros(1, 16, 16, dtype=torch.int64)
     other = labels.clone()

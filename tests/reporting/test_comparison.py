@@ -108,7 +108,7 @@ def test_the_organs_stand_in_the_papers_order_with_a_number_in_every_cell_but_th
         assert [header for header in table.headers[len(NAMES) :] if cells[header] == NOTHING] == ["DSC (%) ↑"]
 
 
-def test_both_contradictory_spleens_stand_as_printed():
+def test_both_contradictory_spleen_values_are_kept_as_printed():
     given = [entry("ddpm-edge", 150_000)]
     first, second = iteration_table(given, PAPER), method_table(given, PAPER)
     for table, printed in ((first, "93.5"), (second, "93.9")):
@@ -178,7 +178,7 @@ def test_no_number_of_the_paper_is_drawn_on_the_bars_of_phantoms():
     assert printed["SPADE (phantoms)"] == {}
 
 
-def test_a_lower_fid_is_better_and_its_kin_stand_beside_it_or_not_at_all():
+def test_a_lower_fid_is_better_and_related_distances_are_shown_beside_it_or_not_at_all():
     plain = [entry("sdm", 9, fid=result("FID", 20.0, higher=False)), entry("spade", 9, fd_smoke=result("FD", 1.0))]
     table = method_table(plain, PAPER)
     assert "KID ↓" not in table.headers

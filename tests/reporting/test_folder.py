@@ -24,7 +24,7 @@ def inputs(tmp_path):
     return tmp_path / "one", tmp_path / "two"
 
 
-def test_a_report_takes_the_place_of_an_earlier_one(tmp_path, inputs):
+def test_a_report_replaces_an_earlier_one(tmp_path, inputs):
     reported(tmp_path / "report", *inputs, table="1", more="2")
     reported(tmp_path / "report", *inputs, table="3")
     assert contents(tmp_path / "report") == {"table.csv": "3", "more.csv": "2"}

@@ -201,7 +201,7 @@ def test_a_folder_of_checkpoints_is_the_study_of_iterations(folder):
     assert len(page.ids) == len(set(page.ids))
 
 
-def test_a_page_on_phantoms_says_so_at_its_top_and_in_every_table(folder):
+def test_a_page_on_phantoms_says_phantoms_at_its_top_and_in_every_table(folder):
     path = folder / "samples" / "scores.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | {"phantom": True}))
     page = build_report([path], folder / "report").read_text()

@@ -17,7 +17,7 @@ def shown_pictures(page):
     return re.findall(r'alt="([^"]+: subject_\d+, slice [^"]+)"', page)
 
 
-def test_no_picture_stands_on_the_page_twice(folder):
+def test_no_picture_is_on_the_page_twice(folder):
     store = Store.open(folder / "out")
     for number, method in enumerate(("ddpm-mask", "ddpm-edge", "ddpm-edge")):
         record = {"method": method, "iterations": 100 * (number + 1), "sampler": {"name": "ddim", "steps": 9}}

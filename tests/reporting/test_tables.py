@@ -72,7 +72,7 @@ def with_score(scores, name, value):
     return replace(scores, metrics={name: replace(result, total=replace(result.total, value=value))})
 
 
-def test_a_score_that_the_reference_does_not_reach_leaves_it_as_what_can_be_expected(scores):
+def test_a_score_short_of_the_ceiling_keeps_the_remark_on_what_can_be_expected(scores):
     worse = with_score(scores, "hu", 2.3)
     assert remarks(worse)[1:] == [
         "ceiling: the segmenter on the real windowed volumes; no method can be expected to pass it"
@@ -81,7 +81,7 @@ def test_a_score_that_the_reference_does_not_reach_leaves_it_as_what_can_be_expe
     assert remarks(equal) == remarks(worse)
 
 
-def test_a_score_better_than_the_reference_is_said_and_not_called_impossible(scores):
+def test_a_score_better_than_the_reference_is_noted_and_not_called_impossible(scores):
     assert remarks(with_score(scores, "hu", 1.04))[1:] == [
         "ceiling: the segmenter on the real windowed volumes; Organ HU error 1.0 is better than its 2.2: "
         "organs with clearer borders than a CT shows are easier to segment, and not more real"
@@ -104,7 +104,7 @@ def test_scores_on_phantoms_say_so_in_every_format_and_compare_to_nothing(scores
         assert "phantom" not in render({"a": scores}, form)
 
 
-def test_phantoms_are_the_best_of_nothing_beside_patients(scores):
+def test_phantoms_are_never_marked_best_beside_patients(scores):
     good = with_score(replace(scores, phantom=True), "psnr", 99.0)
     patients = [with_score(scores, "psnr", value) for value in (20.0, 21.0)]
     assert score_table({"p": good, "a": patients[0], "b": patients[1]}).best == {(2, 1)}

@@ -74,7 +74,7 @@ def test_reading_gives_back_what_was_written(saved):
     )
 
 
-def test_files_from_before_phantoms_were_told_apart_are_read(saved):
+def test_scores_files_without_the_phantom_entry_are_read(saved):
     content = json.loads(saved.read_text())
     assert content.pop("phantom") is False
     saved.write_text(json.dumps(content))

@@ -67,7 +67,7 @@ def test_the_names_count_and_not_the_numbers(tmp_path):
     assert (found[1] == 2).all()
 
 
-def test_organs_that_were_not_looked_for_are_not_among_the_classes(tmp_path):
+def test_organs_that_were_not_segmented_are_not_among_the_classes(tmp_path):
     write_named(tmp_path / "a.nii.gz", np.where(OWN == 6, 5, 0).astype(np.uint8), {5: "liver"})
     assert MaskFolder(tmp_path).segment(VOLUME, AMOS22, "a").classes == frozenset({6})
 
@@ -82,7 +82,7 @@ def test_masks_without_names_are_of_the_stores_own_set_or_of_the_one_that_is_nam
         MaskFolder(tmp_path / "total").segment(VOLUME, AMOS22, "a")
 
 
-def test_names_are_those_of_a_dataset_json_as_nnunet_leaves_it_beside_its_predictions(tmp_path, write_nifti):
+def test_label_names_come_from_the_dataset_json_beside_nnunets_predictions(tmp_path, write_nifti):
     theirs = np.select([OWN == 6, OWN == 1], [1, 2], 0).astype(np.uint8)
     write_nifti(tmp_path / "a.nii.gz", theirs, AFFINE)
     before = MaskFolder(tmp_path).settings
@@ -110,7 +110,7 @@ def test_masks_on_another_grid_are_refused_with_what_to_do(tmp_path, write_nifti
     assert "--native" in error.value.hint
 
 
-def test_a_mask_that_is_not_there_is_named(tmp_path):
+def test_a_missing_mask_is_named(tmp_path):
     with pytest.raises(DataError, match="no mask of a"):
         MaskFolder(tmp_path).segment(VOLUME, AMOS22, "a")
     (tmp_path / "a").mkdir()

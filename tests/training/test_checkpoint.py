@@ -114,7 +114,7 @@ def test_after_damage_the_runs_own_checkpoints_beyond_do_not_displace_new_ones(s
     assert weights(run, 6) == weights(fit(store, tmp_path / "whole"), 6)
 
 
-def test_train_lets_latest_name_what_it_continued_from(store, run):
+def test_train_makes_latest_name_the_checkpoint_it_continued_from(store, run):
     for text in (b"", b"\xff\xfe", b"step_000000004\n"):
         (run / "latest").write_bytes(text)
         assert checkpoint.find(run) in checkpoint.saved(run)
@@ -123,7 +123,7 @@ def test_train_lets_latest_name_what_it_continued_from(store, run):
 
 
 @pytest.mark.parametrize("raw", [False, True])
-def test_sample_refuses_weights_of_which_a_bit_has_flipped(run, raw):
+def test_sample_refuses_weights_with_a_flipped_bit(run, raw):
     file = checkpoint.find(run) / ("model.safetensors" if raw else "ema.safetensors")
     flip(file, file.stat().st_size - 5)  # a number like any other
     with pytest.raises(DataError, match=rf"{file.name}: damaged: its SHA-256 is not the one in config.json"):
@@ -146,7 +146,7 @@ def test_settings_that_changed_after_they_were_saved_are_refused(store, run, cap
     assert checkpoint.load(checkpoint.find(run), CPU).config.level == 40
 
 
-def test_settings_laid_out_anew_and_those_without_a_hash_are_read(run):
+def test_reformatted_settings_and_settings_without_a_hash_are_read(run):
     path = checkpoint.find(run)
     before = checkpoint.load(path, CPU)
     file = path / "config.json"
@@ -217,7 +217,7 @@ def test_train_falls_back_to_the_checkpoint_before_a_damaged_one(store, run, cap
     assert weights(run, 6) == whole
 
 
-def test_train_refuses_a_run_of_which_nothing_can_be_read(store, run):
+def test_train_refuses_a_run_without_a_readable_checkpoint(store, run):
     for path in checkpoint.saved(run):
         truncate(path / "trainer.pt")
     with pytest.raises(DataError, match="none of its 2 checkpoints can be read"):
@@ -225,7 +225,7 @@ def test_train_refuses_a_run_of_which_nothing_can_be_read(store, run):
     assert steps(run) == [4, 6]
 
 
-def test_a_run_without_its_config_is_not_begun_over_its_checkpoints(store, run):
+def test_a_new_run_does_not_overwrite_checkpoints_without_a_config(store, run):
     (run / "config.json").unlink()
     with pytest.raises(DataError, match=r"config\.json: no such file"):
         fit(store, run)

@@ -189,7 +189,7 @@ def test_ranks_meet_on_the_first_node_of_the_step(nodes, first):
     assert _first_node({}) == "127.0.0.1"
 
 
-def test_a_batch_that_cannot_be_shared_is_refused(tmp_path, small_case):
+def test_a_batch_size_that_ranks_cannot_split_is_refused(tmp_path, small_case):
     store = both_splits(tmp_path / "store", small_case)
     with pytest.raises(
         UsageError, match=r"batch_size \(4\) must divide by accumulate \(1\) times the ranks \(3\)"

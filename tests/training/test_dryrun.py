@@ -103,7 +103,7 @@ def test_a_slow_first_step_does_not_make_the_timed_ones_smaller(store):
     assert taken == [1, 1, *[8] * (1 + dryrun.MOST_STEPS)]
 
 
-def test_a_checkpoint_is_as_large_as_was_said(store, tmp_path):
+def test_a_checkpoint_has_the_predicted_size(store, tmp_path):
     options = OPTIONS | {"channels": 32}
     found = count(config(store, "ddpm-concat", options=options), CPU, 1)
     run = fit(store, tmp_path / "run", options=options, iterations=1)
@@ -154,7 +154,7 @@ print(status("VmHWM") - before)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells how much memory a process had")
-def test_the_memory_that_a_step_takes_is_within_a_factor_of_1_6_of_what_was_said(store):
+def test_a_steps_memory_is_within_a_factor_of_1_6_of_the_forecast(store):
     run = config(store, "ddpm-concat", preset="tiny", options={}, batch_size=8)
     told = sum(count(run, CPU, 8).memory.values())
     words = [sys.executable, "-c", ACTUAL, store.root]

@@ -105,7 +105,7 @@ def test_warmup_and_cosine_are_in_the_rates(store, tmp_path):
 
 
 @pytest.mark.parametrize("method", ["ddpm-concat", "spade"])
-def test_a_clipped_step_is_as_long_as_the_bound_and_the_norm_is_logged_whole(
+def test_a_clipped_gradient_has_the_bounds_norm_and_the_unclipped_norm_is_logged(
     tmp_path, small_case, monkeypatch, method
 ):
     """With plain gradient descent, whose step is the rate times what is left of the gradient."""

@@ -124,7 +124,7 @@ def test_a_line_of_metrics_that_is_no_row_is_left_out_and_counted(odd, tmp_path,
     assert caplog.messages == [f"{path}: 1 of its 3 lines are no rows: left out"]
 
 
-def test_a_last_line_that_is_still_being_written_is_left_out_without_a_word(tmp_path, caplog):
+def test_an_unfinished_last_line_is_left_out_without_a_warning(tmp_path, caplog):
     path = tmp_path / "metrics.jsonl"
     assert history.rows(path) == []
     path.write_text(json.dumps(ROW) + '\n{"step": 4, "lo')

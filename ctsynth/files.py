@@ -130,7 +130,7 @@ def _locked(path: Path) -> IO[bytes]:
 
 def _write_hint(error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return "free some space, then run the same command again: what is whole is kept"
+        return "free some space, then run the same command again: finished work is kept"
     if error.errno == errno.ENAMETOOLONG:
         return "name it shorter: a file system takes 255 bytes"
     return "choose another output folder, or change its permissions"

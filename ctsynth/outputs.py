@@ -26,9 +26,7 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
         known = read.get(identity) if (identity := _identity(path)) else None
         if known is not None:
             alias = "" if known == path else f", {known}"
-            raise UsageError(
-                f"{path}: this is an input{alias}; it is not written over", hint="name another output"
-            )
+            raise UsageError(f"{path}: this is an input{alias}; it is not overwritten", hint="name another output")
 
 
 def refuse_foreign(path: Path, is_own: Callable[[Path], bool], what: str) -> None:
@@ -44,7 +42,7 @@ def refuse_foreign(path: Path, is_own: Callable[[Path], bool], what: str) -> Non
     """
     if os.path.lexists(path) and not (path.is_file() and is_own(path)):
         raise UsageError(
-            f"{path}: not written over: it is not {what}", hint="move it elsewhere, or name another output"
+            f"{path}: not overwritten: it is not {what}", hint="move it elsewhere, or name another output"
         )
 
 

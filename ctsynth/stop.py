@@ -100,5 +100,5 @@ def stoppable() -> Iterator[None]:
                 yield
         except Stopped:
             raise stop.interrupted(
-                "stopped by SIGNAL", "run the same command again: what is whole is kept"
+                "stopped by SIGNAL", "run the same command again: finished work is kept"
             ) from None

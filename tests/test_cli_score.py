@@ -168,7 +168,7 @@ def test_a_volume_is_not_overwritten_and_nothing_is_measured(folder):
     for out in ("samples/subject_0.nii.gz", "out/manifest.json", "out/test/subject_1/ct.npy", "samples", "."):
         done = run("score", "samples", "--out", out, "--overwrite")
         assert done.exit_code == 2
-        assert f"{out}: not written over: it is not a file of scores" in done.stderr
+        assert f"{out}: not overwritten: it is not a file of scores" in done.stderr
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
 
 

@@ -102,7 +102,7 @@ def test_a_users_picture_is_not_overwritten(root):
     Image.new("RGB", (4, 4)).save(picture)
     done = sweep(root, "--sweep", "sampler=ddim", "--steps", "2", out="own")
     assert done.exit_code == 2
-    assert "sweep.png: not written over: it is not the plot of a sweep" in done.stderr
+    assert "sweep.png: not overwritten: it is not the plot of a sweep" in done.stderr
     assert list(picture.parent.iterdir()) == [picture]
 
 

@@ -113,7 +113,7 @@ def test_a_card_that_was_filled_in_is_kept_and_nothing_of_the_user_is_lost(folde
     (folder / "mine" / "notes.txt").write_text("mine")
     done = ctsynth("export", "runs/one", "mine", "--overwrite")
     assert done.exit_code == 2
-    assert "mine: not written over: it is not an export alone" in done.stderr
+    assert "mine: not overwritten: it is not an export alone" in done.stderr
 
 
 def test_another_checkpoint_wants_overwrite_and_a_damaged_export_is_made_again(folder):

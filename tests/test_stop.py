@@ -105,7 +105,7 @@ def test_every_command_ends_with_a_message_and_its_code(command, number, tmp_pat
     done = CliRunner().invoke(app, command.split())
     assert (done.exit_code, done.stdout) == (130 if number is signal.SIGINT else 75, "")
     assert done.stderr.splitlines()[-2:] == [
-        f"error: stopped by {number.name}", " hint: run the same command again: what is whole is kept"
+        f"error: stopped by {number.name}", " hint: run the same command again: finished work is kept"
     ]  # fmt: skip
     assert list(tmp_path.iterdir()) == []
 

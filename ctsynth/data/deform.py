@@ -148,7 +148,7 @@ def _is_whole(path: Path, wanted: Mapping[str, Any], *, overwrite: bool) -> bool
     standing, found = look(path, KIND)
     if standing is Standing.FOREIGN:
         raise UsageError(
-            f"{path}: not written over: no record of a deformed label volume beside it",
+            f"{path}: not overwritten: no record of a deformed label volume beside it",
             hint="move it elsewhere, or name another --out",
         )
     if standing is Standing.FREE or overwrite:

@@ -138,7 +138,7 @@ class BrokenSubjectsError(RunError):
         errors = list(summary.broken.values())
         message = f"{len(errors)} of {len(summary.layout.cases)} subjects could not be made:"
         message += "".join(f"\n  {error.message}" for error in errors)
-        hint = "mend or remove them, then run the same command again: what is whole is kept"
+        hint = "mend or remove them, then run the same command again: finished work is kept"
         super().__init__(
             message, hint=f"{errors[0].hint}; {hint}" if len(errors) == 1 and errors[0].hint else hint
         )

@@ -87,7 +87,7 @@ def _refuse(path: Path, known: list[str] | None, overwrite: bool) -> None:
         return
     if known is None or not path.is_file():
         raise UsageError(
-            f"{path}: not written over: it is not of an earlier report",
+            f"{path}: not overwritten: it is not of an earlier report",
             hint="move it elsewhere, or name another folder with --out",
         )
     if not overwrite and sha256(path) not in known:

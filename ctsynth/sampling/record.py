@@ -100,7 +100,7 @@ def is_whole(case: Case, wanted: dict[str, Any], *, overwrite: bool = False) -> 
         missing = "is not there" if case.out.exists() and not beside.exists() else "is not of a volume drawn here"
         theirs = case.out if case.out.exists() else beside
         raise UsageError(
-            f"{theirs}: not written over: the record {beside.name} {missing}",
+            f"{theirs}: not overwritten: the record {beside.name} {missing}",
             hint="move it elsewhere, or name another --out",
         )
     if standing is Standing.FREE or overwrite:

@@ -50,7 +50,7 @@ def check(cases: Sequence[Case]) -> None:
     for path in paths:
         standing, found = look(path, KIND)
         if standing is Standing.FOREIGN or (standing is not Standing.FREE and SAMPLES not in found):
-            raise UsageError(f"{path}: not written over: it is not a summary of samples", hint="move it elsewhere")
+            raise UsageError(f"{path}: not overwritten: it is not a summary of samples", hint="move it elsewhere")
 
 
 def summarize(case: Case, samples: Sequence[Case], *, overwrite: bool = False) -> Iterator[Path]:

@@ -121,7 +121,7 @@ def scoring(
 def _own_folder(beside: Path, shard: str | None) -> Iterator[Path]:
     """Where the records lie: beside the volumes; for those that others own somewhere else, until all is done."""
     if shard is None and not os.access(beside, os.W_OK):
-        log.warning("%s cannot be written to: what is measured is not kept", beside)
+        log.warning("%s cannot be written to: measurements are not kept", beside)
         with TemporaryDirectory(prefix="ctsynth_") as folder:
             yield Path(folder)
         return
@@ -266,7 +266,7 @@ def _several(broken: Sequence[CTSynthError], total: int) -> CTSynthError:
     own = f"{broken[0].hint}; " if len(broken) == 1 and broken[0].hint else ""
     return RunError(
         f"{len(broken)} of {total} volumes cannot be scored:{listed}",
-        hint=f"{own}then run the same command again: what was measured is kept",
+        hint=f"{own}then run the same command again: measurements are kept",
     )
 
 

@@ -66,7 +66,7 @@ class CachedSegmenter:
         standing, record = look(path, KIND)
         if standing is Standing.FOREIGN or (standing is Standing.CHANGED and not self._overwrite):
             raise DataError(
-                f"{path}: not written over: {record_beside(path).name} does not say that this mask was made here",
+                f"{path}: not overwritten: {record_beside(path).name} does not say that this mask was made here",
                 hint=f"move it elsewhere; --segmenter {self._folder} scores masks of one's own",
             )
         if standing is Standing.WHOLE and record["key"] == key and not self._overwrite:

@@ -86,7 +86,7 @@ def _is_there(out: Path, known: dict[str, Any], *, overwrite: bool) -> bool:
     record = _record(out)
     files = {path.name for path in out.iterdir()} if out.is_dir() else set()
     if not record or not files <= {*record["sha256"], RECORD}:
-        raise UsageError(f"{out}: not written over: it is not an export alone", hint="name another folder")
+        raise UsageError(f"{out}: not overwritten: it is not an export alone", hint="name another folder")
     changed = [name for name in files - {RECORD} if sha256(out / name) != record["sha256"][name]]
     same = all(record.get(key) == value for key, value in known.items())
     whole = files == {*record["sha256"], RECORD}

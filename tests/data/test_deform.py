@@ -215,7 +215,7 @@ def test_other_settings_and_files_of_the_user_are_refused(mask, tmp_path):
     (out / "seg_deformed_0.json").unlink()
     theirs = run(mask, "--out", out, "--overwrite")
     assert theirs.exit_code == 2
-    assert "not written over: no record of a deformed label volume beside it" in theirs.stderr
+    assert "not overwritten: no record of a deformed label volume beside it" in theirs.stderr
 
 
 def test_an_unusable_label_volume_does_not_stop_the_others(mask):

@@ -416,7 +416,7 @@ def test_a_users_dataset_json_is_not_overwritten(small, tmp_path, content):
     (tmp_path / "amos").mkdir()
     (tmp_path / "amos" / "dataset.json").write_text(content)
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match=r"dataset\.json: not written over"):
+        with pytest.raises(UsageError, match=r"dataset\.json: not overwritten"):
             small(overwrite=overwrite)
     assert contents(tmp_path / "amos") == {"dataset.json": content.encode()}
 

@@ -41,7 +41,7 @@ def test_a_users_file_is_not_overwritten(tmp_path, inputs, overwrite, is_later):
         reported(out, *inputs, table="1")
     (out / "index.csv").write_text("three years of work")
     before = contents(out)
-    with pytest.raises(UsageError, match=r"index\.csv: not written over"):
+    with pytest.raises(UsageError, match=r"index\.csv: not overwritten"):
         reported(out, *inputs, overwrite=overwrite, table="2", index="2")
     assert contents(out) == before
 
@@ -71,7 +71,7 @@ def test_a_report_on_other_inputs_is_kept_without_overwrite(tmp_path, inputs):
 @pytest.mark.parametrize("text", ['{"schema": 2}', "[]", "{", '{"schema": 1, "inputs": [], "files": {"a": "b"}}'])
 def test_a_users_report_json_is_not_overwritten(tmp_path, inputs, text):
     (tmp_path / RECORD).write_text(text)
-    with pytest.raises(UsageError, match=r"report\.json: not written over"):
+    with pytest.raises(UsageError, match=r"report\.json: not overwritten"):
         reported(tmp_path, *inputs, overwrite=True, table="1")
     assert (tmp_path / RECORD).read_text() == text
     assert not (tmp_path / "table.csv").exists()
@@ -107,7 +107,7 @@ def test_the_command_keeps_a_users_page(tmp_path, monkeypatch):
     (tmp_path / "index.html").write_text("my home page")
     done = ctsynth("report", "runs/mask", "--out", ".", "--overwrite")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "index.html: not written over" in done.stderr
+    assert "index.html: not overwritten" in done.stderr
     assert sorted(path.name for path in tmp_path.iterdir()) == ["index.html", "runs"]
     assert ctsynth("report", "runs/mask").exit_code == 0
     assert ctsynth("report", "runs/mask").exit_code == 0

@@ -67,7 +67,7 @@ def test_summaries_do_not_overwrite_others(folder):
     shutil.copy("seg.nii.gz", "seg_std.nii.gz")
     done = sampled("--mask", "seg.nii.gz", "--samples", 2, "--uncertainty")
     assert done.exit_code == 2
-    assert "seg_std.nii.gz: not written over: it is not a summary of samples" in done.stderr
+    assert "seg_std.nii.gz: not overwritten: it is not a summary of samples" in done.stderr
     assert not (folder / "seg_synthetic_0.nii.gz").exists()
     (folder / "seg_std.nii.gz").unlink()
     assert sampled("--mask", "seg.nii.gz", "--samples", 2, "--uncertainty").exit_code == 0

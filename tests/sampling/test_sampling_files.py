@@ -117,7 +117,7 @@ def test_a_users_volume_is_not_overwritten(trained, mask, theirs, beside, overwr
     if beside is not None:  # BIDS has such files
         theirs.with_name("theirs.json").write_text(beside if beside == "{" else json.dumps(beside))
     before = contents(mask.parent)
-    with pytest.raises(UsageError, match=r"theirs\.nii\.gz: not written over: the record theirs\.json"):
+    with pytest.raises(UsageError, match=r"theirs\.nii\.gz: not overwritten: the record theirs\.json"):
         drawn(trained, mask, theirs, overwrite=overwrite)
     assert contents(mask.parent) == before
 
@@ -125,7 +125,7 @@ def test_a_users_volume_is_not_overwritten(trained, mask, theirs, beside, overwr
 def test_a_users_json_file_is_not_overwritten(trained, mask):
     mask.with_name("seg_synthetic.json").write_text('{"synthetic": false}')
     before = contents(mask.parent)
-    with pytest.raises(UsageError, match=r"seg_synthetic\.json: not written over"):
+    with pytest.raises(UsageError, match=r"seg_synthetic\.json: not overwritten"):
         drawn(trained, mask, overwrite=True)
     assert contents(mask.parent) == before
 
@@ -137,7 +137,7 @@ def test_nothing_is_drawn_if_one_of_many_would_be_written_over(trained, tmp_path
         shutil.copy(mask, folder / f"{name}.nii.gz")
     (folder / "c_synthetic.nii.gz").write_bytes(b"three years of work")
     before = contents(folder)
-    with pytest.raises(UsageError, match=r"c_synthetic\.nii\.gz: not written over"):
+    with pytest.raises(UsageError, match=r"c_synthetic\.nii\.gz: not overwritten"):
         drawn(trained, folder)
     assert contents(folder) == before
 
@@ -145,7 +145,7 @@ def test_nothing_is_drawn_if_one_of_many_would_be_written_over(trained, tmp_path
 def test_real_volumes_are_not_overwritten_by_a_stores_synthetic_ones(trained, store, tmp_path, theirs):
     theirs.rename(tmp_path / "subject_t.nii.gz")
     before = contents(tmp_path)
-    with pytest.raises(UsageError, match=r"subject_t\.nii\.gz: not written over"):
+    with pytest.raises(UsageError, match=r"subject_t\.nii\.gz: not overwritten"):
         list(
             sample(
                 trained,
@@ -163,7 +163,7 @@ def test_a_record_of_another_volume_is_not_accepted(trained, mask, theirs):
     shutil.copy(path.with_name("seg_synthetic.json"), theirs.with_name("theirs.json"))
     before = contents(mask.parent)
     for overwrite in (False, True):
-        with pytest.raises(UsageError, match=r"theirs\.nii\.gz: not written over"):
+        with pytest.raises(UsageError, match=r"theirs\.nii\.gz: not overwritten"):
             drawn(trained, mask, theirs, overwrite=overwrite)
     assert contents(mask.parent) == before
 

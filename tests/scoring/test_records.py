@@ -235,7 +235,7 @@ def test_damage_is_reported_and_the_users_arrays_are_not_overwritten(tmp_path, c
     assert "a.npz is damaged: measured again" in caplog.text
     records.keep("a", "k", {"x": np.zeros(3)})
     np.savez(path, x=np.ones(3))
-    with pytest.raises(UsageError, match=r"a\.npz: not written over"):
+    with pytest.raises(UsageError, match=r"a\.npz: not overwritten"):
         records.keep("a", "k", {"x": np.zeros(3)})
     assert np.load(path)["x"].tolist() == [1, 1, 1]
 
@@ -278,7 +278,7 @@ def test_volumes_that_others_own_are_scored_without_keeping_anything(store, samp
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert score(samples, store, "test").metrics == wanted
     assert not (samples / "measured").exists()
-    assert "what is measured is not kept" in caplog.text
+    assert "measurements are not kept" in caplog.text
 
 
 def test_on_the_command_line_a_shard_writes_no_scores(tmp_path, store, samples, monkeypatch):

@@ -179,10 +179,10 @@ def test_a_users_file_is_not_overwritten_by_scores(saved, tmp_path):
     for name, content in theirs.items():
         (tmp_path / name).write_bytes(content)
         for overwrite in (False, True):
-            with pytest.raises(UsageError, match=f"{name}: not written over: it is not a file of scores"):
+            with pytest.raises(UsageError, match=f"{name}: not overwritten: it is not a file of scores"):
                 scores.save(tmp_path / name, overwrite=overwrite)
         assert (tmp_path / name).read_bytes() == content
-    with pytest.raises(UsageError, match="not written over"):
+    with pytest.raises(UsageError, match="not overwritten"):
         scores.save(tmp_path)
 
 

@@ -229,7 +229,7 @@ def test_a_users_mask_is_not_overwritten(tmp_path, change):
     CachedSegmenter(Counting(), tmp_path).segment(VOLUME, AMOS22, "a")
     change(tmp_path)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
-    with pytest.raises(DataError, match=r"a\.nii\.gz: not written over: a\.json does not say") as error:
+    with pytest.raises(DataError, match=r"a\.nii\.gz: not overwritten: a\.json does not say") as error:
         CachedSegmenter(Counting(), tmp_path).segment(VOLUME, AMOS22, "a")
     assert f"--segmenter {tmp_path}" in error.value.hint
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before

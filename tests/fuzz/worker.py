@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import gc
 import logging
 import multiprocessing
 import os
@@ -56,6 +57,8 @@ def _work(connection: Connection, folder: Path, seed: int, indices: list[int]) -
     _shut_off(root)
     world = World(root)
     watch = Watch(world.out, world.scratch)
+    gc.collect()
+    gc.freeze()  # or the collection after each attempt looks through every module that is loaded
     _limit_memory()
     connection.send("ready")
     for index in indices:

@@ -33,12 +33,12 @@ class SlowDisk:
         self.steps = 0
         read, loss = SliceDataset.read, ConditionalDDPM.loss
 
-        def slow_read(dataset, indices):
+        def slow_read(dataset, indices, *context):
             number = len(self.batches)
             self.batches.append(indices)
             self.begun[number].set()
             assert number == 0 or self.computed[number - 1].wait(60), f"batch {number}: nobody computes"
-            return read(dataset, indices)
+            return read(dataset, indices, *context)
 
         def eager_loss(model, *words):
             number, self.steps = self.steps, self.steps + 1
@@ -91,11 +91,11 @@ def test_windows_are_read_ahead(store, monkeypatch):
 def test_a_failed_read_ahead_is_an_error_of_its_own_step(store, tmp_path, monkeypatch):
     read, batches = SliceDataset.read, []
 
-    def failing(dataset, indices):
+    def failing(dataset, indices, *context):
         batches.append(indices)
         if len(batches) == 4:
             raise DataError("ct.npy: it ends within slice 4")
-        return read(dataset, indices)
+        return read(dataset, indices, *context)
 
     monkeypatch.setattr(SliceDataset, "read", failing)
     with pytest.raises(DataError, match="it ends within slice 4"):

@@ -20,6 +20,10 @@ DESCRIPTION = "description"
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """From ITK's and DICOM's positions to RAS+ and back."""
 
+_DIMENSIONS = re.compile(rb"^(?:NDims\s*=|dimension:)\s*(\w{1,8})", re.IGNORECASE | re.MULTILINE)
+_MOST_DIMENSIONS = 5
+"""Dimensions of a volume with colors and times; ITK ends the process on some numbers beyond."""
+
 _ELSEWHERE = re.compile(rb"^(data ?file:|ElementDataFile\s*=\s*(?!LOCAL\s*$))", re.MULTILINE | re.IGNORECASE)
 _MOST_HEADER = 1 << 20
 _SHEAR = 1e-4  # cosine of the angle between two axes; nibabel's float32 affines are off by 1e-6
@@ -114,10 +118,18 @@ def _header(path: Path) -> Any:  # noqa: ANN401  SimpleITK's reader, which has r
         raise DataError(f"{path}: {'a folder' if path.is_dir() else 'no such file'}")
     sitk = _sitk(path)
     with path.open("rb") as file:
-        if _ELSEWHERE.search(re.split(rb"\n\r?\n|ElementDataFile = LOCAL", file.read(_MOST_HEADER))[0]):
-            raise DataError(
-                f"{path}: its voxels are in another file", hint="write it again as one file, or as .nii.gz"
-            )
+        header = re.split(rb"\n\r?\n|ElementDataFile = LOCAL", file.read(_MOST_HEADER))[0]
+    if _ELSEWHERE.search(header):
+        raise DataError(
+            f"{path}: its voxels are in another file", hint="write it again as one file, or as .nii.gz"
+        )
+    if any(
+        not dimensions.isdigit() or int(dimensions) > _MOST_DIMENSIONS
+        for dimensions in _DIMENSIONS.findall(header)
+    ):
+        raise DataError(
+            f"{path}: cannot read it: its number of dimensions is damaged", hint="copy or download it again"
+        )
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:

@@ -49,6 +49,16 @@ def test_itk_sees_the_written_volume_where_its_source_lay(suffix, tmp_path):
     assert image.GetMetaData("description") == "not a patient"
 
 
+@pytest.mark.parametrize(("suffix", "field"), [(".nrrd", b"dimension: 3"), (".mha", b"NDims = 3")])
+@pytest.mark.parametrize("number", [b"9" * 60, b"17", b"three"])
+def test_a_number_of_dimensions_that_cannot_be_never_reaches_itk(suffix, field, number, tmp_path, monkeypatch):
+    path = written(tmp_path / f"ct{suffix}")
+    path.write_bytes(path.read_bytes().replace(field, field.replace(b"3", number)))
+    monkeypatch.setattr(sitk.ImageFileReader, "ReadImageInformation", lambda _: pytest.fail("ITK may crash"))
+    with pytest.raises(DataError, match="its number of dimensions is damaged"):
+        Volume.load(path)
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_nifti_in_meters_is_written_in_millimeters(suffix, tmp_path):
     image = nib.Nifti1Image(VOXELS, np.diag([0.7e-3, 0.7e-3, 5e-3, 1]))

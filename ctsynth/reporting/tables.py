@@ -226,7 +226,7 @@ def as_csv(scores: Mapping[str, Scores]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(("system", "metric", "organ", "value", "low", "high", "n", "counted", "unit"))
     for system, name, organ, value in lines:
-        things = "subjects" if organ else counted[name]
+        things = "subjects" if organ else counted.get(name, "")  # a floor may be of a metric that is gone
         system, organ = csv_cell(system), csv_cell(organ)
         writer.writerow((system, name, organ, value.value, value.low, value.high, value.n, things, value.unit))
     return text.getvalue().rstrip("\n")

@@ -34,6 +34,16 @@ def test_floor_and_ceiling_are_rows_of_one_systems_table(scores):
     assert ["12.35" in lines[0], "6 slices" in lines[0], "2.2" in lines[1], "2 organs" in lines[1]] == [True] * 4
 
 
+def test_a_floor_of_a_metric_without_scores_is_in_the_csv_without_what_was_counted(scores):
+    left = {name: result for name, result in scores.metrics.items() if name != "psnr"}
+    (row,) = [
+        row
+        for row in csv.DictReader(io.StringIO(render({"a": replace(scores, metrics=left)}, "csv")))
+        if row["metric"] == "psnr"
+    ]
+    assert (row["value"], row["counted"]) == ("12.345", "")
+
+
 @pytest.mark.parametrize("form", sorted(FORMATS))
 @pytest.mark.parametrize("systems", [1, 2])
 def test_shared_references_are_shown_once_in_every_format(scores, form, systems):

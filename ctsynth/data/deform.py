@@ -64,8 +64,10 @@ def label_volumes(mask: Path) -> list[Path]:
     Raises:
         DataError: There are none.
     """
+    if not mask.exists():
+        raise DataError(f"{mask}: no such file or folder")
     files = [file for file in volumes(mask) if not _MADE.search(stem(file))] if mask.is_dir() else [mask]
-    if not files or not mask.exists():
+    if not files:
         raise DataError(f"{mask}: no label volumes here")
     return files
 

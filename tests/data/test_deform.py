@@ -9,12 +9,12 @@ from label_names import write_names
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
-from ctsynth.data.deform import DeformConfig, deformed, warped
+from ctsynth.data.deform import DeformConfig, deformed, label_volumes, warped
 from ctsynth.data.diffeomorphism import Deformation
 from ctsynth.data.edit_labels import Edit
 from ctsynth.data.plausible import implausible
 from ctsynth.data.volume import Volume
-from ctsynth.errors import RunError
+from ctsynth.errors import DataError, RunError
 
 SPACING = (4.0, 4.0, 8.0)
 
@@ -248,3 +248,10 @@ def test_a_real_segmentation_has_plausible_neighbors(real_ct, tmp_path):
     done = run(real_ct / "labelsTr" / "ts_example_0001.nii.gz", "--out", tmp_path)
     assert done.exit_code == 0, done.output
     assert record(tmp_path / "ts_example_0001_deformed_0.nii.gz")["distance"]["classes"]["liver"]["dice"] > 0.7
+
+
+def test_a_path_that_is_missing_and_a_folder_without_volumes_are_told_apart(tmp_path):
+    with pytest.raises(DataError, match=r"nowhere.nii.gz: no such file or folder"):
+        label_volumes(tmp_path / "nowhere.nii.gz")
+    with pytest.raises(DataError, match="no label volumes here"):
+        label_volumes(tmp_path)

@@ -117,7 +117,7 @@ class _Reading(threading.Thread):
     def run(self) -> None:
         try:
             self._found = self._read()
-        except Exception as error:
+        except Exception as error:  # any: ``result`` raises it, in the thread that wants the batch
             self._found = error
 
     def result(self) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:

@@ -257,7 +257,7 @@ def check_shape(path: Path, shape: tuple[int, ...]) -> Shape:
         raise DataError(
             f"{path}: its shape is {shape}, wanted up to {MOST_A_SIDE:,} voxels a side and {MOST_VOXELS:,} in all"
         )
-    return shape[:3]  # type: ignore[return-value]
+    return shape[0], shape[1], shape[2]
 
 
 def check_memory(path: Path, length: int) -> None:

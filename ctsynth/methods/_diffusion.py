@@ -14,8 +14,7 @@ from ctsynth.diffusion.conditioners import Conditioner, Conditioning, EdgeCondit
 from ctsynth.diffusion.process import GaussianDiffusion, Prediction
 from ctsynth.diffusion.samplers import SAMPLERS, Denoiser, Sampler
 from ctsynth.diffusion.schedule import SCHEDULES
-from ctsynth.errors import UsageError
-from ctsynth.methods._network import NetworkOptions, check_encoder, make_encoder, make_unet
+from ctsynth.methods._network import NetworkOptions, check_encoder, check_guidance, make_encoder, make_unet
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches
@@ -130,11 +129,9 @@ class DiffusionMethod(Method):
     def check(self, sampler: Sampler) -> None:
         """More steps than T, and guidance of a model that was never trained without label maps."""
         sampler.check(self.process.schedule)
-        if sampler.guidance != 1 and not self.options.label_dropout:
-            raise UsageError(
-                f"--guidance {sampler.guidance:g} needs a model trained with label dropout; this one was not",
-                hint="train one with --set label_dropout=0.2 or, for sdm, --preset guided",
-            )
+        check_guidance(
+            self.options, sampler.guidance, "train one with --set label_dropout=0.2 or, for sdm, --preset guided"
+        )
 
     def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Denoises from pure noise; the label map is encoded once for all steps.

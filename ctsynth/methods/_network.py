@@ -76,6 +76,18 @@ class NetworkOptions:
             )
 
 
+def check_guidance(options: NetworkOptions, guidance: float, hint: str) -> None:
+    """Refuses guidance of a model that was never trained without label maps.
+
+    Raises:
+        UsageError: It is asked for of such a model; ``hint`` says how to train another.
+    """
+    if guidance != 1 and not options.label_dropout:
+        raise UsageError(
+            f"--guidance {guidance:g} needs a model trained with label dropout; this one was not", hint=hint
+        )
+
+
 def check_encoder(channels: int, multipliers: Sequence[int]) -> None:
     """Refuses what a second encoder cannot have.
 

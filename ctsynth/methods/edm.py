@@ -14,7 +14,7 @@ from ctsynth.diffusion.edm import Denoiser, Scales, dpm_solver_pp, levels, times
 from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods._diffusion import GUIDED_PRESETS, LR
-from ctsynth.methods._network import NetworkOptions, check_encoder, make_encoder, make_unet
+from ctsynth.methods._network import NetworkOptions, check_encoder, check_guidance, make_encoder, make_unet
 from ctsynth.methods.base import Method, Phase, Preset
 from ctsynth.networks.blocks import ResBlock
 from ctsynth.networks.conditioning import from_patches, to_patches
@@ -132,11 +132,7 @@ class EDM(Method):
 
     def check(self, sampler: Sampler) -> None:
         """Guidance of a model that was never trained without label maps."""
-        if sampler.guidance != 1 and not self.options.label_dropout:
-            raise UsageError(
-                f"--guidance {sampler.guidance:g} needs a model trained with label dropout; this one was not",
-                hint="train one with --set label_dropout=0.2",
-            )
+        check_guidance(self.options, sampler.guidance, "train one with --set label_dropout=0.2")
 
     def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Denoises from pure noise; the label map is encoded once for all steps.

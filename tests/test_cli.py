@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 from typer.testing import CliRunner
 
 from ctsynth.cli import console
@@ -269,9 +270,27 @@ def test_a_closed_stdout_or_stderr_does_not_stop_the_work(closed, tmp_path, smal
     assert len(manifest["subjects"]) == 2
 
 
+MARKUP = r"a[red]b [99] \[/] [/] \ :heart:"
+
+
 def test_brackets_in_a_message_are_not_markup(capsys):
-    console.show(UsageError("a[red]b.nii.gz holds [99]", hint="[training] in x.toml"))
-    assert capsys.readouterr().err == "error: a[red]b.nii.gz holds [99]\n hint: [training] in x.toml\n"
+    console.show(UsageError(MARKUP, hint=MARKUP))
+    assert capsys.readouterr().err == f"error: {MARKUP}\n hint: {MARKUP}\n"
+
+
+def test_brackets_in_a_table_are_not_markup(capsys):
+    table = Table()
+    table.add_row(MARKUP)
+    console.echo_table(table)
+    assert f" {MARKUP} " in capsys.readouterr().out
+
+
+def test_brackets_beside_a_progress_bar_are_not_markup(monkeypatch, capsys):
+    console.configure(verbose=False, quiet=False)
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    with console.progress("preprocess", 2) as progress:
+        progress(2, MARKUP)
+    assert MARKUP in capsys.readouterr().err
 
 
 def test_no_color_is_honored(monkeypatch, capsys):

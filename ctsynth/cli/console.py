@@ -66,7 +66,7 @@ def echo_table(table: Table) -> None:
     from rich.console import Console
 
     with _result():
-        Console(width=80, soft_wrap=False).print(table)
+        Console(width=80, soft_wrap=False, markup=False, emoji=False).print(table)
 
 
 def say(text: str) -> None:
@@ -80,10 +80,12 @@ def say(text: str) -> None:
 def show(error: CTSynthError) -> None:
     """Prints an error and its hint to stderr, a line each."""
     try:
+        from rich.text import Text
+
         console = stderr()
-        console.print("[bold red]error:[/]", error.message.replace("[", r"\["))
+        console.print("[bold red]error:[/]", Text(error.message))
         if error.hint:
-            console.print("[cyan] hint:[/]", error.hint.replace("[", r"\["))
+            console.print("[cyan] hint:[/]", Text(error.hint))
     except OSError:
         _discard(sys.stderr)
     except (MemoryError, ImportError):  # too little memory for rich itself
@@ -171,7 +173,7 @@ def _bar(what: str, total: int) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
     )
     with Bar(*columns, console=stderr()) as bar:
         task = bar.add_task(what, total=total, note="", rate="")

@@ -11,6 +11,7 @@ from ctsynth.cli.app import app
 from ctsynth.data.slices import to_slices
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
+from ctsynth.methods.base import find_method
 
 
 def run_demo(folder, *options):
@@ -25,6 +26,7 @@ def test_the_demo_goes_all_the_way(tmp_path, monkeypatch):
     small = {"SUBJECTS": 2, "TEST_SUBJECTS": 1, "PHANTOM_SIZE": 48, "SLICES": 8, "SIZE": 32}
     for name, number in small.items():
         monkeypatch.setattr(demo, name, number)
+    monkeypatch.setattr(find_method("ddpm-mask"), "steps", 3)
     page, result = run_demo(tmp_path / "demo", "--iterations", "10", "--device", "cpu")
     assert "PSNR" in result.stdout
     caveat = "Scored on phantoms, not on CT of patients: these numbers compare to nothing published"
@@ -35,6 +37,9 @@ def test_the_demo_goes_all_the_way(tmp_path, monkeypatch):
         scores = json.loads((tmp_path / "demo" / "synthetic" / f"from_{kind}" / "scores.json").read_text())
         assert scores["phantom"] is True
         assert scores["name"] == f"ddpm-mask from {kind}"
+        assert scores["provenance"]["sampler"]["steps"] == 3  # the method's own
+    assert 'href="viewer.html"' in html_of(page)
+    assert "from tissues" in (page.parent / "viewer.html").read_text(encoding="utf-8")
     assert html_of(page).index("from body, it is told where the patient is") < html_of(page).index("<img")
     assert html_of(page).index("<img") < html_of(page).index("<h2>Scores")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 RECORD = "demo.json"
 """Records the settings that the demo in a folder was made with."""
 
+KINDS = ("tissues", "body")
+"""What the volumes are drawn from; the viewer shows one of the first kind."""
+
 SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
 
@@ -49,11 +52,10 @@ def command(
     """
     started = time.monotonic()
     from ctsynth.device import find_device
-    from ctsynth.diffusion.samplers import Sampler
     from ctsynth.files import write_json
     from ctsynth.reporting.page import build_report
     from ctsynth.reporting.tables import remarks, render
-    from ctsynth.sampling.batches import SamplingConfig
+    from ctsynth.sampling.batches import SamplingConfig, pick_sampler
     from ctsynth.stop import Stop
     from ctsynth.training import checkpoint
     from ctsynth.training.configure import configure
@@ -73,9 +75,12 @@ def command(
     with Stop() as stop, console.progress("train", iterations) as progress:
         train(store, run, config, device=where, stop=stop, progress=progress)
     trained = checkpoint.load(checkpoint.find(run), where)
-    sampling = SamplingConfig(sampler=Sampler(), seed=seed, device=where, precision=config.training.precision)
+    sampling = SamplingConfig(
+        sampler=pick_sampler(trained.method), seed=seed, device=where, precision=config.training.precision
+    )
     scored = _draw_and_score(store, trained, sampling, out, overwrite=overwrite)
-    page = build_report([run, out / "synthetic"], out / "report", overwrite=overwrite)
+    shown = [run, *(out / "synthetic" / f"from_{kind}" for kind in KINDS)]
+    page = build_report(shown, out / "report", overwrite=overwrite, viewer=True)
     console.echo(render(scored, "table", console.width()))
     for words in dict.fromkeys(words for scores in scored.values() for words in remarks(scores)):
         console.log.info("%s", words)
@@ -114,7 +119,7 @@ def _draw_and_score(
     from ctsynth.stop import Stop
 
     scored = {}
-    for kind in ("tissues", "body"):
+    for kind in KINDS:
         folder = out / "synthetic" / f"from_{kind}"
         cases = cases_of_store(store, "test", trained, folder, tissues=kind == "tissues")
         with Stop() as stop, console.progress(f"sample from {kind}", len(cases)) as progress:

@@ -15,6 +15,7 @@ from ctsynth.reporting.grids import Grid
 from ctsynth.reporting.inputs import Entry, latest
 from ctsynth.reporting.paper import Paper
 from ctsynth.reporting.plots import Bars
+from ctsynth.reporting.sweep import Sweep, find_sweeps
 from ctsynth.reporting.table import Table
 from ctsynth.scoring.scores import Scores
 
@@ -81,9 +82,21 @@ class Content:
         return {name: grid for name, grid in found.items() if grid}
 
     @cached_property
+    def sweeps(self) -> dict[str, Sweep]:
+        """Checkpoints scored with several samplers or numbers of steps, by method and iterations."""
+        named: dict[str, Sweep] = {}
+        for sweep in find_sweeps(self.scores.values()):
+            made = next(iter(sweep.values())).provenance
+            title = (
+                f"{self.paper.method(made.get('method', 'volumes'))}, {made.get('iterations') or 0:,} iterations"
+            )
+            named[title if title not in named else f"{title} ({len(named) + 1})"] = sweep
+        return named
+
+    @cached_property
     def stems(self) -> dict[str, str]:
         """File name of each table, figure, entry, run and metric."""
-        return file_stems([*self.tables, *self.grids, *self.pictures, *self.runs, *self.bars])
+        return file_stems([*self.tables, *self.grids, *self.pictures, *self.runs, *self.bars, *self.sweeps])
 
     @cached_property
     def bars(self) -> dict[str, Bars]:

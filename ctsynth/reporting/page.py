@@ -22,6 +22,7 @@ from ctsynth.reporting.markup import page
 from ctsynth.reporting.plots import organ_bars
 from ctsynth.reporting.sections import SECTIONS
 from ctsynth.reporting.style import CSS
+from ctsynth.reporting.sweep import is_timed, save_plot
 from ctsynth.reporting.tables import render
 from ctsynth.reporting.viewer import PAGE as VIEWER
 from ctsynth.reporting.viewer import write_viewer
@@ -83,6 +84,8 @@ def _write_figures(content: Content, out: Path) -> None:
     for name, bars in content.bars.items():
         with atomic(out / f"organs-{content.stems[name]}.png") as partial:
             organ_bars(bars).savefig(partial, dpi=110)
+    for name, sweep in content.sweeps.items():
+        save_plot(sweep, out / f"sweep-{content.stems[name]}.png", "seconds" if is_timed(sweep) else "evaluations")
     for name, run in content.runs.items():
         if curve := history.rows(run / "metrics.jsonl"):
             figures.loss_curve(curve, out / f"loss-{content.stems[name]}.png")

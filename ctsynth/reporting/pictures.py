@@ -11,6 +11,7 @@ from ctsynth.errors import CTSynthError
 from ctsynth.reporting.content import Content
 from ctsynth.reporting.figures import HEADERS, Row, data_uri, legend, picture_grid
 from ctsynth.reporting.markup import part, stacked
+from ctsynth.reporting.tables import number
 from ctsynth.scoring.scores import Scores, has_tissues
 
 TISSUES_AND_BODY = (
@@ -96,7 +97,7 @@ def _values(row: Row, scores: Scores) -> list[str]:
         values = result.per_slice.get(row.subject, [])
         value = values[row.index] if row.index < len(values) else None
         if value is not None:
-            found.append(f"{result.title} {value:.{result.digits}f} {result.total.unit}".rstrip())
+            found.append(f"{result.title} {number(value, result.digits)} {result.total.unit}".rstrip())
     return found
 
 

@@ -13,6 +13,7 @@ from ctsynth.reporting.markup import part, stacked
 from ctsynth.reporting.pictures import pictures
 from ctsynth.reporting.plots import organ_bars
 from ctsynth.reporting.runs import how, training
+from ctsynth.reporting.samplers import samplers
 from ctsynth.reporting.table import NOTHING, Table
 from ctsynth.reporting.tables import count, organ_table, remarks, score_table, subject_table
 from ctsynth.scoring.scores import Scores
@@ -143,6 +144,7 @@ def _subjects(content: Content) -> Markup:
 SECTIONS: tuple[tuple[str, Callable[[Content], Markup]], ...] = (
     ("Pictures", pictures),
     ("Scores", _scores),
+    ("Samplers", samplers),
     ("Organs", _organs),
     ("Curves", curves),
     ("Beside the paper", _paper),

@@ -1,10 +1,11 @@
-"""Scores of one checkpoint against the time that its samplers take."""
+"""Scores of one checkpoint against what its samplers take: evaluations, and seconds a slice."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from PIL import Image
 
@@ -13,6 +14,7 @@ from ctsynth.files import atomic
 from ctsynth.outputs import refuse_foreign
 from ctsynth.reporting.plots import COLORS
 from ctsynth.reporting.tables import heading
+from ctsynth.sampling.record import PLACES
 from ctsynth.scoring.scores import Result, Scores, Value
 
 if TYPE_CHECKING:
@@ -21,6 +23,11 @@ if TYPE_CHECKING:
 
 SECONDS = "seconds_per_slice"
 """The column of times in the scores of a sweep."""
+
+Sweep = Mapping[tuple[str, int], Scores]
+"""Scores of one checkpoint by sampler and steps."""
+
+Cost = Literal["evaluations", "seconds"]
 
 _COLUMNS = 3
 _ARROWS = {True: "↑", False: "↓", None: ""}
@@ -52,18 +59,37 @@ def _is_sweep(path: Path) -> bool:
         return False
 
 
-def save_plot(scores: Mapping[tuple[str, int], Scores], path: Path) -> None:
+def save_plot(scores: Sweep, path: Path, cost: Cost = "seconds") -> None:
     """Writes the figure of a sweep as PNG, in the place of an earlier one alone."""
     refuse_other_plot(path)
     with atomic(path) as partial:
-        sweep_figure(scores).savefig(partial, dpi=110, metadata=_MADE_BY)
+        sweep_figure(scores, cost).savefig(partial, dpi=110, metadata=_MADE_BY)
 
 
-def sweep_figure(scores: Mapping[tuple[str, int], Scores]) -> Figure:
-    """Each score over seconds a slice: a line a sampler, a point a number of steps.
+def find_sweeps(scores: Iterable[Scores]) -> list[Sweep]:
+    """Scores that differ in sampler and steps alone, where there are several."""
+    found: dict[str, dict[tuple[str, int], Scores]] = {}
+    for one in scores:
+        sampler = one.provenance.get("sampler")
+        if sampler:
+            shared = {key: value for key, value in one.provenance.items() if key not in ("sampler", *PLACES)}
+            others = {key: value for key, value in sampler.items() if key not in ("name", "steps")}
+            key = json.dumps([shared, others, one.split, one.subjects, one.slices], sort_keys=True)
+            found.setdefault(key, {}).setdefault((sampler["name"], sampler["steps"]), one)
+    return [dict(sorted(sweep.items())) for sweep in found.values() if len(sweep) > 1]
+
+
+def is_timed(scores: Sweep) -> bool:
+    """Whether several of the scores have the column of times."""
+    return sum(SECONDS in one.metrics for one in scores.values()) > 1
+
+
+def sweep_figure(scores: Sweep, cost: Cost) -> Figure:
+    """Each score over evaluations or seconds a slice: a line a sampler, a point a number of steps.
 
     Args:
-        scores: By sampler and steps, each with the column of times.
+        scores: By sampler and steps; for seconds those with the column of times are shown.
+        cost: Which of the two.
     """
     from matplotlib.figure import Figure
 
@@ -72,21 +98,22 @@ def sweep_figure(scores: Mapping[tuple[str, int], Scores]) -> Figure:
     figure = Figure(figsize=(9, 0.5 + 2.6 * rows), layout="constrained")
     grid = figure.subplots(rows, _COLUMNS, squeeze=False).ravel()
     for axes, (name, result) in zip(grid, shown.items(), strict=False):
-        _panel(axes, name, scores)
+        _panel(axes, name, scores, cost)
         axes.set_title(f"{plain(heading(result))} {_ARROWS[result.higher_is_better]}", fontsize="medium")
     for axes in grid[len(shown) :]:
         axes.remove()
-    figure.supxlabel("seconds a slice (numbers: steps)", fontsize="medium")
+    words = {"evaluations": "network evaluations a slice", "seconds": "seconds a slice (numbers: evaluations)"}
+    figure.supxlabel(words[cost], fontsize="medium")
     figure.legend(*grid[0].get_legend_handles_labels(), loc="outside upper left", frameon=False, ncols=4)
     return figure
 
 
-def _panel(axes: Axes, name: str, scores: Mapping[tuple[str, int], Scores]) -> None:
+def _panel(axes: Axes, name: str, scores: Sweep, cost: Cost) -> None:
     from matplotlib.ticker import LogLocator, NullFormatter
 
     for color, sampler in zip(COLORS, dict.fromkeys(sampler for sampler, _ in scores), strict=False):
         values = {
-            steps: (one.metrics[SECONDS].total.value, one.metrics[name].total.value)
+            steps: (_cost(one, steps, cost), one.metrics[name].total.value)
             for (own, steps), one in scores.items()
             if own == sampler and name in one.metrics
         }
@@ -94,7 +121,7 @@ def _panel(axes: Axes, name: str, scores: Mapping[tuple[str, int], Scores]) -> N
         axes.plot(
             [x for x, *_ in points], [y for _, y, _ in points], "o-", color=color, label=sampler, markersize=4
         )
-        for x, y, steps in points:
+        for x, y, steps in points if cost == "seconds" else ():
             axes.annotate(str(steps), (x, y), (3, 3), textcoords="offset points", fontsize="small", color=color)
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 3)))
@@ -102,3 +129,9 @@ def _panel(axes: Axes, name: str, scores: Mapping[tuple[str, int], Scores]) -> N
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.grid(alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
+
+
+def _cost(one: Scores, steps: int, cost: Cost) -> float | None:
+    if cost == "evaluations":
+        return steps
+    return one.metrics[SECONDS].total.value if SECONDS in one.metrics else None

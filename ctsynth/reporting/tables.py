@@ -41,8 +41,8 @@ TOLD_TISSUES = (
 
 
 def number(value: float | None, digits: int) -> str:
-    """A number with so many decimal places; a dash for None."""
-    return NOTHING if value is None else f"{value:.{digits}f}"
+    """A number with so many decimal places, never -0; a dash for None."""
+    return NOTHING if value is None else f"{value:z.{digits}f}"
 
 
 def count(n: int, things: str) -> str:
@@ -54,7 +54,7 @@ def between(value: Value, digits: int, subjects: int) -> str:
     """An interval, or why there is none."""
     if value.low is None or value.high is None:
         return "one subject" if subjects == 1 else NOTHING
-    return f"{value.low:.{digits}f} to {value.high:.{digits}f}"
+    return f"{number(value.low, digits)} to {number(value.high, digits)}"
 
 
 def heading(result: Result) -> str:

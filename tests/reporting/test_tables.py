@@ -9,7 +9,7 @@ from markupsafe import escape
 from small_stores import make_store, write_synthetic
 
 from ctsynth.reporting.page import build_report
-from ctsynth.reporting.tables import FORMATS, labelled, remarks, render, score_table
+from ctsynth.reporting.tables import FORMATS, between, labelled, number, remarks, render, score_table
 from ctsynth.scoring.run import score
 from ctsynth.scoring.scores import Reference, Value
 
@@ -24,6 +24,14 @@ def scores(tmp_path, small_case):
         floor=Reference(values={"psnr": Value(value=12.345, n=6, unit="dB")}),
         ceiling=Reference(values=ceiling),
     )
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(-0.04, "0.0"), (-0.0, "0.0"), (-0.06, "-0.1"), (0.04, "0.0"), (None, "—")]
+)
+def test_zero_has_no_sign(value, text):
+    assert number(value, 1) == text
+    assert between(Value(value=0.0, low=value, high=0.04), 1, 2) == ("—" if value is None else f"{text} to 0.0")
 
 
 def test_floor_and_ceiling_are_rows_of_one_systems_table(scores):

@@ -27,6 +27,7 @@ LAYERS = (
     {"metrics"},
     {"scoring"},
     {"reporting"},
+    {"augment"},
     {"api", "sharing"},
     {"cli"},
 )

@@ -33,6 +33,10 @@ class SliceDataset:
     def __len__(self) -> int:
         return int(self.starts[-1])
 
+    def order(self, seed: int, start: int, count: int) -> list[int]:
+        """Entries ``start`` to ``start + count`` of the order in which slices are trained on."""
+        return shuffled(len(self), seed, start, count)
+
     def read(self, indices: list[int], context: int = 0) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
         """These slices in HU, (B, H, W), and their labels.
 

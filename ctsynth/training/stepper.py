@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ctsynth.config import RunConfig
-from ctsynth.data.loader import SliceDataset, shuffled
+from ctsynth.data.loader import SliceDataset
 from ctsynth.device import Precision, autocast
 from ctsynth.errors import UsageError
 from ctsynth.labels import LabelSet
@@ -182,7 +182,7 @@ class Stepper:
 
     def _batch(self, positions: Sequence[int]) -> Batch:
         """The slices at these positions of the run's order, a share of them with the body as one class."""
-        indices, strides = _slices(positions, self.model, self.settings.seed, len(self.dataset))
+        indices, strides = _slices(positions, self.model, self.settings.seed, self.dataset)
         batch = self.dataset.batch(indices, self.device, self.model.window, strides, self.model.label_context)
         if not self.labels.tissues:
             return batch
@@ -196,7 +196,7 @@ class Stepper:
     def _read_ahead(self) -> None:
         """Begins to read the next step's slices, for a disk may be as slow as the step."""
         positions = [position for part in self._parts(ahead=1) for position in part]
-        indices, strides = _slices(positions, self.model, self.settings.seed, len(self.dataset))
+        indices, strides = _slices(positions, self.model, self.settings.seed, self.dataset)
         self.dataset.read_ahead(indices, self.model.window, strides, self.model.label_context)
 
     def _draws(self, phase: str, part: range) -> BatchRNG:
@@ -222,14 +222,14 @@ class Stepper:
 
 
 def _slices(
-    positions: Sequence[int], model: TrainableModel, seed: int, length: int
+    positions: Sequence[int], model: TrainableModel, seed: int, dataset: SliceDataset
 ) -> tuple[list[int], list[int] | None]:
     """The slices of the data set at these positions of the run's order, and the strides of their windows.
 
     Of a model with a window that order is one of windows, each at as many positions as it has slices.
     """
     starts = [position for position in positions if position % model.window == 0]
-    indices = [index for start in starts for index in shuffled(length, seed, start // model.window, 1)]
+    indices = [index for start in starts for index in dataset.order(seed, start // model.window, 1)]
     if len(model.strides) == 1:
         return indices, None
     drawn = BatchRNG.at([("stride", seed, start) for start in starts], torch.device("cpu"))

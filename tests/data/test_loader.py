@@ -38,6 +38,9 @@ class Numbers(list):
     def __init__(self, length):
         super().__init__(range(length))
 
+    def order(self, seed, start, count):
+        return shuffled(len(self), seed, start, count)
+
     def batch(self, indices, device, window, strides, context):
         return [index for index in indices for _ in range(window)]
 

@@ -1,0 +1,1 @@
+"""Does synthetic CT help a segmenter? The study behind ``ctsynth augment``."""

@@ -112,10 +112,10 @@ def _other_weights() -> Path | None:
     return Path(named) if named else None
 
 
-def stacked(records: Mapping[str, Arrays], name: str) -> Stacked:
-    """An entry of all subjects' records, (slices, 2048), one subject in memory at a time."""
+def stacked(records: Mapping[str, Arrays], name: str, d: int = DIMENSIONS) -> Stacked:
+    """An entry of all subjects' records, (slices, d), one subject in memory at a time."""
 
     def reading(subject: str) -> Callable[[], Features]:
         return lambda: records[subject][name]
 
-    return Stacked([(len(records[subject][name]), reading(subject)) for subject in records], DIMENSIONS)
+    return Stacked([(len(records[subject][name]), reading(subject)) for subject in records], d)

@@ -3,45 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Protocol, Self
+from dataclasses import replace
+from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ctsynth.data.store import Store, Subject
 from ctsynth.features.frechet import Stacked
-from ctsynth.files import code_digest
 from ctsynth.measures.neighbors import density_and_coverage
-from ctsynth.metrics._inception import ABSENT, CACHE, Features
+from ctsynth.metrics._features import Extractor, OfInception, trained_segmenter
+from ctsynth.metrics._inception import ABSENT, Features
 from ctsynth.metrics.base import Array, Arrays, Context, Metric, Pair, Record, ratio
 from ctsynth.metrics.fid import FID
-from ctsynth.scoring.records import StoreRecords
 from ctsynth.scoring.result import Result
 
 K = 5
 """The ball of a real slice reaches to this neighbor among the real slices, its fifth nearest."""
-
-
-class Extractor(Protocol):
-    """Makes features of slices.
-
-    Attributes:
-        name: What made them, for the heading.
-        settings: What they depend on.
-    """
-
-    @property
-    def name(self) -> str: ...  # noqa: D102
-    @property
-    def settings(self) -> Mapping[str, Any]: ...  # noqa: D102
-
-    def features(self, slices: NDArray[np.floating[Any]]) -> Features:
-        """(Z, H, W) in [0, 1] to (Z, d)."""
-
-    def features_of(self, subject: Subject) -> Features:
-        """Those of a subject's real slices."""
 
 
 class Coverage(Metric):
@@ -71,11 +48,9 @@ class Coverage(Metric):
         """With Inception's features, else with those of a trained segmenter."""
         reason = cls.available()
         if reason is None:
-            return cls(_OfInception(FID(context.store, context.split)), context.store, context.split)
-        run = context.segmenting.segmenter
-        if run is None or not (Path(run) / "config.json").is_file():
-            return reason
-        return cls(_OfSegmenter(run, context), context.store, context.split)
+            return cls(OfInception(FID(context.store, context.split)), context.store, context.split)
+        extractor = trained_segmenter(context)
+        return cls(extractor, context.store, context.split) if extractor else reason
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -155,59 +130,3 @@ class _Parts:
         if not len(values):
             return [values] * (len(self._ends) + 1)
         return np.split(values, self._ends)
-
-
-@dataclass(frozen=True)
-class _OfInception:
-    """Inception's, by the rules of FID."""
-
-    fid: FID
-
-    @property
-    def name(self) -> str:
-        return "Inception" if self.fid.is_fid else "Inception, other weights"
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self.fid.network
-
-    def features(self, slices: NDArray[np.floating[Any]]) -> Features:
-        return self.fid.net(slices)
-
-    def features_of(self, subject: Subject) -> Features:
-        return self.fid.features_of(subject)
-
-
-class _OfSegmenter:
-    """Those of a run of ``ctsynth train-segmenter``."""
-
-    def __init__(self, run: str, context: Context) -> None:
-        from ctsynth.segmentation.trained import TrainedSegmenter
-
-        self._store = context.store
-        self._segmenter = TrainedSegmenter(Path(run), context.segmenting.device)
-        self._segmenter.check(context.store)
-        self._kept = StoreRecords(context.store.root / CACHE)
-
-    @property
-    def name(self) -> str:
-        return self._segmenter.name
-
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        return self._segmenter.settings
-
-    def features(self, slices: NDArray[np.floating[Any]]) -> Features:
-        return self._segmenter.features(slices)
-
-    def features_of(self, subject: Subject) -> Features:
-        window = self._store.window
-        known = {
-            "ct": subject.record["ct_sha256"],
-            "window": [window.low, window.high],
-            "segmenter": dict(self.settings),
-            "code": code_digest("networks", "segmenters", "segmentation/trained.py", "data/window.py"),
-        }
-        return self._kept.get(known, lambda: {"features": self.features(window.normalize(subject.ct()))})[
-            "features"
-        ]

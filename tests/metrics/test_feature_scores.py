@@ -1,4 +1,4 @@
-"""fid-planes and coverage, with a stub in the place of the network."""
+"""fid-planes, coverage and frechet, with a stub in the place of the network."""
 
 from dataclasses import replace
 
@@ -13,6 +13,7 @@ from small_stores import both_splits, make_store
 
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
+from ctsynth.features.frechet import frechet_distance
 from ctsynth.labels import AMOS22
 from ctsynth.metrics import _inception
 from ctsynth.metrics._inception import OTHER_WEIGHTS
@@ -20,6 +21,7 @@ from ctsynth.metrics.base import Context, Segmenting
 from ctsynth.metrics.coverage import Coverage
 from ctsynth.metrics.fid import FID
 from ctsynth.metrics.fid_planes import FIDPlanes
+from ctsynth.metrics.frechet import Frechet
 from ctsynth.scoring.measuring import measured
 
 
@@ -175,3 +177,27 @@ def test_a_store_without_training_slices_has_no_floor(tmp_path, small_case):
     for kind in (FIDPlanes, Coverage):
         metric = make_metric(kind, small)
         assert metric.floor({pair.subject: measured(metric, pair) for pair in real_pairs(small)}) is None
+
+
+def test_the_distance_on_a_segmenters_features_is_zero_for_real_slices_and_never_called_fid(tmp_path):
+    store = both_splits(tmp_path / "two", make_small_case, size=32)
+    context = Context(store=store, split="test", files={}, segmenting=Segmenting(), masks=tmp_path)
+    assert "ctsynth train-segmenter" in Frechet.make(context)
+    fit(store, tmp_path / "runs" / "seg", "unet2d", iterations=2)
+    metric = Frechet.make(replace(context, segmenting=Segmenting(str(tmp_path / "runs" / "seg"), "cpu")))
+    pairs = real_pairs(store)
+
+    def distance(pairs):
+        return metric.result({pair.subject: measured(metric, pair) for pair in pairs})
+
+    real, means = distance(pairs), distance([class_means(pair, noise=0) for pair in pairs])
+    assert real.title == "Fréchet distance (2-D U-Net of run seg)"
+    assert real.total.value == pytest.approx(0, abs=1e-9)
+    assert means.total.value > 1e-6
+    assert "of 6 slices, no more than its 16 features" in real.notes[0]
+    floor = metric.floor({pair.subject: measured(metric, pair) for pair in pairs})
+    test, train = (
+        np.concatenate([metric._extractor.features_of(one) for one in store.subjects(split)])
+        for split in ("test", "train")
+    )
+    assert floor.total.value == pytest.approx(frechet_distance(test, train), rel=1e-3)

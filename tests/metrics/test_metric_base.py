@@ -76,7 +76,7 @@ ALWAYS = (
 )
 
 
-@pytest.mark.parametrize("name", [*ALWAYS, "fid", "fid-planes", "coverage", "dice"])
+@pytest.mark.parametrize("name", [*ALWAYS, "fid", "fid-planes", "frechet", "coverage", "dice"])
 def test_a_file_is_a_metric(name):
     assert name in base.metric_names()
     metric = base.find_metric(name)

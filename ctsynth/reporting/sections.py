@@ -123,14 +123,26 @@ def _organs(content: Content) -> Markup:
             caption += " Diamonds: the paper's numbers."
         parts.append(part("figure", svg, caption))
     for name, one in content.latest.items():
-        marks = {organ.replace("_", " "): one.labels.colors[n] for n, organ in one.labels.names.items()}
-        for result in one.metrics.values():
-            if result.per_organ:
-                unit = f", {result.total.unit}" if result.total.unit else ""
-                table = organ_table(result, one.subjects).as_html(marks)
-                is_first = len(content.latest) == 1 and not parts
-                parts.append(part("folded", f"{name}: {result.title}{unit}", table, is_first))
+        tables = _organ_tables(one)
+        if len(content.latest) > 1 and tables:
+            body = stacked(stacked([part("heading", title), table]) for title, table in tables.items())
+            parts.append(part("folded", name, body, False))
+            continue
+        for title, table in tables.items():
+            parts.append(part("folded", f"{name}: {title}", table, not parts))
     return stacked(parts)
+
+
+def _organ_tables(scores: Scores) -> dict[str, Markup]:
+    """A table of each metric that has values by organ, by its title and unit."""
+    marks = {organ.replace("_", " "): scores.labels.colors[n] for n, organ in scores.labels.names.items()}
+    return {
+        ", ".join(filter(None, (result.title, result.total.unit))): organ_table(result, scores.subjects).as_html(
+            marks
+        )
+        for result in scores.metrics.values()
+        if result.per_organ
+    }
 
 
 def _subjects(content: Content) -> Markup:

@@ -45,7 +45,7 @@ th:first-child { position: sticky; left: 0; background: var(--panel); }
 .scale { display: flex; align-items: center; gap: .5rem; font-size: .875rem; margin: .5rem 0; flex-wrap: wrap; }
 .scale img { width: 200px; height: 12px; image-rendering: auto; border-radius: 2px; }
 figure { margin: .75rem 0; }
-figure svg { width: 100%; max-width: 800px; min-width: 460px; height: auto; display: block; padding: .5rem;
+figure svg { width: 100%; max-width: 800px; min-width: 620px; height: auto; display: block; padding: .5rem;
   font-family: inherit; }
 figure .sheet { display: block; max-width: 100%; min-width: 400px; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem 1rem; margin: .5rem 0; font-size: .9rem; }
@@ -63,7 +63,7 @@ code { font-family: ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; fo
   :root { color-scheme: light; --ground: #fff; --panel: #fff; --ink: #000; --faint: #444; --line: #bbb;
     --accent: #000; --warn-ground: #fff; --warn-ink: #000; }
   body { font-size: 10pt; } main { max-width: none; padding: 0; } h2 { margin-top: 1.5rem; }
-  .scroll { overflow: visible; border: 0; } .warning { border: 1px solid #000; }
+  .scroll { overflow: visible; border: 0; } figure svg { min-width: 0; } .warning { border: 1px solid #000; }
   h2, h3, summary { break-after: avoid; } tr, figure, img, .of { break-inside: avoid; }
   .slices, .slices .of { background: #fff; color: #000; grid-template-columns: repeat(var(--columns), 1fr); }
   th, td { padding: .15rem .3rem; font-size: 8pt; } .wide th, .wide td { padding: .1rem; font-size: 5.5pt; }

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from ctsynth.api.commands import preprocess, report, score
     from ctsynth.api.model import Model, load
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 __all__ = ["Model", "__version__", "load", "preprocess", "report", "score"]
 

@@ -7,13 +7,13 @@ import os
 import re
 import subprocess
 import sys
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from rich.table import Table
 from typer.testing import CliRunner
 
+from ctsynth import __version__
 from ctsynth.cli import console
 from ctsynth.cli.app import COMMANDS, app
 from ctsynth.errors import DataError, UsageError
@@ -101,7 +101,7 @@ def test_the_module_is_the_command_and_says_its_version():
             [sys.executable, "-m", "ctsynth", *words], capture_output=True, text=True, check=True
         )
         assert as_module.stdout == ctsynth(*words).stdout
-    assert ctsynth("--version").stdout == f"ctsynth {version('ctsynth')}\n"
+    assert ctsynth("--version").stdout == f"ctsynth {__version__}\n"
 
 
 def test_help_imports_nothing_heavy():
@@ -211,7 +211,7 @@ def test_our_own_bug_is_called_one_with_version_and_place(monkeypatch):
     assert done.exit_code == 1
     assert done.stdout == ""
     error, hint = done.stderr.splitlines()
-    assert error.startswith(f"error: info: this is a bug in ctsynth {version('ctsynth')}, please report it: ")
+    assert error.startswith(f"error: info: this is a bug in ctsynth {__version__}, please report it: ")
     assert re.search(r"ZeroDivisionError: division by zero \(cli/info.py:\d+\)$", error)
     assert "--verbose" in hint
 

@@ -24,31 +24,35 @@ case $size in
   *) echo "no size is called $size: cpu or gpu" >&2; exit 2 ;;
 esac
 first=${checkpoints%%,*} last=${checkpoints##*,}
-export training checkpoints device first last
+export training segmenter checkpoints device first last
 
-train() {  # METHOD; SPADE without VGG19's loss, which not everyone has the weights for
+train() {  # segmenter|METHOD; SPADE without VGG19's loss, which not everyone has the weights for
   local more=(); [[ $1 != spade ]] || more=(--vgg no)
-  ctsynth train --data store --method "$1" $training "${more[@]}" --iterations "$last" --save-every "$first" \
-    --keep-every "$first" --sample-every "$last" --device "$device" --out "runs/$1"
+  if [[ $1 == segmenter ]]; then
+    ctsynth train-segmenter store $segmenter --device "$device" --out runs/segmenter
+  else
+    ctsynth train --data store --method "$1" $training "${more[@]}" --iterations "$last" --save-every "$first" \
+      --keep-every "$first" --sample-every "$last" --device "$device" --out "runs/$1"
+  fi
 }
 
 score() {  # METHOD: draws the test subjects with each checkpoint and scores them
   ctsynth score "runs/$1" --checkpoint "$checkpoints" --data store --segmenter runs/segmenter --device "$device"
 }
 
-each() {  # train|score: all methods, $jobs at a time
-  export -f "$1"
-  echo $methods | xargs -n 1 -P "$jobs" bash -c \
-    "$1 \$0 > logs/$1-\$0.log 2>&1 && echo $1 \$0: done || { echo $1 \$0: failed, see logs/$1-\$0.log; exit 1; }"
+each() {  # train|score NAME ...: $jobs at a time
+  local what=$1; shift
+  export -f "$what"
+  printf '%s\n' "$@" | xargs -n 1 -P "$jobs" bash -c \
+    "$what \$0 > logs/$what-\$0.log 2>&1 && echo $what \$0: done || { echo $what \$0: failed, see logs/$what-\$0.log; exit 1; }"
 }
 
 mkdir -p "$out/logs"
 cd "$out"
 ctsynth phantom phantoms $phantoms
 ctsynth preprocess phantoms store --size $pixels
-ctsynth train-segmenter store $segmenter --device $device --out runs/segmenter
-each train
-each score
+each train $methods segmenter
+each score $methods
 ctsynth report $(printf 'runs/%s runs/%s/scored ' $(for method in $methods; do echo $method $method; done)) --out report
 times > logs/times
 echo "$SECONDS s; CPU time, user and system: $(tail -1 logs/times)" | tee -a logs/seconds >&2

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from zlib import crc32
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ctsynth import __version__
 from ctsynth.data.diffeomorphism import RMS_MM, SMOOTHNESS_MM, Deformation, extent_of
@@ -21,6 +22,7 @@ from ctsynth.data.plausible import Labels, distances, implausible
 from ctsynth.data.record import Kind, Standing, look, save
 from ctsynth.data.relabel import check_labels, given_by_dataset
 from ctsynth.data.volume import Volume
+from ctsynth.data.warp import warped, warped_image
 from ctsynth.errors import CTSynthError, DataError, RunError, UsageError, WriteError, explain
 from ctsynth.files import sha256
 from ctsynth.outputs import check_length, refuse_inputs
@@ -197,6 +199,47 @@ def deformed(
         RunError: None is plausible.
         DataError: There is no class of an edit's name, or an edit is too large.
     """
+    made, record, _ = _plausible(labels, spacing, names, config, key)
+    return made, record
+
+
+def deformed_pair(
+    image: NDArray[Any],
+    labels: Labels,
+    spacing: tuple[float, float, float],
+    names: Mapping[int, str],
+    config: DeformConfig,
+    key: tuple[str, int],
+) -> tuple[NDArray[Any], Labels, dict[str, Any]]:
+    """An image and its labels deformed by the same map: that of ``deformed``, which gives the same labels.
+
+    Args:
+        image: (X, Y, Z) RAS+, HU; interpolated linearly, and beyond the volume its border goes on.
+        labels: (X, Y, Z), of the image.
+        spacing: Of the voxels, mm.
+        names: Of the classes, as far as they are known.
+        config: How, without edits.
+        key: Name of the volume and number of the sample.
+
+    Raises:
+        RunError: No deformation is plausible.
+        ValueError: The shapes differ, or there are edits, which are of labels only.
+    """
+    if image.shape != labels.shape:
+        raise ValueError(f"image and labels must have one shape, not {image.shape} and {labels.shape}")
+    if config.edits:
+        raise ValueError("edits are of labels only: deform an image without them")
+    made, record, deformation = _plausible(labels, spacing, names, config, key)
+    return warped_image(image, spacing, deformation), made, record
+
+
+def _plausible(
+    labels: Labels,
+    spacing: tuple[float, float, float],
+    names: Mapping[int, str],
+    config: DeformConfig,
+    key: tuple[str, int],
+) -> tuple[Labels, dict[str, Any], Deformation]:
     extent = extent_of(labels.shape, spacing)
     edited = _edited(labels, spacing, names, config.edits, key[0])
     refused: list[str] = []
@@ -206,13 +249,14 @@ def deformed(
         made, lengths = warped(edited, spacing, deformation)
         reason = implausible(edited, made, names)
         if not reason:
-            return made, {
+            record = {
                 "smoothness_mm": SMOOTHNESS_MM,
                 "rms_mm": [config.strength * length for length in RMS_MM],
                 "smallest_jacobian": round(deformation.smallest_jacobian(), 4),
                 "refused": refused,
                 "distance": {**lengths, "classes": distances(labels, made, names)},
             }
+            return made, record, deformation
         refused.append(reason)
     raise RunError(
         f"{key[0]}: none of {TRIES} deformations is plausible; in the last {refused[-1]}",
@@ -233,25 +277,3 @@ def _edited(
             raise DataError(f"{name}: after {edit} {reason}", hint="use a smaller edit")
         labels = made
     return labels
-
-
-def warped(
-    labels: Labels, spacing: tuple[float, float, float], deformation: Deformation
-) -> tuple[Labels, dict[str, float]]:
-    """A label volume whose voxel x has the label nearest to phi(x), and how far phi moves what is labeled, in mm.
-
-    Beyond the volume its border's labels go on.
-    """
-    made = np.empty_like(labels)
-    length = np.array(spacing)[:, None, None]
-    last = np.array(labels.shape)[:, None, None] - 1
-    squares, count, farthest = 0.0, 0, 0.0
-    for z in range(labels.shape[2]):
-        points = np.stack(np.broadcast_arrays(*np.ogrid[: labels.shape[0], : labels.shape[1]], z)) * length
-        moved = deformation.at(points)
-        x, y, below = np.clip(np.rint((points + moved) / length).astype(np.intp), 0, last)
-        made[:, :, z] = labels[x, y, below]
-        square = (moved**2).sum(0)[made[:, :, z] != 0]
-        squares, count = squares + float(square.sum()), count + square.size
-        farthest = max(farthest, float(square.max(initial=0)))
-    return made, {"rms_mm": round((squares / max(1, count)) ** 0.5, 3), "max_mm": round(farthest**0.5, 3)}

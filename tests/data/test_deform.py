@@ -9,11 +9,12 @@ from label_names import write_names
 from typer.testing import CliRunner
 
 from ctsynth.cli.app import app
-from ctsynth.data.deform import DeformConfig, deformed, label_volumes, warped
+from ctsynth.data.deform import DeformConfig, deformed, deformed_pair, label_volumes
 from ctsynth.data.diffeomorphism import Deformation
 from ctsynth.data.edit_labels import Edit
 from ctsynth.data.plausible import implausible
 from ctsynth.data.volume import Volume
+from ctsynth.data.warp import warped
 from ctsynth.errors import DataError, RunError
 
 SPACING = (4.0, 4.0, 8.0)
@@ -73,6 +74,26 @@ def test_an_accepted_deformation_keeps_every_class_and_its_volume():
                 2 * (before & after).sum() / (before.sum() + after.sum()), abs=1e-4
             )
         assert found["smallest_jacobian"] >= 0.3
+
+
+def test_an_image_is_deformed_with_its_labels_and_these_are_those_of_deform():
+    labels, config = anatomy(), DeformConfig(seed=3)
+    hu = np.choose(np.searchsorted([0, 1, 6, 16], labels), [-1000, 120, 100, 40]).astype(np.int16)
+    image, made, record = deformed_pair(hu, labels, SPACING, {}, config, ("seg", 1))
+    alone, found = deformed(labels, SPACING, {}, config, ("seg", 1))
+    assert np.array_equal(made, alone)
+    assert record == found
+    assert record["smallest_jacobian"] >= 0.3
+    for label, value in ((0, -1000), (1, 120), (6, 100), (16, 40)):
+        assert np.median(image[made == label]) == value
+
+
+def test_a_pair_must_have_one_shape_and_no_edits():
+    with pytest.raises(ValueError, match="one shape"):
+        deformed_pair(np.zeros((40, 36, 11)), anatomy(), SPACING, {}, DeformConfig(), ("seg", 0))
+    edited = DeformConfig(edits=(Edit("liver", scale=0.9),))
+    with pytest.raises(ValueError, match="labels only"):
+        deformed_pair(np.zeros((40, 36, 12)), anatomy(), SPACING, {6: "liver"}, edited, ("seg", 0))
 
 
 def without(labels, where):

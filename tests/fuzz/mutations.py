@@ -6,7 +6,7 @@ from random import Random
 
 from .arrays import change_npy, change_npz, change_safetensors, change_trainer
 from .nifti import change_nifti, change_packed
-from .raw import damage
+from .raw import change_dicom, damage
 from .texts import change_json, change_jsonl, change_toml
 
 _BY_SUFFIX = {
@@ -19,6 +19,7 @@ _BY_SUFFIX = {
     ".json": change_json,
     ".jsonl": change_jsonl,
     ".toml": change_toml,
+    ".dcm": change_dicom,
 }
 
 

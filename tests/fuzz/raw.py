@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from random import Random
 
 _FOREIGN = (
@@ -16,6 +17,19 @@ def damage(rng: Random, content: bytes) -> bytes:
     for _ in range(rng.choice((1, 1, 1, 2, 3))):
         content = rng.choice(_HARMS)(rng, content)
     return content
+
+
+def change_dicom(rng: Random, content: bytes) -> bytes:
+    """A DICOM file in which numbers written as text are others of the same length, or with damaged bytes."""
+    if rng.random() < 0.6:
+        return damage(rng, content)
+    changed = bytearray(content)
+    places = list(re.finditer(rb"[-+.0-9]{1,16}", content))
+    for _ in range(rng.choice((1, 1, 2, 8))):
+        place = rng.choice(places)
+        number = rng.choice((b"9" * 16, b"1e308", b"-1", b"0", b"1.5", b"nan", b"inf", b"-", b"x", b"\\", b""))
+        changed[slice(*place.span())] = number.ljust(len(place[0]))[: len(place[0])]
+    return bytes(changed)
 
 
 def _flip_bits(rng: Random, content: bytes) -> bytes:

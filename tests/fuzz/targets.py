@@ -164,7 +164,7 @@ def _other_format(file: Path) -> None:
 TARGETS: dict[str, Target] = {
     "volume": Target(share=250, files=("in/masks/*",), read=Volume.load),
     **(
-        {"other formats": Target(share=60, files=("in/formats/*", "in/formats/*/*"), read=_other_format)}
+        {"other formats": Target(share=100, files=("in/formats/*", "in/formats/*/*"), read=_other_format)}
         if HAS_FORMATS
         else {}
     ),
@@ -236,6 +236,12 @@ TARGETS: dict[str, Target] = {
         words=("sample", "--data", "in/store", "--out", "out/synthetic", *DRAW),
         copies=("synthetic",),
     ),
+    "sample an export": Target(
+        share=5,
+        files=("in/export/*",),
+        words=("sample", "--mask", "in/masks/seg.nii", "--out", "out", "--model", "in/export", *DRAW[2:]),
+    ),
+    "deform": Target(share=10, files=("in/masks/[ns]*",), words=("deform", "{file}", "--out", "out")),
     "sample a checkpoint": Target(
         share=10,
         files=(f"in/run/{STEP}/*",),

@@ -14,6 +14,7 @@ import shutil
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -22,6 +23,7 @@ from typer.testing import CliRunner
 
 from ctsynth import weights
 from ctsynth.cli.app import app
+from ctsynth.data.dicom.headers import RTSTRUCT
 from ctsynth.data.volume import Volume
 from ctsynth.files import sha256
 from ctsynth.labels import AMOS22
@@ -120,7 +122,7 @@ def _write(path: Path, voxels: np.ndarray, xml: str = "") -> None:
 
 
 def _other_formats(folder: Path, ct: Path) -> None:
-    """A CT as NRRD, MetaImage and DICOM, and a segmentation of it as SEG and .seg.nrrd."""
+    """A CT as NRRD, MetaImage and DICOM, and labels of it as SEG, RTSTRUCT and .seg.nrrd."""
     import highdicom as hd
     import pydicom
     import SimpleITK as sitk  # noqa: N813
@@ -141,6 +143,34 @@ def _other_formats(folder: Path, ct: Path) -> None:
     hd.seg.Segmentation(slices, pixels, "BINARY", [liver], uids[0], 2, uids[1], 1, "x", "x", "1", "1").save_as(
         folder / "seg.dcm"
     )
+    _contours(folder / "contours.dcm", slices)
+
+
+def _contours(path: Path, slices: list[Any]) -> None:
+    """An RTSTRUCT with a square in each slice."""
+    from pydicom import Dataset
+    from pydicom.dataset import FileMetaDataset
+    from pydicom.uid import ExplicitVRLittleEndian
+
+    of_series, study, frame, roi, structure = (Dataset() for _ in range(5))
+    of_series.SeriesInstanceUID, study.RTReferencedSeriesSequence = slices[0].SeriesInstanceUID, [of_series]
+    frame.RTReferencedStudySequence = [study]
+    roi.ROINumber, roi.ROIName = 1, "liver"
+    structure.ReferencedROINumber, structure.ContourSequence = 1, []
+    for one in slices:
+        x, y, z = one.ImagePositionPatient
+        contour = Dataset()
+        contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", 4
+        corners = ((60, 60), (180, 60), (180, 160), (60, 160))
+        contour.ContourData = [f"{float(at):.2f}" for a, b in corners for at in (x + a, y + b, z)]
+        structure.ContourSequence.append(contour)
+    file = Dataset()
+    file.SOPClassUID, file.SOPInstanceUID, file.Modality = RTSTRUCT, "1.2.3", "RTSTRUCT"
+    file.ReferencedFrameOfReferenceSequence = [frame]
+    file.StructureSetROISequence, file.ROIContourSequence = [roi], [structure]
+    file.file_meta = FileMetaDataset()
+    file.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    file.save_as(path, enforce_file_format=True)
 
 
 class World:
@@ -167,6 +197,7 @@ class World:
         self._command(
             f"{score} --metrics psnr,ssim,dice,hu,z-gradient,z-correlation --segmenter in/found --native"
         )
+        self._command("export in/run in/export --scores in/synthetic/scores.json")
         self._command("report in/synthetic in/run --out out/report")  # matplotlib makes its cache of fonts
         self.clear()
 

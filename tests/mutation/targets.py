@@ -19,6 +19,7 @@ class Target:
 
 
 TARGETS = {
+    "diffusion.edm": Target(("diffusion/test_noise_levels.py", "methods/test_edm.py")),
     "diffusion.process": Target(("diffusion/test_process.py", "diffusion/test_official.py")),
     "diffusion.samplers": Target(("diffusion/test_samplers.py", "diffusion/test_official.py")),
     "diffusion.schedule": Target(
@@ -33,11 +34,27 @@ TARGETS = {
             "DiffusionMethod._output",
         ),
     ),
+    "methods.edm": Target(
+        ("methods/test_edm.py",),
+        ("EDM.loss", "EDM.levels", "EDM.denoise", "EDM.generate"),
+    ),
+    "methods.edm_volume": Target(("methods/test_edm.py",)),
     "methods.pix2pix": Target(("methods/test_pix2pix.py", "methods/test_gan_training.py")),
     "methods.spade": Target(("methods/test_spade.py", "methods/test_gan_training.py")),
     "methods.oasis": Target(("methods/test_oasis.py", "methods/test_gan_training.py")),
+    "networks.mixing": Target(("methods/test_edm.py",)),
     "segmenters.unet2d": Target(("segmenters/test_unet2d.py",)),
+    "segmenters._augmentation": Target(("segmenters/test_unet2d.py",)),
     "data.window": Target(("data/test_window.py", "test_other_window.py")),
+    "measures.along_z": Target(("measures/test_along_z.py",)),
+    "measures.expected": Target(("measures/test_expected.py",)),
+    "measures.neighbors": Target(("measures/test_neighbors.py",)),
+    "measures.noise_power": Target(("measures/test_noise_power.py",)),
+    "measures.organs": Target(("measures/test_organs.py",)),
+    "measures.planes": Target(("measures/test_planes.py",)),
+    "metrics.z_correlation": Target(("metrics/test_z_scores.py",)),
+    "metrics.z_flicker": Target(("metrics/test_z_scores.py",)),
+    "metrics.z_gradient": Target(("metrics/test_z_scores.py",)),
     "metrics.psnr": Target(("metrics/test_psnr_ssim.py",)),
     "metrics.ssim": Target(("metrics/test_psnr_ssim.py",)),
     "metrics.gradient": Target(("metrics/test_gradient_hu.py",)),

@@ -90,6 +90,8 @@ COMMANDS = {
     "score samples": "ctsynth.data.store.Store.open",
     "preprocess amos out": "ctsynth.data.preprocess.find_cases",
     "phantom amos": "ctsynth.phantom.dataset._check",
+    "deform seg.nii.gz": "ctsynth.data.deform.label_volumes",
+    "export run model": "ctsynth.sharing.export.export",
     "weights verify": "ctsynth.weights.find",
     "slurm": "ctsynth.cli.slurm.console.echo",
     "info": "ctsynth.cli.info._found",

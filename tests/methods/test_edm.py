@@ -124,6 +124,14 @@ def test_mixing_is_a_convolution_along_z():
     torch.testing.assert_close(mixing(x, torch.ones(2, 5, dtype=torch.bool)) - x, expected, atol=1e-5, rtol=1e-5)
 
 
+def test_slices_that_stand_alone_are_windows_of_one_slice():
+    torch.manual_seed(0)
+    mixing = Mixing(8)
+    torch.nn.init.normal_(mixing.conv.weight)
+    x = torch.randn(6, 8, 4, 4)
+    torch.testing.assert_close(mixing(x, None), mixing(x, torch.ones(6, 1, dtype=torch.bool)))
+
+
 def test_slices_past_an_end_have_no_loss():
     model, valid = make_random("edm-volume"), [[False, True, True, True], [True, True, True, False]]
     batch = batch_of(valid)

@@ -39,11 +39,21 @@ TARGETS = {
         ("EDM.loss", "EDM.levels", "EDM.denoise", "EDM.generate"),
     ),
     "methods.edm_volume": Target(("methods/test_edm.py",)),
-    "methods.pix2pix": Target(("methods/test_pix2pix.py", "methods/test_gan_training.py")),
-    "methods.spade": Target(("methods/test_spade.py", "methods/test_gan_training.py")),
-    "methods.oasis": Target(("methods/test_oasis.py", "methods/test_gan_training.py")),
+    "methods.pix2pix": Target(
+        ("methods/test_pix2pix.py", "methods/test_gan_training.py"),
+        ("Pix2Pix.loss", "Pix2Pix.generate", "Pix2Pix._"),
+    ),
+    "methods.spade": Target(
+        ("methods/test_spade.py", "methods/test_gan_training.py"), ("SPADE.loss", "SPADE._", "_distance", "_mean")
+    ),
+    "methods.oasis": Target(
+        ("methods/test_oasis.py", "methods/test_gan_training.py"),
+        ("OASIS.totals", "OASIS.loss", "OASIS._", "class_weights", "labelmix_mask", "_cross_entropy"),
+    ),
     "networks.mixing": Target(("methods/test_edm.py",)),
-    "segmenters.unet2d": Target(("segmenters/test_unet2d.py",)),
+    "segmenters.unet2d": Target(
+        ("segmenters/test_unet2d.py",), ("UNet2D.loss", "_class_weights", "overlaps", "_within", "soft_dice")
+    ),
     "segmenters._augmentation": Target(("segmenters/test_unet2d.py",)),
     "data.window": Target(("data/test_window.py", "test_other_window.py")),
     "measures.along_z": Target(("measures/test_along_z.py",)),

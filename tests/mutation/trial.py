@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import pickle
+import resource
 import signal
 import sys
 import tempfile
@@ -26,6 +28,8 @@ from .plant import plant
 from .targets import TARGETS
 
 TESTS = Path(__file__).parents[1]
+WAIT = 60
+"""Seconds on the clock for each that a trial may take of the CPU."""
 
 
 @dataclass(frozen=True)
@@ -102,30 +106,42 @@ class _Trial:
         for change in self.changes:
             names = seen.tests[change.function] if change.function else set(items)
             chosen = sorted(names, key=lambda name: seen.seconds[name])
-            limit = 10 + 5 * sum(seen.seconds[name] for name in chosen)
+            limit = 10 + math.ceil(5 * sum(seen.seconds[name] for name in chosen))
             killer = _forked(lambda c=change, n=chosen: _try(self.module, c, [items[name] for name in n]), limit)
             self.outcomes.append(Outcome(change.name, change.line, killer, len(chosen)))
         return True
 
 
-def _forked(work: Callable[[], Any], limit: float) -> Any:
-    """What ``work`` returns in a fork of this process; ``time`` if it takes longer, ``crash`` if it ends it."""
+def _forked(work: Callable[[], Any], limit: int) -> Any:
+    """What ``work`` returns in a fork of this process.
+
+    Args:
+        work: Done in the fork.
+        limit: CPU seconds: on a busy machine a clock would stop what is not slow.
+
+    Returns:
+        Also ``time`` if it took longer, and ``crash`` if it ended the process.
+    """
     with tempfile.NamedTemporaryFile() as file:
         pid = os.fork()
         if not pid:
             try:
+                resource.setrlimit(resource.RLIMIT_CPU, (limit, limit))
                 _silence()
                 Path(file.name).write_bytes(pickle.dumps(work()))
             finally:
                 os._exit(0)
-        end = time.monotonic() + limit
-        while os.waitpid(pid, os.WNOHANG) == (0, 0):
-            if time.monotonic() > end:
+        end = time.monotonic() + WAIT * limit
+        while True:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+            if ended:
+                break
+            if time.monotonic() > end:  # it waits for something, and uses no CPU
                 os.kill(pid, signal.SIGKILL)
-                os.waitpid(pid, 0)
-                return "time"
             time.sleep(0.002)
         content = Path(file.name).read_bytes()
+        if os.WIFSIGNALED(status) and os.WTERMSIG(status) in (signal.SIGXCPU, signal.SIGKILL):
+            return "time"
         return pickle.loads(content) if content else "crash"
 
 

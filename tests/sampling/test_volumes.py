@@ -193,6 +193,7 @@ def test_a_complete_volume_is_skipped_whatever_the_batch_size(trained, mask, mon
             "noise volume, not slice; correlation_length_mm .*40.*, not none",
         ),
         ({"labels": "amos22"}, "mask_labels none, not amos22"),
+        ({"precision": "bf16"}, "precision fp32, not bf16"),
         ({"sampler": Sampler(name="ddim", steps=4)}, r"sampler dpm\+\+, not ddim"),
         ({"sampler": Sampler(steps=5), "seed": 1}, "steps 4, not 5; seed 0, not 1"),
     ],

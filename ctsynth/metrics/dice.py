@@ -1,4 +1,4 @@
-"""Dice and Hausdorff distance of the organs that a segmenter finds in the synthetic volumes."""
+"""Dice and surface distances of the organs that a segmenter finds in the synthetic volumes."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from ctsynth.segmentation.base import VolumeSegmenter, translate
 from ctsynth.segmentation.cached import CachedSegmenter
 from ctsynth.segmentation.find import find_segmenter
 from ctsynth.segmentation.masks import MaskFolder
-from ctsynth.segmentation.overlap import boxes, hd95, overlaps
+from ctsynth.segmentation.overlap import TOLERANCE_MM, boxes, overlaps, surface_distances
 from ctsynth.segmentation.totalsegmentator import TotalSegmentator
 
 APART = {
     "absent": "neither in the label map nor found, left out (subjects)",
     "spurious": "found where the label map has none, left out (subjects)",
-    "missed": "in the label map but not found, Dice 0 and no Hausdorff distance (subjects)",
+    "missed": "in the label map but not found, Dice and NSD 0 and no Hausdorff distance (subjects)",
     "unknown": "not among the segmenter's classes, left out (subjects)",
 }
 """What does not go into the means as it is, and how the notes say so."""
@@ -41,8 +41,9 @@ DEFINITION = {
     "dice": "3-D, a subject and organ at a time",
     "mean": "over the subjects whose label map shows the organ, then over the organs of the paper's Table 2",
     "organ not in the label map": "left out, counted; found by the segmenter or not",
-    "organ not found": "Dice 0; left out of the Hausdorff distance, counted",
+    "organ not found": "Dice and NSD 0; left out of the Hausdorff distance, counted",
     "hd95": "larger of the two 95th percentiles of the distances between surface voxels, mm",
+    "nsd": f"share of both surfaces' voxels within {TOLERANCE_MM:g} mm of the other surface",
 }
 
 
@@ -108,7 +109,7 @@ class Dice(Metric):
         return [self._native[subject].labels] if self._native is not None else []
 
     def measure(self, pair: Pair) -> Record:
-        """Dice (%) and HD95 (mm) of each organ in the ``synthetic`` volume, and in the ``real`` one.
+        """Dice (%), HD95 (mm) and NSD (%) of each organ in the ``synthetic`` volume, and in the ``real`` one.
 
         Raises:
             DataError: A volume cannot be segmented, or the source's files are gone or on another grid.
@@ -121,7 +122,7 @@ class Dice(Metric):
         return record
 
     def result(self, records: Mapping[str, Arrays]) -> Result:
-        """Dice in %, over the set, by subject and by organ; the Hausdorff distance as variant ``hd95``."""
+        """Dice in %, over the set, by subject and by organ; surface distances as variants ``hd95`` and ``nsd``."""
         return self._result(records, "synthetic", "")
 
     def ceiling(self, records: Mapping[str, Arrays]) -> Result | None:
@@ -131,29 +132,31 @@ class Dice(Metric):
     def _result(self, records: Mapping[str, Arrays], kind: str, of: str) -> Result:
         table = _Table(records, kind)
         distance = table.column(1, f"HD95{of}", "mm", self.settings)
+        surface = table.column(2, f"NSD{of}", self.unit, self.settings)
         dice = table.column(0, f"{self.title}{of}", self.unit, self.settings)
         notes = table.notes()
         if self._segmenter.name != TotalSegmentator.name:
             notes += (f"segmenter: {self._segmenter.name}; the paper's is {TotalSegmentator.name}",)
-        return replace(dice, notes=notes, variants={"hd95": distance})
+        return replace(dice, notes=notes, variants={"hd95": distance, "nsd": surface})
 
 
 def _measured(
     kind: str, pair: Pair, volume: Volume, reference: NDArray[np.uint8], segmenter: VolumeSegmenter
 ) -> dict[str, ArrayLike]:
-    """A part of a record: organs, whether each is in the mean, what became of it, its Dice (%) and HD95 (mm)."""
+    """A part of a record: organs, whether each is in the mean, what became of it, Dice (%), HD95 (mm), NSD (%)."""
     found = segmenter.segment(volume, pair.labels, pair.subject)
     partners = [organ for organ in pair.labels.classes if organ.dice]
     in_paper = [bool(organ.column) for organ in partners]
     sizes, places = overlaps(reference, found.voxels), boxes(reference, found.voxels)
-    values, fates = np.full((len(partners), 2), np.nan), []
+    values, fates = np.full((len(partners), 3), np.nan), []
     for organ, row in zip(partners, values, strict=True):
         both, wanted, got = map(int, sizes[:, organ.id])
         fates.append(FATES[wanted > 0, got > 0] if organ.id in found.classes else "unknown")
         if fates[-1] in SCORED:
             box = places[organ.id]
             masks = reference[box] == organ.id, found.voxels[box] == organ.id
-            row[:] = 200 * both / (wanted + got), hd95(*masks, volume.geometry.spacing)
+            surfaces = surface_distances(*masks, volume.geometry.spacing)
+            row[:] = 200 * both / (wanted + got), surfaces.hd95(), 100 * surfaces.nsd()
     return {
         f"{kind}/organs": [organ.name for organ in partners],
         f"{kind}/averaged": in_paper if any(in_paper) else [True] * len(partners),
@@ -163,7 +166,7 @@ def _measured(
 
 
 class _Table:
-    """Dice (%) and HD95 (mm) of every subject and organ."""
+    """Dice (%), HD95 (mm) and NSD (%) of every subject and organ."""
 
     def __init__(self, records: Mapping[str, Arrays], kind: str) -> None:
         first = next(iter(records.values()))
@@ -181,14 +184,14 @@ class _Table:
         self._values = values[:, shown]
 
     def column(self, place: int, title: str, unit: str, settings: Mapping[str, Any]) -> Result:
-        """The first or second number: over the set, by subject, by organ."""
+        """One of these three numbers: over the set, by subject, by organ."""
         table = self._values[..., place]
         averaged = table[:, self._averaged]
         return Result(
             title=title,
             total=mean_over_organs(averaged, unit),
             digits=1,
-            higher_is_better=place == 0,
+            higher_is_better=place != 1,
             counted="organs",
             per_subject={
                 subject: float(np.nanmean(row)) if np.isfinite(row).any() else None

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 Box = tuple[slice, ...]
+
+TOLERANCE_MM = 2.0
+"""Of the normalized surface Dice."""
 
 
 def overlaps(reference: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -27,25 +32,55 @@ def overlaps(reference: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[
     return sizes
 
 
-def hd95(one: NDArray[np.bool_], other: NDArray[np.bool_], spacing: tuple[float, float, float]) -> float:
-    """The 95th percentile of the Hausdorff distance, mm: the larger of both directions (Maier-Hein et al. 2024).
+class SurfaceDistances(NamedTuple):
+    """Of each surface voxel of two masks to the other mask's surface, mm; infinite where the other is empty.
 
-    Each surface voxel, which has a neighbor outside by one of its six faces, counts once.
+    A surface voxel has a neighbor outside by one of its six faces. Each counts once.
+    """
+
+    there: NDArray[np.float64]
+    back: NDArray[np.float64]
+
+    def hd95(self) -> float:
+        """The 95th percentile of the Hausdorff distance: the larger of both directions (Maier-Hein et al. 2024).
+
+        NaN if one of the masks is empty.
+        """
+        if not (len(self.there) and len(self.back)):
+            return float("nan")
+        return max(float(np.percentile(distances, 95)) for distances in self)
+
+    def nsd(self, tolerance: float = TOLERANCE_MM) -> float:
+        """The normalized surface Dice: the share of both surfaces within the tolerance of the other one, 0 to 1.
+
+        Nikolov et al. 2021, with surface voxels in the place of surface area, as in MONAI. 0 if one of the masks
+        is empty, NaN if both are.
+
+        Args:
+            tolerance: Largest distance that is none, mm.
+        """
+        total = len(self.there) + len(self.back)
+        return sum(np.count_nonzero(one <= tolerance) for one in self) / total if total else float("nan")
+
+
+def surface_distances(
+    one: NDArray[np.bool_], other: NDArray[np.bool_], spacing: tuple[float, float, float]
+) -> SurfaceDistances:
+    """The distances between the surfaces of two masks.
 
     Args:
         one: (X, Y, Z).
         other: (X, Y, Z).
         spacing: Voxel spacing, mm.
-
-    Returns:
-        NaN if one of them is empty.
     """
-    if not (one.any() and other.any()):
-        return float("nan")
     surfaces = [mask & ~ndimage.binary_erosion(mask) for mask in (one, other)]
-    return max(
-        float(np.percentile(ndimage.distance_transform_edt(~target, spacing)[start], 95))
-        for start, target in (surfaces, surfaces[::-1])
+    return SurfaceDistances(
+        *(
+            ndimage.distance_transform_edt(~target, spacing)[start]
+            if target.any()
+            else np.full(start.sum(), np.inf)
+            for start, target in (surfaces, surfaces[::-1])
+        )
     )
 
 

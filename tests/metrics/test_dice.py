@@ -17,7 +17,7 @@ from ctsynth.labels import AMOS22, LabelSet
 from ctsynth.metrics.base import Pair
 from ctsynth.metrics.dice import Dice, mean_over_organs
 from ctsynth.segmentation.base import Segmentation
-from ctsynth.segmentation.overlap import hd95
+from ctsynth.segmentation.overlap import surface_distances
 
 ALL = frozenset(organ.id for organ in AMOS22.classes)
 SPLEEN, LIVER, PROSTATE, BODY = 1, 6, 15, AMOS22.body_id
@@ -92,8 +92,10 @@ def test_the_hausdorff_distance_is_that_of_the_whole_masks_on_the_volumes_grid(s
         {"a": np.where(masks[0], LIVER, BODY)}, {"a": np.where(masks[1], LIVER, BODY).astype(np.uint8)}
     )
     cropped = result.variants["hd95"].per_organ["liver"]
-    assert cropped.value == pytest.approx(hd95(*masks, GEOMETRY.spacing))
+    assert cropped.value == pytest.approx(surface_distances(*masks, GEOMETRY.spacing).hd95())
     assert cropped.unit == "mm"
+    surface = result.variants["nsd"].per_organ["liver"]
+    assert surface.value == pytest.approx(100 * surface_distances(*masks, GEOMETRY.spacing).nsd())
 
 
 def test_an_organ_in_neither_is_left_out_and_counted():
@@ -113,11 +115,11 @@ def test_an_organ_found_but_not_in_the_label_map_is_reported_separately():
     assert any("has none" in note and "spleen 1" in note for note in result.notes)
 
 
-def test_an_organ_that_is_not_found_has_dice_0_and_no_hausdorff_distance():
+def test_an_organ_that_is_not_found_has_dice_and_nsd_0_and_no_hausdorff_distance():
     reference = box((0, 10), (0, 10), (0, 4))
     result = scored({"a": reference, "b": reference}, {"a": reference, "b": np.full(SHAPE, BODY, np.uint8)})
     assert result.per_organ["liver"].value == pytest.approx(50)
-    assert result.per_subject == {"a": 100, "b": 0}
+    assert result.per_subject == result.variants["nsd"].per_subject == {"a": 100, "b": 0}
     distance = result.variants["hd95"]
     assert (distance.total.value, distance.per_organ["liver"].n) == (0, 1)
     assert distance.per_subject["b"] is None
@@ -178,6 +180,7 @@ def test_the_ceiling_is_the_segmenter_on_the_real_volumes():
     assert one.result().total.value == pytest.approx(50)
     assert one.ceiling().total.value == 100
     assert one.ceiling().variants["hd95"].total.value == 0
+    assert one.ceiling().variants["nsd"].total.value == 100
     assert MeasuredMetric(Dice(Planted())).ceiling() is None
 
 

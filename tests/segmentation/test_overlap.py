@@ -7,7 +7,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 from scipy.spatial.distance import cdist
 
-from ctsynth.segmentation.overlap import boxes, hd95, overlaps
+from ctsynth.segmentation.overlap import boxes, overlaps, surface_distances
 
 SHAPE = (20, 16, 12)
 
@@ -27,9 +27,9 @@ def test_overlaps_counts_common_voxels_and_those_of_each():
 def test_hd95_of_two_planes_is_their_distance_in_mm():
     one, other = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
     one[:, :, 1] = other[:, :, 4] = True
-    assert hd95(one, other, (2, 2, 5)) == pytest.approx(15)
-    assert hd95(one, one, (2, 2, 5)) == 0
-    assert np.isnan(hd95(one, np.zeros(SHAPE, bool), (2, 2, 5)))
+    assert surface_distances(one, other, (2, 2, 5)).hd95() == pytest.approx(15)
+    assert surface_distances(one, one, (2, 2, 5)).hd95() == 0
+    assert np.isnan(surface_distances(one, np.zeros(SHAPE, bool), (2, 2, 5)).hd95())
 
 
 def test_a_box_holds_an_organ_in_both_volumes():
@@ -41,7 +41,7 @@ def test_a_box_holds_an_organ_in_both_volumes():
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_hd95_is_that_of_all_pairs_of_surface_voxels(seed):
+def test_surface_distances_are_those_of_all_pairs_of_surface_voxels(seed):
     spacing = (0.9, 1.4, 5.0)
     masks = blobs(seed), blobs(seed + 10)
 
@@ -54,8 +54,29 @@ def test_hd95_is_that_of_all_pairs_of_surface_voxels(seed):
         return np.argwhere(mask & ~inner) * spacing
 
     distances = cdist(*map(surface, masks))
-    brute = max(np.percentile(distances.min(axis=1), 95), np.percentile(distances.min(axis=0), 95))
-    assert hd95(*masks, spacing) == pytest.approx(brute)
+    there, back = distances.min(axis=1), distances.min(axis=0)
+    found = surface_distances(*masks, spacing)
+    assert found.hd95() == pytest.approx(max(np.percentile(there, 95), np.percentile(back, 95)))
+    for tolerance in (1.0, 2.0, 5.0):
+        near = (there <= tolerance).sum() + (back <= tolerance).sum()
+        assert found.nsd(tolerance) == pytest.approx(near / (len(there) + len(back)))
+
+
+@pytest.mark.parametrize(
+    ("shift", "spacing", "share"), [(1, 2.0, 1.0), (2, 1.0, 1.0), (2, 1.01, 0.0), (1, 3.0, 0.0)]
+)
+def test_nsd_of_two_planes_asks_whether_they_are_within_2_mm(shift, spacing, share):
+    one, other = np.zeros(SHAPE, bool), np.zeros(SHAPE, bool)
+    one[4] = other[4 + shift] = True
+    assert surface_distances(one, other, (spacing, 2, 5)).nsd() == share
+
+
+def test_a_mask_against_an_empty_one_has_nsd_0_and_two_empty_ones_none():
+    mask, empty = blobs(0), np.zeros(SHAPE, bool)
+    assert surface_distances(mask, mask, (1, 1, 1)).nsd() == 1
+    assert surface_distances(mask, empty, (1, 1, 1)).nsd() == 0
+    assert surface_distances(empty, mask, (1, 1, 1)).nsd() == 0
+    assert np.isnan(surface_distances(empty, empty, (1, 1, 1)).nsd())
 
 
 def test_memory_does_not_grow_with_the_slices():

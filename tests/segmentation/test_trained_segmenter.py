@@ -122,7 +122,7 @@ def test_scores_and_their_table_call_it_by_its_own_name(root):
     assert settings["weights"] == checkpoint.sha256(path / "ema.safetensors")
     assert "dice: segmenter: 2-D U-Net of run seg; the paper's is TotalSegmentator" in done.stderr
     assert "TotalSegmentator" not in json.dumps(settings)
-    assert {"dice", "dice_hd95"} <= set(scores["ceiling"]["values"])
+    assert {"dice", "dice_hd95", "dice_nsd"} <= set(scores["ceiling"]["values"])
     page = ctsynth("report", root / "samples", "--out", root / "page")
     assert page.exit_code == 0, page.stderr
     shown = html.unescape((root / "page" / "index.html").read_text())

@@ -53,3 +53,32 @@ def _gray_values(image: Tensor, drawn: Tensor, rng: BatchRNG) -> Tensor:
     unit = (unit - mean) * torch.exp(0.1 * contrast) + mean + 0.05 * brightness
     unit = unit + 0.025 * noise.abs() * rng.normal("noise", image.shape[1:])
     return (2 * unit - 1).clamp(-1, 1)
+
+
+def cutmix(image: Tensor, labels: Tensor, rng: BatchRNG, rate: float) -> tuple[Tensor, Tensor]:
+    """CutMix (Yun et al. 2019) of slices with their label maps: a box of one slice takes the place of another's.
+
+    A slice gets, with probability ``rate``, the pixels and labels of a box of the batch's next slice; the last one
+    gets those of the first. The box's share of the slice is uniform in [0, 1), and so is its center; beyond
+    the slice it is cut off. Labels are pasted, not weighted, so the loss stays as it is.
+
+    Args:
+        image: (B, 1, H, W).
+        labels: (B, H, W).
+        rng: Each slice draws its own.
+        rate: Probability; 0 changes nothing.
+
+    Returns:
+        Image and labels.
+    """
+    if not rate:
+        return image, labels
+    height, width = labels.shape[1:]
+    is_mixed = rng.uniform("cutmix") < rate
+    half = rng.uniform("cutmix area").sqrt() / 2
+    rows = (torch.arange(height, device=image.device) + 0.5) / height - rng.uniform("cutmix row")[:, None]
+    columns = (torch.arange(width, device=image.device) + 0.5) / width - rng.uniform("cutmix column")[:, None]
+    box = (rows.abs() < half[:, None])[:, :, None] & (columns.abs() < half[:, None])[:, None, :]
+    box &= is_mixed[:, None, None]
+    mixed = torch.where(box[:, None], image.roll(-1, 0), image)
+    return mixed, torch.where(box, labels.roll(-1, 0), labels)

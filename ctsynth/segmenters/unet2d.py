@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import torch
 import torch.nn.functional as F  # noqa: N812  torch's own spelling
@@ -14,8 +14,8 @@ from ctsynth.errors import UsageError
 from ctsynth.networks.dropout import seed_dropout
 from ctsynth.networks.segmentation_unet import SegmentationUNet
 from ctsynth.randomness import BatchRNG
-from ctsynth.schema import Multipliers, Share, Weight, Width, check
-from ctsynth.segmenters._augmentation import augment
+from ctsynth.schema import Multipliers, Range, Share, Weight, Width, check
+from ctsynth.segmenters._augmentation import augment, cutmix
 from ctsynth.segmenters.base import Phase, Preset, Segmenter
 from ctsynth.trainable import Batch
 
@@ -48,6 +48,9 @@ class UNet2DOptions:
 
     augmentation: Weight = 1.0
     """How strongly slices are moved and changed at random; 0 does not."""
+
+    cutmix: Annotated[float, Range(0, 1)] = 0.0
+    """Share of slices that get a box of another slice of the batch."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -104,6 +107,7 @@ class UNet2D(Segmenter):
     def _logits(self, batch: Batch, rng: BatchRNG) -> tuple[Tensor, Tensor]:
         """(B, num_classes, H, W) float32 of the augmented slices, and their labels."""
         image, labels = augment(batch, rng, self.options.augmentation)
+        image, labels = cutmix(image, labels, rng, self.options.cutmix)
         seed_dropout(self.network, rng)
         return self.network(image).float(), labels
 

@@ -18,7 +18,7 @@ from ctsynth.errors import UsageError
 from ctsynth.phantom import make_phantom
 from ctsynth.randomness import BatchRNG
 from ctsynth.segmentation.trained import TrainedSegmenter
-from ctsynth.segmenters._augmentation import _affine, augment
+from ctsynth.segmenters._augmentation import _affine, augment, cutmix
 from ctsynth.segmenters.unet2d import UNet2D, UNet2DOptions, _class_weights, overlaps, soft_dice
 from ctsynth.stop import Stop
 from ctsynth.trainable import Batch
@@ -208,3 +208,22 @@ def test_the_tiny_preset_finds_the_organs_of_phantoms_it_has_not_seen(tmp_path):
     config = configure(store, "unet2d", preset="tiny", options={}, training={}, device=CPU)
     train(store, tmp_path / "run", config, device=CPU, stop=Stop())
     assert dice_of(tmp_path / "run", store, "test").mean() > 0.62  # 0.70 with each of two seeds
+
+
+def test_cutmix_pastes_a_box_of_the_next_slice_with_its_labels():
+    count, side = 3000, 8
+    image = torch.arange(count).float().view(-1, 1, 1, 1).expand(count, 1, side, side)
+    labels = torch.arange(count).view(-1, 1, 1).expand(count, side, side)
+    rng = BatchRNG.at([("cutmix", number) for number in range(count)], CPU)
+    assert cutmix(image, labels, rng, 0.0)[0] is image
+    mixed, mixed_labels = cutmix(image, labels, rng, 1.0)
+    assert (mixed[:, 0] == mixed_labels).all()
+    is_other = mixed_labels != labels
+    assert (mixed_labels[is_other] == labels.roll(-1, 0)[is_other]).all()
+    rows, columns = is_other.any(2), is_other.any(1)
+    assert (is_other == rows[:, :, None] & columns[:, None, :]).all()
+    share = is_other.float().mean().item()
+    assert share == pytest.approx(1 / 2 - 1 / 5 + 1 / 48, abs=0.015)  # of u in [0, 1): mean of (sqrt(u) - u / 4)^2
+    half = cutmix(image, labels, rng, 0.5)[1] != labels
+    mixed_slices, half_of_them = (boxes.any(2).any(1).float().mean().item() for boxes in (is_other, half))
+    assert half_of_them == pytest.approx(mixed_slices / 2, abs=0.05)

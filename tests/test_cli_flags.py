@@ -43,6 +43,10 @@ FLAGS = {
         --ema --seed --save-every --keep-every --sample-every --tensorboard --no-tensorboard --gpus
         --ranks --device --precision
     """,
+    "augment": """
+        DATA --out --arms --generator --dry-run --fractions --draws --seeds --doses --iterations
+        --generator-iterations --method --preset --steps --seed --device --shard --json --overwrite
+    """,
     "weights": """
         ACTION WHAT --json
     """,

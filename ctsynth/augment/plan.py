@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -74,11 +75,9 @@ class StudyConfig:
     def as_json(self) -> dict[str, Any]:
         """What decides the result of a run; the other settings decide which runs there are."""
         names = ("generator", "method", "preset", "iterations", "generator_iterations", "steps", "seed")
-        own = {name: getattr(self, name) for name in names}
-        return own | {
-            "segmenter_options": dict(self.segmenter_options),
-            "generator_options": dict(self.generator_options),
-        }
+        own = {name: getattr(self, name) for name in (*names, "segmenter_options", "generator_options")}
+        content: dict[str, Any] = json.loads(json.dumps(own))  # as a file gives it back: lists for tuples
+        return content
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ COMMANDS = {
     "export": "Make a folder of a trained model for others: weights, settings, model card.",
     "deform": "Make new, plausible label volumes by deforming existing ones.",
     "train-segmenter": "Train a small 2-D U-Net that finds the organs in a CT slice.",
+    "augment": "Measure whether synthetic CT helps a segmenter.",
     "weights": "List, verify or import pretrained weights; needs no internet.",
     "slurm": "Print a SLURM job script that trains every method, or those named.",
     "demo": "Run every step on phantoms: five minutes on two CPU cores.",

@@ -1,0 +1,261 @@
+"""``ctsynth augment``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import typer
+
+from ctsynth.cli import console
+from ctsynth.cli._options import check_seed
+from ctsynth.errors import UsageError
+
+if TYPE_CHECKING:
+    from ctsynth.augment.forecast import Hours
+    from ctsynth.augment.plan import StudyConfig
+    from ctsynth.augment.study import Study
+    from ctsynth.stop import Stop
+
+WHAT, SIZE, NETS, RUN = "Study", "Size", "Networks", "Machine"
+
+ANSWER = "augment.json"
+
+Number = TypeVar("Number", int, float)
+
+
+def command(
+    data: Annotated[Path, typer.Argument(metavar="[DATA]", help="Slice store of `ctsynth preprocess`.")] = Path(
+        "out"
+    ),
+    out: Annotated[Path, typer.Option(help="The study's folder.", rich_help_panel=WHAT)] = Path("augment"),
+    arms: Annotated[
+        str | None,
+        typer.Option(
+            metavar="R,R+D,...",
+            help="Comma-separated: R, R+C, R+Dr, R+S, R+D, S, D, R+R; controls: R+real, R+mean, R+shuffled.",
+            show_default="all but the controls",
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    generator: Annotated[
+        Literal["own", "all"],
+        typer.Option(
+            help="Trained on each fraction alone, or one on all training subjects.", rich_help_panel=WHAT
+        ),
+    ] = "own",
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the plan with its hours, and stop.", rich_help_panel=WHAT)
+    ] = False,
+    export: Annotated[
+        tuple[str, Path] | None,
+        typer.Option(
+            metavar="nnunet DIR",
+            help="Write a raw dataset of nnU-Net for each arm, fraction and draw in place of training segmenters.",
+            show_default=False,
+            rich_help_panel=WHAT,
+        ),
+    ] = None,
+    fractions: Annotated[
+        str | None,
+        typer.Option(
+            metavar="F,...",
+            help="Shares of the training subjects.",
+            show_default="0.05,0.1,0.25,0.5,1",
+            rich_help_panel=SIZE,
+        ),
+    ] = None,
+    draws: Annotated[
+        int, typer.Option(min=1, help="Drawings of subjects for each fraction below 1.", rich_help_panel=SIZE)
+    ] = 3,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Segmenters of each arm, fraction and draw.", rich_help_panel=SIZE)
+    ] = 3,
+    doses: Annotated[
+        str,
+        typer.Option(
+            metavar="N,...",
+            help="Others to each real subject; only R+Dr, R+S and R+D run beyond the first.",
+            rich_help_panel=SIZE,
+        ),
+    ] = "1,2,4",
+    iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of every segmenter.", show_default="the preset's", rich_help_panel=SIZE),
+    ] = None,
+    generator_iterations: Annotated[
+        int | None,
+        typer.Option(min=1, help="Steps of a generator.", show_default="the preset's", rich_help_panel=SIZE),
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="Of the generator: any of `ctsynth info`'s methods.", rich_help_panel=NETS)
+    ] = "ddpm-mask",
+    preset: Annotated[
+        Literal["paper", "small", "tiny"] | None,
+        typer.Option(
+            help="Of generator and segmenter.", show_default="paper on a GPU, else small", rich_help_panel=NETS
+        ),
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(
+            min=1, max=1000, help="Denoising steps a slice.", show_default="the method's", rich_help_panel=NETS
+        ),
+    ] = None,
+    seed: Annotated[
+        int,
+        typer.Option(
+            callback=check_seed, help="Same seed, same subjects, deformations and weights.", rich_help_panel=NETS
+        ),
+    ] = 0,
+    device: Annotated[
+        Literal["auto", "cuda", "mps", "cpu"],
+        typer.Option(help="Where to train and draw.", rich_help_panel=RUN),
+    ] = "auto",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Work on share I of N of the draws alone; slurm takes I and N from the array.",
+            show_default=False,
+            rich_help_panel=RUN,
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the plan or the results as JSON.", rich_help_panel=RUN)
+    ] = False,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Make everything again.", rich_help_panel=RUN)
+    ] = False,
+) -> None:
+    """Measure whether synthetic CT helps a segmenter.
+
+    Trains segmenters on real subjects, and on real and synthetic ones, all with
+    the same steps; measures Dice and surface distance on the store's test
+    subjects; and prints the gain of each arm with its interval. See the plan
+    first, then cut it down:
+
+        ctsynth augment out --dry-run
+
+        ctsynth augment out --arms R,R+C,R+Dr,R+D --fractions 0.1,1 --doses 1
+
+    R real; R+C with CutMix; R+Dr real images deformed with their labels; R+S
+    synthetic images of the same masks; R+D of deformed masks; S and D synthetic
+    alone; R+R further real subjects. Is the texture worth it? R+D against R+Dr.
+
+    Writes OUT/augment.json and a page, OUT/report/index.html. Run again, the
+    command makes what is missing. --shard leaves the results to a last run
+    without it.
+    """
+    from ctsynth.stop import Stop
+
+    config = _config(
+        arms, fractions, doses, draws=draws, seeds=seeds, generator=generator, method=method,
+        preset=preset or "auto", iterations=iterations, generator_iterations=generator_iterations, steps=steps,
+        seed=seed,
+    )  # fmt: skip
+    if export and export[0] != "nnunet":
+        raise UsageError(f"--export {export[0]}: wanted nnunet", hint="--export nnunet nnUNet_raw")
+    with Stop() as stop:
+        study = _study(data, config, out, device, stop, overwrite=overwrite)
+        if dry_run:
+            _print_plan(study, as_json=as_json)
+            return
+        _carry_out(study, shard)
+        if shard is None:
+            _print_results(study, as_json=as_json)
+
+
+def _config(arms: str | None, fractions: str | None, doses: str, **settings: object) -> StudyConfig:
+    from ctsynth.augment.arms import PROTOCOL, arms_of
+    from ctsynth.augment.plan import StudyConfig
+
+    return StudyConfig(
+        arms=arms_of(arms) if arms else PROTOCOL,
+        fractions=tuple(_numbers("--fractions", fractions, float)) if fractions else None,
+        doses=tuple(_numbers("--doses", doses, int)),
+        **settings,  # type: ignore[arg-type]
+    )
+
+
+def _numbers(option: str, text: str, kind: type[Number]) -> list[Number]:
+    """Numbers separated by commas.
+
+    Raises:
+        UsageError: One is none.
+    """
+    try:
+        return [kind(part) for part in text.split(",")]
+    except ValueError:
+        what = "whole numbers" if kind is int else "numbers"
+        raise UsageError(f"{option} {text}: wanted {what}, separated by commas") from None
+
+
+def _study(data: Path, config: StudyConfig, out: Path, device: str, stop: Stop, *, overwrite: bool) -> Study:
+    from ctsynth.augment.plan import make_plan
+    from ctsynth.data.store import Store
+
+    store = Store.open(data)
+    plan = make_plan(store, config)
+    from ctsynth.augment.study import Study  # imports torch: only where there is a plan
+    from ctsynth.device import find_device
+
+    return Study(store, plan, out, find_device(device), stop, overwrite=overwrite)
+
+
+def _print_plan(study: Study, *, as_json: bool) -> None:
+    """The plan with its hours, on stdout."""
+    from json import dumps
+
+    from ctsynth.augment import forecast
+
+    hours = _estimated(study)
+    if as_json:
+        console.echo(dumps(forecast.as_json(study.store, study.plan, hours), indent=2))
+        return
+    for name, words in forecast.described(study.store, study.plan, study.device, hours).items():
+        console.echo(f"{name:<12}{words}")
+
+
+def _carry_out(study: Study, shard: str | None) -> None:
+    """Says what is planned on stderr, and makes what is missing."""
+    from ctsynth.augment.forecast import described
+    from ctsynth.shards import take
+
+    runs = [run for cell in take(study.plan.cells, shard or "1/1") for run in study.plan.of_cell(cell)]
+    missing = len(study.missing())
+    hours = _estimated(study) if missing else None
+    for name, words in described(study.store, study.plan, study.device, hours).items():
+        console.log.info("%-12s%s", name, words)
+    console.log.info("%d of %d segmenters are done", len(study.plan.runs) - missing, len(study.plan.runs))
+    study.begin()
+    with console.progress("augment", len(runs)) as progress:
+        study.run(shard or "1/1", progress)
+
+
+def _estimated(study: Study) -> Hours:
+    from ctsynth.augment.forecast import estimate
+    from ctsynth.stop import Stopped
+
+    try:
+        with study.stop.interruptible():
+            return estimate(study.store, study.plan, study.device)
+    except Stopped:
+        raise study.stop.interrupted("stopped by SIGNAL", "nothing was written: start it again") from None
+
+
+def _print_results(study: Study, *, as_json: bool) -> None:
+    """Writes augment.json and the page, and prints the tables."""
+    from json import dumps
+
+    from ctsynth.augment.page import write_page
+    from ctsynth.augment.tables import answer
+    from ctsynth.files import write_json
+
+    results = study.results()
+    content = results.as_json()
+    write_json(study.out / ANSWER, content)
+    page = write_page(results, study.out)
+    console.log.info("written: %s", study.out / ANSWER)
+    console.log.info("page: %s", page)
+    console.echo(dumps(content, indent=2) if as_json else answer(results, console.width()))

@@ -1,0 +1,61 @@
+"""A store of small cases, and studies of it that take seconds."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+from small_cases import make_small_case
+from small_runs import OPTIONS
+
+from ctsynth.augment.plan import StudyConfig, make_plan
+from ctsynth.augment.study import Study
+from ctsynth.data.slices import to_slices
+from ctsynth.data.store import Store, write_manifest, write_subject
+from ctsynth.data.volume import Geometry
+from ctsynth.data.window import Window
+from ctsynth.labels import AMOS22
+from ctsynth.stop import Stop
+
+SIZE = 16
+
+SMALL = {
+    "method": "ddpm-concat", "preset": "tiny", "iterations": 6, "generator_iterations": 2, "steps": 1,
+    "segmenter_options": {"channels": 4, "multipliers": (1, 2)},
+    "generator_options": OPTIONS,
+}  # fmt: skip
+"""Networks and training of a second."""
+
+
+@pytest.fixture(scope="session")
+def study_store(tmp_path_factory) -> Store:
+    """Four training subjects and two test subjects, 16 x 16."""
+    root = tmp_path_factory.mktemp("study") / "out"
+    settings = {"size": SIZE, "level": 40.0, "width": 400.0, "labels": AMOS22.as_json()}
+    names = []
+    for number in range(6):
+        case, split = make_small_case(number), "train" if number < 4 else "test"
+        mask = np.where((case.labels == 0) & (case.hu > -500), AMOS22.body_id, case.labels).astype(np.uint8)
+        geometry = Geometry(case.hu.shape, case.affine @ np.diag([1 / 3, 1 / 3, 1, 1]))  # pixels that a map moves
+        record = {"name": f"amos_{number:04}", "split": split, "geometry": geometry.as_json()}
+        ct = to_slices(Window().clip(case.hu), SIZE, "ct")
+        write_subject(root, record, settings, ct, to_slices(mask, SIZE, "labels"))
+        names.append((split, record["name"]))
+    write_manifest(root, settings, names)
+    return Store.open(root)
+
+
+@pytest.fixture(scope="session")
+def study_of():
+    """Makes a study with the small networks; loss.png is left out, which takes longer than these trainings."""
+    with mock.patch("ctsynth.figures.loss_curve"):
+        yield make_study
+
+
+def make_study(store: Store, out: Path, **settings: object) -> Study:
+    """A study with the small networks."""
+    config = StudyConfig(**{"fractions": (1.0,), "draws": 1, "seeds": 1, "doses": (1,), **SMALL, **settings})
+    return Study(store, make_plan(store, config), out, torch.device("cpu"), Stop())

@@ -1,0 +1,71 @@
+"""``ctsynth augment`` as a user has it."""
+
+import json
+
+import pytest
+from small_runs import ctsynth
+
+TINY = ("--preset", "tiny", "--method", "ddpm-concat", "--device", "cpu", "--iterations", 2, "--seeds", 1)
+
+
+def augment(store, out, *words):
+    """The command on a store, with networks of seconds."""
+    return ctsynth("augment", store.root, "--out", out, *TINY, *words)
+
+
+def test_a_dry_run_prints_the_plan_and_writes_nothing(study_store, tmp_path):
+    done = augment(study_store, tmp_path / "augment", "--dry-run", "--arms", "R,R+D,R+R", "--fractions", "0.5,1")
+    assert done.exit_code == 0
+    assert "50 % (2), 100 % (4)" in done.stdout
+    assert "R, R+D, R+D x2, R+D x4, R+R'" in done.stdout
+    assert "R+R' at 1: it takes 3 further subjects, and there are 0" in done.stdout
+    assert "19 segmenters: 4 cells (fractions x draws), 1 seeds" in done.stdout
+    assert "about " in done.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_plan_as_json(study_store, tmp_path):
+    done = augment(study_store, tmp_path / "augment", "--dry-run", "--json", "--arms", "R+C", "--fractions", "1")
+    plan = json.loads(done.stdout)
+    assert plan["runs"] == ["fraction-1/draw-0/R/seed-0", "fraction-1/draw-0/R+C/seed-0"]
+    assert plan["generators"] == 0
+    assert plan["hours"]["total"] > 0
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--arms", "R,Q"], "--arms: no arm is called 'Q'"),
+        (["--fractions", "0"], "--fractions: 0, wanted above 0 and at most 1"),
+        (["--fractions", "1.01"], "--fractions: 1.01, wanted above 0 and at most 1"),
+        (["--fractions", "half"], "--fractions half: wanted numbers, separated by commas"),
+        (["--fractions", "0.5", "--draws", "7"], "can be drawn in 6 ways only"),
+        (["--doses", "1,0"], "doses[1] is 0, wanted a whole number within [1, 100]"),
+        (["--doses", "1,1"], "wanted one or more different numbers"),
+        (["--method", "unet2d"], "unet2d"),
+        (["--shard", "3/2"], "--shard 3/2: wanted I/N with I from 1 to N"),
+    ],
+)
+def test_bad_options_are_told_and_write_nothing(study_store, tmp_path, words, message):
+    done = augment(study_store, tmp_path / "augment", *words)
+    assert done.exit_code == 2
+    assert message in done.stderr
+    assert not list(tmp_path.iterdir())
+
+
+def test_shards_make_the_runs_and_a_last_call_the_results(study_store, tmp_path):
+    words = ("--arms", "R,R+C", "--fractions", "0.5,1", "--draws", 1)
+    for shard in ("1/2", "2/2"):
+        done = augment(study_store, tmp_path / "augment", *words, "--shard", shard)
+        assert (done.exit_code, done.stdout) == (0, "")
+    done = augment(study_store, tmp_path / "augment", *words)
+    assert done.exit_code == 0
+    assert "4 of 4 segmenters are done" in done.stderr
+    assert max(map(len, done.stdout.splitlines())) <= 130
+    first, *rows = done.stdout.splitlines()
+    assert first.split()[:4] == ["real", "arm", "Dice", "gain"]
+    assert [row.split()[:2] for row in rows[1:5]] == [["2", "R"], ["2", "R+C"], ["4", "R"], ["4", "R+C"]]
+    content = json.loads((tmp_path / "augment" / "augment.json").read_text())
+    assert [row["arm"] for row in content["rows"]] == ["R", "R+C", "R", "R+C"]
+    assert (tmp_path / "augment" / "report" / "index.html").is_file()

@@ -1,0 +1,155 @@
+"""A study's runs: what is equal in all arms, and what a broken study becomes."""
+
+import json
+import shutil
+import signal
+
+import pytest
+from small_runs import weights
+from small_stores import both_splits
+
+from ctsynth.augment import records
+from ctsynth.augment.page import write_page
+from ctsynth.augment.tables import answer
+from ctsynth.errors import Interrupted, RunError, UsageError
+from ctsynth.training.stepper import Stepper
+
+ARMS = ("R", "R+C", "R+Dr", "R+S", "R+D", "R+R'", "R+real")
+
+
+@pytest.fixture(scope="module")
+def whole(study_store, study_of, tmp_path_factory):
+    """A study that nothing has broken."""
+    study = study_of(study_store, tmp_path_factory.mktemp("whole") / "augment", arms=ARMS, fractions=(0.5, 1.0))
+    study.begin()
+    study.run()
+    return study
+
+
+@pytest.fixture
+def copied(whole, study_of, tmp_path):
+    """The same study in another folder, to be broken."""
+    shutil.copytree(whole.out, tmp_path / "augment")
+    return study_of(whole.store, tmp_path / "augment", arms=ARMS, fractions=(0.5, 1.0))
+
+
+def numbers(study):
+    """What the study prints, and what it writes but for times."""
+    results = study.results()
+    return answer(results, 80), json.dumps(results.as_json() | {"hours": None})
+
+
+def folder(study, arm, fraction=1.0):
+    """That of an arm's run."""
+    (run,) = (run for run in study.plan.runs if run.arm.name == arm and run.cell.fraction == fraction)
+    return study.out / run.folder
+
+
+def test_synthetic_replaced_by_real_is_the_real_arm(whole):
+    last = whole.results().records[whole.plan.runs[0]]["work"]["steps"]
+    for fraction in (0.5, 1.0):
+        real, control = (records.load(folder(whole, arm, fraction)) for arm in ("R", "R+real"))
+        assert real["weights_sha256"] == control["weights_sha256"]
+        assert real["measured"] == control["measured"]
+        chosen = {record["chosen"] for record in (real, control)}
+        assert weights(folder(whole, "R", fraction), *chosen) == weights(
+            folder(whole, "R+real", fraction), *chosen
+        )
+    assert last == 6
+
+
+def test_arms_differ(whole):
+    found = {arm: records.load(folder(whole, arm, 0.5))["weights_sha256"] for arm in ARMS}
+    assert len(set(found.values())) == len(ARMS) - 1
+
+
+def test_all_arms_do_equal_work(whole):
+    done = whole.results().records.values()
+    assert {record["work"]["steps"] for record in done} == {6}
+    assert len({json.dumps(record["work"], sort_keys=True) for record in done}) == 1
+
+
+def test_unequal_work_is_an_error(copied):
+    run = folder(copied, "R+C")
+    content = json.loads((run / records.NAME).read_text())
+    content["work"]["steps"] = 20
+    records.save(run, {key: value for key, value in content.items() if key not in ("schema", "version", "sha256")})
+    with pytest.raises(RunError, match=r"fraction-1/draw-0/R\+C/seed-0: its steps is 20; it is 6 in "):
+        copied.results()
+
+
+def test_a_checkpoint_is_chosen_by_the_validation_subjects(whole):
+    for run, record in whole.results().records.items():
+        assert set(record["validation"]) == {"2", "4", "6"}
+        best = max(record["validation"].values())
+        assert record["validation"][str(record["chosen"])] == best
+        kept = [path.name for path in (whole.out / run.folder / "checkpoints").iterdir()]
+        assert kept == [f"step_{record['chosen']:09d}"]
+
+
+def test_a_broken_study_is_taken_up_again(whole, copied):
+    shutil.rmtree(folder(copied, "R+D"))  # one arm is gone, with what it was trained on
+    shutil.rmtree(copied.out / "fraction-1/draw-0/synthetic_deformed")
+    (folder(copied, "R+S") / records.NAME).unlink()  # one was killed before its record was written
+    damaged = folder(copied, "R") / records.NAME
+    damaged.write_text(damaged.read_text().replace('"dice"', '"dlce"'))
+    untouched = folder(copied, "R+Dr") / records.NAME
+    before = untouched.stat().st_mtime_ns
+    assert len(copied.missing()) == 3
+    copied.begin()
+    copied.run()
+    assert numbers(copied) == numbers(whole)
+    assert untouched.stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize("kind", ["segmenter", "generator"])
+def test_a_stopped_study_goes_on(whole, study_of, tmp_path, monkeypatch, kind):
+    study = study_of(whole.store, tmp_path / "augment", arms=("R", "R+D"), fractions=(0.5,))
+    study.begin()
+    steps, advance = [], Stepper.advance
+
+    def stop_at(stepper, stop):
+        steps.append(stepper.config.method)
+        is_due = steps.count("unet2d") == 3 if kind == "segmenter" else steps[-1] == "ddpm-concat"
+        if is_due:
+            stop.requested = signal.SIGTERM
+        return advance(stepper, stop)
+
+    monkeypatch.setattr(Stepper, "advance", stop_at)
+    with pytest.raises(Interrupted, match=rf"SIGTERM at step {2 * (kind == 'segmenter')}: saved"):
+        study.run()
+    monkeypatch.undo()
+    again = study_of(whole.store, study.out, arms=("R", "R+D"), fractions=(0.5,))
+    again.run()
+    for run in again.plan.runs:
+        found, wanted = (records.load(place / run.folder) for place in (again.out, whole.out))
+        assert {**found, "seconds": 0, "sha256": ""} == {**wanted, "seconds": 0, "sha256": ""}
+
+
+def test_a_folder_keeps_one_study(copied, study_of, study_store, tmp_path):
+    other = study_of(study_store, copied.out, iterations=12)
+    with pytest.raises(UsageError, match="the study there was made with iterations 6, not 12"):
+        other.begin()
+    more = study_of(study_store, copied.out, arms=("R", "S"), seeds=2)
+    more.begin()  # other runs of the same study
+    assert len(more.missing()) == 3
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    with pytest.raises(UsageError, match="a folder with other things in it"):
+        study_of(study_store, tmp_path / "mine").begin()
+
+
+def test_the_page_has_tables_and_curves(copied):
+    page = write_page(copied.results(), copied.out)
+    text = page.read_text()
+    assert text.count("<svg") == 1
+    for words in ("R+D - R+Dr", "Learning curve", "real images deformed with their labels"):
+        assert words.replace("&", "&amp;") in text
+    assert {path.name for path in page.parent.glob("*.png")} == {"learning-curve.png"}
+    assert (page.parent / "arms.csv").read_text().startswith("real,arm,Dice,gain")
+
+
+def test_a_study_of_too_few_subjects(study_of, tmp_path, small_case):
+    store = both_splits(tmp_path / "out", small_case)
+    plan = study_of(store, tmp_path / "augment", arms=("R", "R+shuffled")).plan
+    assert plan.left_out == ("R+shuffled at 1: it takes 2 subjects to exchange labels",)

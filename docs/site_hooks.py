@@ -16,7 +16,7 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-OUTSIDE = ("*.md", "CITATION.cff", "LICENSE", "examples/**/*.*")
+OUTSIDE = ("*.md", "CITATION.cff", "LICENSE", "examples/**/*.py")
 LINK = re.compile(r"(\]\(|src=\")(?!https?:|mailto:|data:|[/#])([^)#\"\s]+)")
 
 

@@ -10,8 +10,8 @@ from ctsynth.scoring.measuring import measured
 
 DOCS = Path(__file__).parents[1] / "docs"
 
-PLUGIN = (DOCS / "metrics.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
-"""The metric that the docs show, a file named brightness.py."""
+PLUGIN = (DOCS.parent / "examples" / "plugins" / "metrics" / "mae.py").read_text(encoding="utf-8")
+"""The metric that the docs show."""
 
 
 class MeasuredMetric:

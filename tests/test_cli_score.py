@@ -113,24 +113,24 @@ def test_a_missing_volume_exits_with_2_unless_partial(folder):
 
 def test_a_user_metric_is_in_the_table_the_file_and_the_page(folder, monkeypatch):
     (folder / "own" / "metrics").mkdir(parents=True)
-    (folder / "own" / "metrics" / "brightness.py").write_text(PLUGIN)
+    (folder / "own" / "metrics" / "mae.py").write_text(PLUGIN)
     monkeypatch.setenv("CTSYNTH_PLUGINS", str(folder / "own"))
     done = run("score", "samples")
-    assert "Brightness" in done.stdout
-    assert "brightness" in json.loads((folder / "samples" / "scores.json").read_text())["metrics"]
-    assert "brightness,," in run("score", "samples", "--format", "csv").stdout
-    assert "Brightness" in run("score", "samples", "--format", "latex").stdout
-    assert "brightness" in json.loads(run("info", "--size", "64", "--json").stdout)["metrics"]
+    assert "MAE in body" in done.stdout
+    assert "mae" in json.loads((folder / "samples" / "scores.json").read_text())["metrics"]
+    assert "mae,," in run("score", "samples", "--format", "csv").stdout
+    assert "MAE in body" in run("score", "samples", "--format", "latex").stdout
+    assert "mae" in json.loads(run("info", "--size", "64", "--json").stdout)["metrics"]
     monkeypatch.delenv("CTSYNTH_PLUGINS")  # the page needs the scores, not the metric
     page = run("report", "samples", "--out", "page")
     assert page.stdout == "page/index.html\n"
-    assert "Brightness" in (folder / "page" / "index.html").read_text()
-    assert "brightness" in (folder / "page" / "scores.csv").read_text()
+    assert "MAE in body" in (folder / "page" / "index.html").read_text()
+    assert "mae" in (folder / "page" / "scores.csv").read_text()
 
 
 def test_a_user_metric_is_on_the_page_of_metrics(folder, monkeypatch):
     (folder / "metrics").mkdir()
-    (folder / "metrics" / "brightness.py").write_text(PLUGIN)
+    (folder / "metrics" / "mae.py").write_text(PLUGIN)
     monkeypatch.setenv("CTSYNTH_PLUGINS", str(folder))
     page = runpy.run_path(str(DOCS / "reference" / "make_cli.py"))["render_metrics"]()
     assert "| `brightness` | Brightness |  | neither | Mean value of a synthetic slice. |" in page

@@ -42,7 +42,10 @@ trainer's, with its running averages and its look for NaN. The evaluations are t
 known: of a mixture that no label separates dpm++ takes 25 to 30 to be as near as 250 DDIM steps, 0.10 to 0.12 and
 not within the 0.08 ([architecture.md](architecture.md)).
 
-    python -m tests.benchmarks --official DIR --write
+<!-- not run: it takes an hour and the peers' code -->
+```sh
+python -m tests.benchmarks --official DIR --write
+```
 
 DIR holds checkouts called SPADE, OASIS, semantic-diffusion-model, improved-diffusion and
 pytorch-CycleGAN-and-pix2pix. Not measured here: anything on a GPU, for which there is

@@ -39,7 +39,10 @@ after {warm} that do not count. `host` is the time until the last kernel was lau
 step, the GPU waits for Python. A ratio is ours / the peer's: below 1 ours is the faster. `compile` is what the
 first call takes longer than a later one.
 
-    python -m tests.benchmarks.gpu --official DIR --store STORE --write
+<!-- not run: it needs a GPU and the peer's code -->
+```sh
+python -m tests.benchmarks.gpu --official DIR --store STORE --write
+```
 
 DIR holds a checkout called improved-diffusion, STORE is a folder of `ctsynth preprocess`. The limits of a
 training step are computed, for an H200 with 790 TFLOP/s of dense bf16 and 4.8 TB/s, and for slices of 256 x

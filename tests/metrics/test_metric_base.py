@@ -105,10 +105,10 @@ def test_make_returns_a_metric_or_the_reason_why_it_is_unavailable(name, tmp_pat
 def test_a_user_metric_from_a_folder(tmp_path, monkeypatch):
     folder = tmp_path / "metrics"
     folder.mkdir()
-    (folder / "own_brightness.py").write_text(PLUGIN)
+    (folder / "own_mae.py").write_text(PLUGIN)
     (folder / "own_empty.py").write_text("")
     monkeypatch.setenv("CTSYNTH_PLUGINS", str(tmp_path))
-    assert base.find_metric("own-brightness").title == "Brightness"
+    assert base.find_metric("own-mae").title == "MAE in body"
     with pytest.raises(UsageError, match="defines no metric"):
         base.find_metric("own-empty")
 

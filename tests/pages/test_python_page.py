@@ -1,26 +1,25 @@
 """Every block of docs/python.md and every cell of the notebook runs."""
 
 import json
-import re
 import runpy
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from page_blocks import ROOT, runs
 from small_runs import fit, labels_like
 
 import ctsynth
 from ctsynth.data.store import Store
 from ctsynth.phantom import make_phantom
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGE = (DOCS / "python.md").read_text(encoding="utf-8")
+DOCS = ROOT / "docs"
 NOTEBOOK = json.loads((DOCS / "python.ipynb").read_text(encoding="utf-8"))
 
 
-def test_every_block_of_the_page_runs(tmp_path, monkeypatch, small_case, write_nifti, capsys):
-    monkeypatch.chdir(tmp_path)
+@runs("docs/python.md")
+def test_every_block_of_the_page_runs(page, tmp_path, small_case, write_nifti, capsys):
     for end, numbers in {"Tr": (1, 2), "Va": (401,)}.items():
         for number in numbers:
             case, name = small_case(number), f"amos_{number:04}.nii.gz"
@@ -32,21 +31,12 @@ def test_every_block_of_the_page_runs(tmp_path, monkeypatch, small_case, write_n
     write_nifti(tmp_path / "seg.nii.gz", labels_like(case), case.affine)
     (tmp_path / "synthetic").mkdir()
     nib.save(nib.load("amos/imagesVa/amos_0401.nii.gz"), "synthetic/amos_0401.nii.gz")
-    namespace = {}
-    blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == PAGE.count("```") // 2
-    for block in blocks:
-        small = block.replace(
-            'ctsynth.preprocess("amos/", "out/")', 'ctsynth.preprocess("amos/", "out/", size=16)'
-        )
-        exec(compile(small, "docs/python.md", "exec"), namespace)
-    readme = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    for block in re.findall(r"^```python\n(.*?)^```", readme, re.MULTILINE | re.DOTALL):
-        exec(compile(block, "README.md", "exec"), namespace)
+    page.smaller['ctsynth.preprocess("amos/", "out/")'] = 'ctsynth.preprocess("amos/", "out/", size=16)'
+    page.run()
     printed = capsys.readouterr().out
     assert "(6, 16, 16) int16" in printed
     assert "labels are float64: give whole numbers" in printed
-    assert namespace["page"].is_file()
+    assert page.namespace["page"].is_file()
 
 
 @pytest.fixture

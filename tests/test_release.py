@@ -41,7 +41,7 @@ def test_what_the_first_release_made_is_neither_refused_nor_made_again(tmp_path,
     with monkeypatch.context() as early:
         for module in ("training.configure", "sampling.record", "scoring.run"):
             early.setattr(import_module(f"ctsynth.{module}"), "__version__", "0.1.0")
-        fit(store, run, iterations=4)
+        fit(store, run, iterations=4, tissue_dropout=0.2)  # what a config.json without it is read as
         assert ctsynth(*sample).exit_code == 0
         first = json.loads(ctsynth(*score).stdout)
     assert {
@@ -57,7 +57,7 @@ def test_what_the_first_release_made_is_neither_refused_nor_made_again(tmp_path,
     second = json.loads(ctsynth(*score).stdout)
     assert second["metrics"] == first["metrics"]
     assert second["versions"]["ctsynth"] == __version__
-    fit(store, run, iterations=6)
+    fit(store, run, iterations=6, tissue_dropout=0.7)  # has no effect without tissues
     assert (run / "latest").read_text() == "step_000000006\n"
 
 

@@ -29,6 +29,8 @@ def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
         ignored = {"version", "schema", "preset", "phases", "sha256"}
         data, start = content.pop("data").get("digest"), content.pop("start").get("sha256")
         labels = LabelSet.from_json(content.pop("labels"), "labels of a run")  # equal where only colors differ
+        if not labels.tissues:
+            training.pop("tissue_dropout", None)  # without effect, and of a default that has changed
         kept = {key: value for key, value in content.items() if key not in ignored}
         return kept | training | options | {"data": data, "labels": labels, "from": start}
 

@@ -132,6 +132,22 @@ def test_given_slices_stay_and_the_others_follow_them():
     assert not is_the_column(torch.where(where[:, None], real, drawn(chunks(LENGTH, 128, 4))))
 
 
+def test_known_slices_are_shown_at_the_last_level_at_each_step():
+    generator = torch.Generator().manual_seed(0)
+    noise, again, real = (torch.randn(6, 3, generator=generator) for _ in range(3))
+    where, seen = torch.tensor([False, True, False, False, True, True]), []
+
+    def record(x, sigma):
+        seen.append((x.clone(), sigma))
+        return torch.zeros_like(x)
+
+    draw_volume(lambda _: record, noise, again, levels(4), [range(6)], Known(real, where))
+    assert torch.equal(seen[0][0][~where], noise[~where] * FIRST)
+    for (x, sigma), level in zip(seen, levels(4), strict=True):
+        assert torch.equal(x[where], real[where] + LAST * again[where])
+        assert torch.equal(sigma, torch.where(where, LAST, float(level)))
+
+
 @pytest.mark.parametrize(
     ("length", "chunk", "overlap"), [(120, 128, 4), (128, 128, 4), (129, 128, 4), (300, 16, 8)]
 )

@@ -1,5 +1,7 @@
 """EDM, and EDM for volumes: what one is of the other, and what their windows, levels and chunks do."""
 
+import math
+
 import pytest
 import torch
 from small_runs import CPU, SMALL
@@ -102,6 +104,16 @@ def test_a_volume_depends_on_its_spacing(stack):
     assert (one - model.generate_volume(labels_of(5), stack, rng=rng_of(5), sampler=RUN)).abs().max() > 1e-3
 
 
+def test_the_network_reads_spacing_and_stride_as_logarithms_that_are_0_at_5_mm():
+    model, read = make_random("edm-volume"), []
+    model.unet.numbers.register_forward_pre_hook(lambda _, args: read.append(args[0]))
+    batch = batch_of([[True] * 4] * 3)
+    windows = Windows(batch.windows.valid, torch.tensor([5.0, 10.0, 2.5]), torch.tensor([1.0, 2.0, 4.0]))
+    model.loss("denoiser", Batch(batch.image, batch.labels, windows=windows), rng_of(12))
+    expected = torch.tensor([[0.0, 0.0], [math.log(2), 1.0], [-math.log(2), 2.0]])
+    torch.testing.assert_close(read[0], expected.repeat_interleave(4, 0))
+
+
 def test_a_window_past_an_end_is_a_shorter_window():
     """What stands in the place of slices that are not there changes nothing."""
     torch.manual_seed(0)
@@ -187,6 +199,34 @@ def test_slices_do_not_depend_on_their_batch(name):
     torch.testing.assert_close(together[2:3], alone, atol=1e-4, rtol=0)
     assert together.abs().max() <= 1
     assert (together - model.generate(labels, rng=rng_of(4), sampler=RUN)).abs().max() > 1e-3  # unguided
+
+
+@pytest.mark.parametrize("name", ["edm", "edm-volume"])
+def test_label_dropout_hides_the_maps_of_the_slices_it_draws_and_no_others(name):
+    model, labels = make_random(name, label_dropout=0.5), labels_of(8)
+    image = labels[:, None].float() / 2 - 0.8
+    dropped = rng_of(8).uniform("label dropout") < 0.5
+    assert 0 < dropped.sum() < 8
+    before = model.loss("denoiser", Batch(image, labels), rng_of(8))["loss"]
+    for row in range(8):
+        changed = labels.clone()
+        changed[row] = labels[row].T
+        after = model.loss("denoiser", Batch(image, changed), rng_of(8))["loss"]
+        assert torch.equal(before, after) == dropped[row].item()
+
+
+def test_guidance_goes_on_from_the_null_map_at_levels_of_0_1_to_5():
+    model, labels = make_random("edm", label_dropout=0.2), labels_of(4)
+    sigma = torch.tensor([0.09, 0.1, 5.0, 5.1])
+    x = 0.1 * sigma[:, None, None, None] * rng_of(4).normal("x", (1, 16, 16))
+    with torch.no_grad():
+        null = model.denoise(x, sigma, model.conditioner(labels, torch.zeros(4, dtype=torch.bool)))
+        plain = model.denoise(x, sigma, model.conditioner(labels))
+        guided = model.denoiser(labels, 1.5)(x, sigma)
+    on = null + 1.5 * (plain - null)
+    expected = torch.cat([plain[:1], on[1:3], plain[3:]]).clamp(-1, 1)
+    assert (expected - plain.clamp(-1, 1)).abs().amax((1, 2, 3)).gt(1e-4).tolist() == [False, True, True, False]
+    torch.testing.assert_close(guided, expected)
 
 
 def test_guidance_needs_label_dropout():

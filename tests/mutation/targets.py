@@ -36,7 +36,7 @@ TARGETS = {
     ),
     "methods.edm": Target(
         ("methods/test_edm.py",),
-        ("EDM.loss", "EDM.levels", "EDM.denoise", "EDM.generate"),
+        ("EDM.loss", "EDM.levels", "EDM.denoise", "EDM.generate", "_column"),
     ),
     "methods.edm_volume": Target(("methods/test_edm.py",)),
     "methods.pix2pix": Target(

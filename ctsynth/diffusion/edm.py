@@ -101,7 +101,7 @@ def dpm_solver_pp(
         if i + 1 == len(sigmas):
             break
         h = math.log(sigma / sigmas[i + 1])
-        direction = x0 if i == 0 else x0 + h / (2 * h_before) * (x0 - before)
+        direction = x0 + h / (2 * h_before) * (x0 - before)  # x0 at first: h_before is infinite
         x = float(sigmas[i + 1] / sigma) * x - math.expm1(-h) * direction
         before, h_before = x0, h
     return x0

@@ -157,6 +157,22 @@ def cut_off(folder):
     file.write_bytes(file.read_bytes()[:-100])
 
 
+def claims_2_gb(folder):
+    file = write_slices(folder, hu())[2]
+    length = b"OW\0\0" + hu()[0].nbytes.to_bytes(4, "little")
+    assert length in file.read_bytes()
+    file.write_bytes(file.read_bytes().replace(length, b"OW\0\0" + (1 << 31).to_bytes(4, "little")))
+
+
+def claims_2_gb_in_a_sequence(folder):
+    item = pydicom.Dataset()
+    item.SeriesDescription = "x" * 20
+    file = write_slices(folder, hu(), ReferencedSeriesSequence=[item])[2]
+    found = file.read_bytes()
+    assert found.count(b"LO\x14\0xxxx") == 1
+    file.write_bytes(found.replace(b"LO\x14\0xxxx", b"UN\0\0\0\0\0\x80"))
+
+
 REFUSED = {
     tilted: r"the gantry was tilted by 12\.0 degrees",
     with_a_gap: r"slices are missing between -691\.75 and -682\.75 mm along the table; the others are 4\.50 mm",
@@ -166,7 +182,9 @@ REFUSED = {
     with_a_localizer: r"a localizer is among the slices: scout000\.dcm",
     coronal_too: r"mixed slices: ImageOrientationPatient is",
     of_mr: r"no slices of a CT in it; it holds MR Image Storage",
-    cut_off: r"its pixels cannot be read",
+    cut_off: r"element \(7FE0,0010\) declares 216 bytes, and 116 are there",
+    claims_2_gb: r"element \(7FE0,0010\) declares 2147483648 bytes, and 216 are there",
+    claims_2_gb_in_a_sequence: r"element \(0008,103E\) declares 2147483648 bytes, and 16 are there",
 }
 
 

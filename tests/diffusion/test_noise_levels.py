@@ -149,7 +149,7 @@ def test_known_slices_are_shown_at_the_last_level_at_each_step():
 
 
 @pytest.mark.parametrize(
-    ("length", "chunk", "overlap"), [(120, 128, 4), (128, 128, 4), (129, 128, 4), (300, 16, 8)]
+    ("length", "chunk", "overlap"), [(120, 128, 4), (128, 128, 4), (129, 128, 4), (300, 16, 8), (4, 5, 4)]
 )
 def test_chunks_cover_a_volume_and_overlap(length, chunk, overlap):
     parts = chunks(length, chunk, overlap)

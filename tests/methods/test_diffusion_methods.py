@@ -46,7 +46,7 @@ def draws(count, name="step", first=0):
 @pytest.mark.parametrize("name", METHODS)
 @pytest.mark.parametrize("encoding", ["onehot", "index"])
 def test_gradients_reach_every_parameter(name, encoding):
-    model = make(name, mask_encoding=encoding, attention=[4])
+    model = make(name, mask_encoding=encoding, attention=[4], dropout=0.1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(4):  # layers that begin at zero block those before them in the first steps
         optimizer.zero_grad()

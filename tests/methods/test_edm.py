@@ -7,11 +7,12 @@ import torch
 from small_runs import CPU, SMALL
 
 from ctsynth.config import build
-from ctsynth.diffusion.edm import Known
+from ctsynth.diffusion.edm import Known, Scales, chunks, timesteps
 from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import UsageError
 from ctsynth.methods import base
 from ctsynth.methods.base import Stack
+from ctsynth.networks.conditioning import to_patches
 from ctsynth.networks.mixing import Mixing
 from ctsynth.randomness import BatchRNG
 from ctsynth.trainable import Batch, Windows
@@ -57,7 +58,7 @@ def batch_of(valid, spacing=5.0, stride=1.0):
 @pytest.mark.parametrize("name", ["edm", "edm-volume"])
 @pytest.mark.parametrize("encoding", ["onehot", "index"])
 def test_gradients_reach_every_parameter(name, encoding):
-    model = make(name, mask_encoding=encoding, attention=[4])
+    model = make(name, mask_encoding=encoding, attention=[4], dropout=0.1)
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-2)
     for step in range(4):  # layers that begin at zero block those before them in the first steps
         optimizer.zero_grad()
@@ -77,6 +78,14 @@ def test_without_mixing_a_volume_is_its_slices(chunk):
     one_by_one = slices.generate(labels, rng=rng_of(10), sampler=RUN)
     together = volumes.generate_volume(labels, Stack(3.0, chunk), rng=rng_of(10), sampler=RUN)
     torch.testing.assert_close(together, one_by_one, atol=1e-5, rtol=0)
+
+
+def test_a_volume_of_one_slice_is_drawn_and_chunks_overlap_by_half_a_window(monkeypatch):
+    model, asked = make("edm-volume", window=6), []
+    monkeypatch.setattr("ctsynth.methods.edm_volume.chunks", lambda *of: asked.append(of) or chunks(*of))
+    drawn = model.generate_volume(labels_of(1), Stack(5.0, 9), rng=rng_of(1), sampler=RUN)
+    assert drawn.shape == (1, 1, 16, 16)
+    assert asked == [(1, 9, 3)]
 
 
 def test_a_new_volume_model_has_no_mixing():
@@ -152,6 +161,7 @@ def test_slices_past_an_end_have_no_loss():
     other[0][outside], other[1][outside] = 3, 0.9
     changed = Batch(other[1], other[0], windows=batch.windows)
     a, b = (model.loss("denoiser", each, rng_of(8))["loss"] for each in (batch, changed))
+    assert a.isfinite()
     torch.testing.assert_close(a, b)
 
 
@@ -231,7 +241,47 @@ def test_guidance_goes_on_from_the_null_map_at_levels_of_0_1_to_5():
 
 def test_guidance_needs_label_dropout():
     with pytest.raises(UsageError, match="--guidance 2 needs a model trained with label dropout"):
-        make("edm").check(Sampler(guidance=2.0))
+        make("edm").generate(labels_of(1), rng=rng_of(1), sampler=Sampler(guidance=2.0))
+    with pytest.raises(UsageError, match="label dropout"):
+        make("edm-volume").generate_volume(
+            labels_of(1), Stack(5.0, 9), rng=rng_of(1), sampler=Sampler(guidance=2.0)
+        )
+
+
+def test_the_denoiser_scales_what_the_network_reads_and_says(monkeypatch):
+    """D(x; sigma) = c_skip x + c_out F(c_in x; ln sigma) (Karras et al. 2022, Eq. 7)."""
+    model, read = make("edm"), []
+
+    def network(x, t, *_):
+        read.extend([x, t])
+        return torch.full_like(x, 0.7)
+
+    monkeypatch.setattr(model, "network", network)
+    sigma, x = torch.tensor([0.02, 0.5, 7.0]), rng_of(3).normal("x", (1, 16, 16))
+    column, scales = sigma[:, None, None, None], Scales()
+    torch.testing.assert_close(
+        model.denoise(x, sigma, None), scales.skip(column) * x + 0.7 * scales.output(column)
+    )
+    torch.testing.assert_close(read[0], to_patches(scales.input(column) * x, 2))
+    torch.testing.assert_close(read[1], timesteps(sigma))
+
+
+def test_in_training_each_slice_has_noise_of_its_level(monkeypatch):
+    model, seen = make("edm"), []
+
+    def denoise(noisy, sigma, *_):
+        seen.extend([noisy, sigma])
+        return noisy
+
+    monkeypatch.setattr(model, "denoise", denoise)
+    image = labels_of(8)[:, None].float() / 2 - 0.8
+    loss = model.loss("denoiser", Batch(image, labels_of(8)), rng_of(8))["loss"]
+    noisy, sigma = seen
+    noise = (noisy - image) / sigma[:, None, None, None]
+    assert noise.mean((1, 2, 3)).abs().max() < 0.3  # 0.06 is a standard error
+    assert (noise.std((1, 2, 3)) - 1).abs().max() < 0.2
+    power = (sigma * noise.square().mean((1, 2, 3)).sqrt()).square()
+    torch.testing.assert_close(loss, (Scales().weight(sigma) * power).mean())
 
 
 def test_a_network_that_outputs_zero_has_a_loss_of_at_most_one():

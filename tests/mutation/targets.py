@@ -76,6 +76,29 @@ TARGETS = {
 """By module, without ``ctsynth``."""
 
 EQUIVALENT: dict[str, dict[str, str]] = {
+    "diffusion.edm": {
+        "dpm_solver_pp: held is None or is_held is None -> held is None and is_held is None": (
+            "one comes with the other"
+        ),
+    },
+    "methods.edm": {
+        "EDM.loss: batch.image + _column(sigma) * rng.normal('noise', batch.image.shape[1:]) -> "
+        "batch.image - _column(sigma) * rng.normal('noise', batch.image.shape[1:])": "noise is symmetric",
+        "EDM.levels: self.options.level_mean + self.options.level_std * rng.normal('level', (1,))[:, 0] -> "
+        "self.options.level_mean - self.options.level_std * rng.normal('level', (1,))[:, 0]": "likewise",
+        "EDM.levels: 1 -> 2": "the first of two draws is a draw",
+        "EDM.denoise: output.float() -> output": "the product with float32 is float32",
+        "EDM.loss: rng.uniform('label dropout') >= rate if rate else None -> "
+        "rng.uniform('label dropout') >= rate": "at rate 0 all maps are kept",
+        "EDM.loss: rng.uniform('label dropout') >= rate -> "
+        "rng.uniform('label dropout') > rate": "they are never equal",
+    },
+    "methods.edm_volume": {
+        "EDMVolume.generate_volume: ones > 0 -> ones >= 0": "of ones",
+        "EDMVolume.generate_volume: stack.spacing * ones[:, 0] -> stack.spacing / ones[:, 0]": "likewise",
+        "EDMVolume.levels: rng.uniform('shared levels').view(shape)[:, :1] < self.options.shared_levels -> "
+        "rng.uniform('shared levels').view(shape)[:, :1] <= self.options.shared_levels": "they are never equal",
+    },
     "diffusion.process": {
         "GaussianDiffusion.training_losses: 2 -> 3": "two channels are two chunks, however many are asked for",
         "GaussianDiffusion.p_mean_variance: 2 -> 3": "likewise",

@@ -20,6 +20,9 @@ SEGS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
 RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 """SOP classes."""
 
+UNDEFINED = 0xFFFFFFFF
+"""Length of an element that ends with a delimiter."""
+
 
 @contextmanager
 def wanted(path: Path) -> Iterator[None]:
@@ -61,6 +64,34 @@ def header(path: Path) -> Dataset:
         return dcmread(contents(path), stop_before_pixels=True)
     except InvalidDicomError:
         raise DataError(f"{path}: not a DICOM file") from None
+
+
+def check_lengths(path: Path) -> None:
+    """Refuses a file that declares more than it holds: GDCM would take that much memory, up to 4 GB an element.
+
+    Raises:
+        DataError: An element does.
+    """
+    from pydicom import dcmread
+
+    whole = dcmread(contents(path))
+    for part in (whole.file_meta, whole):
+        _check_elements(path, part)
+
+
+def _check_elements(path: Path, part: Dataset) -> None:
+    from pydicom.dataelem import RawDataElement
+
+    for tag in list(part.keys()):
+        raw = part.get_item(tag)
+        if isinstance(raw, RawDataElement) and len(raw.value or b"") < raw.length < UNDEFINED:
+            raise DataError(
+                f"{path}: element {tag} declares {raw.length} bytes, and {len(raw.value or b'')} are there",
+                hint="is the file cut off?",
+            )
+        if part[tag].VR == "SQ":
+            for item in part[tag].value:
+                _check_elements(path, item)
 
 
 def headers(folder: Path) -> list[tuple[Path, Dataset]]:

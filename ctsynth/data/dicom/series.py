@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.uid import UID
 
-from ctsynth.data.dicom.headers import CT, headers
+from ctsynth.data.dicom.headers import CT, check_lengths, headers
 from ctsynth.data.formats import needs_extra
 from ctsynth.data.itk_volume import LPS
 from ctsynth.data.volume import SourceGrid, Volume, check_memory, check_shape
@@ -61,6 +61,7 @@ def read_series(folder: Path) -> Volume:
     check_memory(folder, 4 * int(np.prod(series.grid.shape)))
     voxels = np.empty(series.grid.shape, np.int16, order="F")
     for place, file in enumerate(series.files):
+        check_lengths(file)
         reader = sitk.ImageFileReader()  # GDCM: all codecs, and rescaled to HU
         reader.SetFileName(str(file))
         try:

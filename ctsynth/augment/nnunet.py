@@ -9,6 +9,10 @@
 With the variables nnUNet_raw, nnUNet_preprocessed and nnUNet_results set to folders of those names in OUT, every
 data set is planned by ``nnUNetv2_plan_and_preprocess -d NNN --verify_dataset_integrity`` and trained as fold 0. A
 case that is in several data sets takes its space once: its files are hard links, where the file system has them.
+
+nnU-Net plans each data set by itself, so an arm of more cases may get another network or batch. For arms that
+differ in nothing but their cases, give all of them one plan, such as by
+``nnUNetv2_move_plans_between_datasets -s 701 -t 702 -sp nnUNetPlans -tp nnUNetPlans_701``, and preprocess with it.
 """
 
 from __future__ import annotations

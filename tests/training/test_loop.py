@@ -1,5 +1,7 @@
 import json
 import math
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -195,3 +197,21 @@ def test_iterations_replace_the_presets_epochs(store, monkeypatch):
 def configured(store, **training):
     said = {"batch_size": 4} | {key: value for key, value in training.items() if value is not None}
     return configure(store, "ddpm-concat", preset="paper", options=OPTIONS, training=said, device=CPU)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is counted in Linux's /proc")
+@pytest.mark.parametrize("method", ["ddpm-concat", "edm-volume"])
+def test_memory_is_flat_over_2000_steps(tmp_path, small_case, monkeypatch, method):
+    store = both_splits(tmp_path / "out", small_case, size=32)
+    resident = []
+    update = EMA.update
+
+    def counted(self, model, step):
+        update(self, model, step)
+        resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize())
+
+    monkeypatch.setattr(EMA, "update", counted)
+    fit(store, tmp_path / "run", method, iterations=2000, batch_size=2, save_every=500, log_every=100)
+    assert len(resident) == 2000
+    assert max(resident[1000:]) < max(resident[:1000]) + 8e6

@@ -189,7 +189,10 @@ def newest(run):
         ("ddpm-mask", {"accumulate": 2}),
         ("spade", {}),
         ("oasis", {}),
-        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("toy-gan", {}), ("pix2pix", {}))),
+        *(
+            pytest.param(*case, marks=pytest.mark.slow)
+            for case in (("toy-gan", {}), ("pix2pix", {}), ("edm", {}), ("edm-volume", {"accumulate": 2}))
+        ),
     ],
 )
 def test_killed_at_any_moment_and_continued_is_unbroken(tmp_path, small_case, toy_gan, method, training):

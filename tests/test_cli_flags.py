@@ -44,7 +44,7 @@ FLAGS = {
         --ranks --device --precision
     """,
     "augment": """
-        DATA --out --arms --generator --dry-run --fractions --draws --seeds --doses --iterations
+        DATA --out --arms --generator --dry-run --export --fractions --draws --seeds --doses --iterations
         --generator-iterations --method --preset --steps --seed --device --shard --json --overwrite
     """,
     "weights": """

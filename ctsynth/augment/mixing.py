@@ -26,14 +26,19 @@ class TrainingSet:
     further: tuple[Subject, ...] = ()
     is_mixed: bool = True
 
+    @property
+    def subjects(self) -> list[Subject]:
+        """All that a segmenter sees."""
+        others = [subject for several in self.others.values() for subject in several]
+        return list(dict.fromkeys([*(self.real if self.is_mixed else ()), *others, *self.further]))
+
     def view(self, store: Store) -> Store:
         """The store with these subjects to train on, and no others.
 
         Raises:
             DataError: One of them is a test subject of the store.
         """
-        shown = [*(subject for several in self.others.values() for subject in several), *self.further]
-        return view_of(store, [*(self.real if self.is_mixed else ()), *shown])
+        return view_of(store, self.subjects)
 
     def dataset(self, store: Store) -> SliceDataset:
         """Its slices, in the order in which they are trained on."""

@@ -50,8 +50,12 @@ def made_from(store: Store, plan: Plan, run: Run) -> dict[str, Any]:
     }
 
 
-def work_of(folder: Path) -> dict[str, Any]:
+def work_of(folder: Path, device: str) -> dict[str, Any]:
     """What was done to train a segmenter, from the files of its run: what must be equal in all arms.
+
+    Args:
+        folder: The run.
+        device: Its kind: numbers of a GPU and of a CPU differ.
 
     Raises:
         DataError: A file of the run is missing or damaged.
@@ -68,6 +72,7 @@ def work_of(folder: Path) -> dict[str, Any]:
         "precision": config.training.precision,
         "network": {key: value for key, value in config.options.items() if key != "cutmix"},
         "size": config.size,
+        "device": device,
     }
 
 

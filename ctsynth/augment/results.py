@@ -95,11 +95,13 @@ class Results:
         store: Its subjects.
         plan: Its runs.
         records: Of every run.
+        generator_hours: Of training the generators.
     """
 
     store: Store
     plan: Plan
     records: Mapping[Run, Record]
+    generator_hours: float = 0.0
 
     @cached_property
     def small_organs(self) -> tuple[str, ...]:
@@ -143,8 +145,8 @@ class Results:
 
     @cached_property
     def hours(self) -> dict[str, float]:
-        """Hours of training, by arm."""
-        spent: dict[str, float] = {}
+        """Hours of training: the generators', and the segmenters' by arm."""
+        spent: dict[str, float] = {"generators": self.generator_hours}
         for run, record in self.records.items():
             arm = run.arm.called(run.dose)
             spent[arm] = spent.get(arm, 0) + record["seconds"] / 3600

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -115,6 +115,15 @@ class Study:
                 f"SIGNAL: {done} of {len(runs)} segmenters are done", "the same command goes on with the next"
             ) from None
 
+    def training_sets(self) -> Iterator[tuple[Run, TrainingSet]]:
+        """What each arm of each cell is trained on, made if need be; but for CutMix, which is no data."""
+        for cell in self.plan.cells:
+            with sole(self.out / cell.folder / ".augment.lock"):
+                work = _CellWork(self, cell, "1/1")
+                for run in self.plan.of_cell(cell):
+                    if run.seed == self.plan.config.seed and not run.arm.cutmix:
+                        yield run, work.training_set(run)
+
     def record(self, run: Run) -> records.Record | None:
         """What is known of a run; None where it is not done, or not with these settings."""
         found = records.load(self.out / run.folder)
@@ -135,7 +144,9 @@ class Study:
         if len(done) < len(found):
             raise RunError(f"{self.out}: {len(found) - len(done)} of {len(found)} runs are not done")
         records.refuse_unequal(done)
-        return Results(self.store, self.plan, done)
+        generators = [*self.out.glob("generator"), *self.out.glob("fraction-*/draw-*/generator")]
+        hours = sum(records.seconds_of(folder) for folder in generators) / 3600
+        return Results(self.store, self.plan, done, hours)
 
 
 @dataclass
@@ -191,7 +202,7 @@ class _CellWork:
             folder,
             {
                 "made_from": records.made_from(study.store, study.plan, run),
-                "work": records.work_of(folder),
+                "work": records.work_of(folder, study.device.type),
                 "chosen": checkpoint.step_of(chosen),
                 "validation": {str(checkpoint.step_of(path)): value for path, value in dice.items()},
                 "weights_sha256": segmenter.settings["weights"],

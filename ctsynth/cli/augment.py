@@ -154,12 +154,16 @@ def command(
         preset=preset or "auto", iterations=iterations, generator_iterations=generator_iterations, steps=steps,
         seed=seed,
     )  # fmt: skip
-    if export and export[0] != "nnunet":
-        raise UsageError(f"--export {export[0]}: wanted nnunet", hint="--export nnunet nnUNet_raw")
+    if export and (export[0] != "nnunet" or shard):
+        problem = "it is not shared out: leave --shard out" if export[0] == "nnunet" else "wanted nnunet DIR"
+        raise UsageError(f"--export {export[0]}: {problem}", hint="--export nnunet nnunet/")
     with Stop() as stop:
         study = _study(data, config, out, device, stop, overwrite=overwrite)
         if dry_run:
             _print_plan(study, as_json=as_json)
+            return
+        if export:
+            _export(study, export[1])
             return
         _carry_out(study, shard)
         if shard is None:
@@ -231,6 +235,23 @@ def _carry_out(study: Study, shard: str | None) -> None:
     study.begin()
     with console.progress("augment", len(runs)) as progress:
         study.run(shard or "1/1", progress)
+
+
+def _export(study: Study, out: Path) -> None:
+    """Writes the arms as data sets for nnU-Net and prints their folders."""
+    from ctsynth.augment.export import export_nnunet
+    from ctsynth.outputs import refuse_inputs
+    from ctsynth.stop import Stopped
+
+    refuse_inputs([out], [study.store.root, study.out])
+    study.begin()
+    try:
+        for path in export_nnunet(study, out):
+            console.echo(str(path))
+    except Stopped:
+        raise study.stop.interrupted(
+            "stopped by SIGNAL", "run the same command again: finished work is kept"
+        ) from None
 
 
 def _estimated(study: Study) -> Hours:

@@ -8,7 +8,6 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from small_cases import make_small_case
 from small_runs import OPTIONS
 
 from ctsynth.augment.plan import StudyConfig, make_plan
@@ -30,6 +29,20 @@ SMALL = {
 """Networks and training of a second."""
 
 
+def patient(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """HU and labels, (32, 32, 6): fat around muscle, and in it a liver and a spleen at places of their own."""
+    rng = np.random.default_rng(seed)
+    x, y, z = np.meshgrid(np.arange(32) - 15.5, np.arange(32) - 15.5, np.arange(6), indexing="ij")
+    radius = np.hypot(x, y)
+    mask = np.where(radius < 15, AMOS22.body_id, 0).astype(np.uint8)
+    hu = np.select([radius < 11, radius < 15], [40, -100], -1000) + rng.integers(-15, 16, mask.shape)
+    for organ, center, size in ((6, rng.uniform((3, -4), (6, 4)), 5), (1, rng.uniform((-7, -4), (-4, 4)), 3)):
+        inside = np.hypot(x - center[0], y - center[1]) < size - 0.3 * abs(z - 2.5)
+        mask[inside] = organ
+        hu[inside] += 60
+    return hu.astype(np.int16), mask
+
+
 @pytest.fixture(scope="session")
 def study_store(tmp_path_factory) -> Store:
     """Four training subjects and two test subjects, 16 x 16."""
@@ -37,11 +50,11 @@ def study_store(tmp_path_factory) -> Store:
     settings = {"size": SIZE, "level": 40.0, "width": 400.0, "labels": AMOS22.as_json()}
     names = []
     for number in range(6):
-        case, split = make_small_case(number), "train" if number < 4 else "test"
-        mask = np.where((case.labels == 0) & (case.hu > -500), AMOS22.body_id, case.labels).astype(np.uint8)
-        geometry = Geometry(case.hu.shape, case.affine @ np.diag([1 / 3, 1 / 3, 1, 1]))  # pixels that a map moves
+        hu, mask = patient(number)
+        geometry = Geometry(hu.shape, np.diag([4.0, 4.0, 5.0, 1.0]))
+        split = "train" if number < 4 else "test"
         record = {"name": f"amos_{number:04}", "split": split, "geometry": geometry.as_json()}
-        ct = to_slices(Window().clip(case.hu), SIZE, "ct")
+        ct = to_slices(Window().clip(hu), SIZE, "ct")
         write_subject(root, record, settings, ct, to_slices(mask, SIZE, "labels"))
         names.append((split, record["name"]))
     write_manifest(root, settings, names)

@@ -69,3 +69,19 @@ def test_shards_make_the_runs_and_a_last_call_the_results(study_store, tmp_path)
     content = json.loads((tmp_path / "augment" / "augment.json").read_text())
     assert [row["arm"] for row in content["rows"]] == ["R", "R+C", "R", "R+C"]
     assert (tmp_path / "augment" / "report" / "index.html").is_file()
+
+
+def test_the_arms_as_data_sets_of_nnunet(study_store, tmp_path):
+    words = ("--arms", "R,R+C,R+Dr", "--fractions", "1", "--doses", "1", "--export", "nnunet", tmp_path / "nnunet")
+    done = augment(study_store, tmp_path / "augment", *words)
+    assert done.exit_code == 0
+    folders = [
+        tmp_path / "nnunet" / "nnUNet_raw" / name for name in ("Dataset101_R_x1_f1_d0", "Dataset102_R+Dr_x1_f1_d0")
+    ]
+    assert done.stdout.split() == [str(folder) for folder in folders]
+    real, deformed = ({path.name for path in folder.glob("imagesTr/*.nii.gz")} for folder in folders)
+    assert real == {f"amos_{number:04}_0000.nii.gz" for number in range(4)}
+    assert len(deformed - real) == 3
+    splits = (tmp_path / "nnunet" / "nnUNet_preprocessed").glob("*/splits_final.json")
+    assert len({tuple(json.loads(path.read_text())[0]["val"]) for path in splits}) == 1
+    assert not list((tmp_path / "augment").rglob("result.json"))

@@ -58,6 +58,19 @@ def test_synthetic_replaced_by_real_is_the_real_arm(whole):
     assert last == 6
 
 
+def test_class_means_and_shuffled_labels_hurt(study_store, study_of, tmp_path):
+    study = study_of(
+        study_store, tmp_path / "augment", arms=("R", "R+mean", "R+shuffled"), seeds=2, iterations=40,
+        segmenter_options={"channels": 8, "multipliers": (1, 2)},
+    )  # fmt: skip
+    study.begin()
+    study.run()
+    _, *controls = study.results().rows
+    gains = {row.arm: row.gain.estimate for row in controls}  # measured: -16 and -18 points of 68
+    assert gains["R+mean"] < -5
+    assert gains["R+shuffled"] < -5
+
+
 def test_arms_differ(whole):
     found = {arm: records.load(folder(whole, arm, 0.5))["weights_sha256"] for arm in ARMS}
     assert len(set(found.values())) == len(ARMS) - 1

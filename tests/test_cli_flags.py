@@ -26,7 +26,7 @@ FLAGS = {
         --shard
     """,
     "deform": """
-        MASK --out --samples --strength --scale --shift --seed --shard --overwrite
+        MASK --out --samples --strength --scale --shift --insert --seed --shard --overwrite
     """,
     "score": """
         SYNTHETIC --data --split --metrics --checkpoint --sweep --steps --preset --partial --segmenter --native

@@ -38,6 +38,14 @@ def command(
             show_default=False,
         ),
     ] = None,
+    insert: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="CLASS=FILE",
+            help="Put a class, such as a lesion, where a mask on the same grid is not 0; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same deformations.")] = 0,
     shard: Annotated[
         str, typer.Option(metavar="I/N", help="Deform only share I of N; slurm takes I and N from the array.")
@@ -59,6 +67,8 @@ def command(
 
         ctsynth deform seg.nii.gz --scale spleen=1.3 --strength 0
 
+        ctsynth deform seg.nii.gz --insert tumor=tumor.nii.gz --shift tumor=0,0,20
+
     A map in which a class vanishes, splits, or changes its volume by more than
     25 % is refused, and another one is tried. What is scaled or shifted moves its
     neighborhood along, fading over 20 mm. The names of the classes, in the
@@ -68,12 +78,19 @@ def command(
     from ctsynth.data.deform import DeformConfig, deform, label_volumes
     from ctsynth.data.edit_labels import edits_of
     from ctsynth.data.formats import names_a_file
+    from ctsynth.data.insert import Insertion
     from ctsynth.files import sole
     from ctsynth.shards import lock_name, take
 
     if out is not None and names_a_file(out):
         raise UsageError(f"--out {out}: name a folder", hint="it gets NAME_deformed_0.nii.gz and on")
-    config = DeformConfig(samples=samples, seed=seed, strength=strength, edits=edits_of(scale or (), shift or ()))
+    config = DeformConfig(
+        samples=samples,
+        seed=seed,
+        strength=strength,
+        edits=edits_of(scale or (), shift or ()),
+        insertions=tuple(map(Insertion.parse, insert or ())),
+    )
     files = take(label_volumes(mask), shard)
     folder = out or (mask if mask.is_dir() else mask.parent)
     with sole(folder / lock_name("deform", shard)), console.progress("deform", len(files)) as progress:

@@ -18,6 +18,7 @@ from ctsynth import __version__
 from ctsynth.data.diffeomorphism import RMS_MM, SMOOTHNESS_MM, Deformation, extent_of
 from ctsynth.data.edit_labels import Edit
 from ctsynth.data.formats import record_beside, stem, volumes
+from ctsynth.data.insert import Insertion
 from ctsynth.data.plausible import Labels, distances, implausible
 from ctsynth.data.record import Kind, Standing, look, save
 from ctsynth.data.relabel import check_labels, given_by_dataset
@@ -55,6 +56,9 @@ class DeformConfig:
 
     edits: tuple[Edit, ...] = ()
     """Classes that are scaled or shifted before."""
+
+    insertions: tuple[Insertion, ...] = ()
+    """Classes that are put in before those."""
 
     def __post_init__(self) -> None:
         check(self)
@@ -98,7 +102,8 @@ def deform(
     """
     outputs = {file: _outputs(file, out, config.samples) for file in files}
     every = [path for paths in outputs.values() for path in paths]
-    refuse_inputs([*every, *map(record_beside, every)], files)
+    read = [*files, *(one.mask for one in config.insertions)]
+    refuse_inputs([*every, *map(record_beside, every)], read)
     if len(set(every)) < len(every):
         raise UsageError("two label volumes with the same name would write the same file", hint="omit --out")
     broken: list[CTSynthError] = []
@@ -132,12 +137,14 @@ def _deform_one(file: Path, paths: list[Path], config: DeformConfig, *, overwrit
         "mask_sha256": sha256(file),
         "seed": config.seed,
         "strength": config.strength,
-        "edits": list(map(str, config.edits)),
+        "edits": [*map(str, config.insertions), *map(str, config.edits)],
     }
     whole = [_is_whole(path, wanted, overwrite=overwrite) for path in paths]
     if not all(whole):
         volume = Volume.load(file)
         labels, names = _integers(file, volume), _names(file, volume)
+        for one in config.insertions:
+            labels, names = one.into(str(file), labels, volume.geometry, names)
     for sample, (path, is_there) in enumerate(zip(paths, whole, strict=True)):
         if is_there:
             log.info("%s is whole: skipped", path)
@@ -218,7 +225,7 @@ def deformed_pair(
         labels: (X, Y, Z), of the image.
         spacing: Of the voxels, mm.
         names: Of the classes, as far as they are known.
-        config: How, without edits.
+        config: How, without edits and insertions.
         key: Name of the volume and number of the sample.
 
     Raises:
@@ -227,7 +234,7 @@ def deformed_pair(
     """
     if image.shape != labels.shape:
         raise ValueError(f"image and labels must have one shape, not {image.shape} and {labels.shape}")
-    if config.edits:
+    if config.edits or config.insertions:
         raise ValueError("edits are of labels only: deform an image without them")
     made, record, deformation = _plausible(labels, spacing, names, config, key)
     return warped_image(image, spacing, deformation), made, record

@@ -174,6 +174,62 @@ def test_an_edit_that_cannot_be_made_exits_with_2_and_says_why(mask, words, mess
     assert list(mask.parent.iterdir()) == [mask]
 
 
+@pytest.fixture
+def lesion(mask):
+    """A ball of 12 mm in the liver, in a file with the axes of the anatomy's."""
+    x, y, z = np.ogrid[:40, :36, :12]
+    ball = ((x - 12) ** 2 + (y - 20) ** 2 + (2 * (z - 6)) ** 2 < 10).astype(np.uint8)
+    path = mask.parent.parent / "lesion.nii.gz"
+    nib.save(nib.Nifti1Image(ball, np.diag([-4.0, -4.0, 8.0, 1.0])), path)
+    return path
+
+
+def test_an_inserted_class_is_where_its_mask_is_and_has_a_number_and_a_name(mask, lesion):
+    write_names(mask, {1: "spleen", 6: "liver", 16: "body"})
+    assert run(mask, "--insert", f"tumor={lesion}", "--strength", 0).exit_code == 0
+    made = Volume.load(mask.parent / "seg_deformed_0.nii.gz")
+    ball, before = Volume.load(lesion).voxels != 0, Volume.load(mask).voxels
+    assert np.array_equal(made.voxels, np.where(ball, 17, before))
+    assert made.names[17] == "tumor"
+    assert record(mask.parent / "seg_deformed_0.nii.gz")["distance"]["classes"]["tumor"] == {
+        "dice": 1.0,
+        "volume": 1.0,
+    }
+    assert "made with edits ['tumor=sha256:" in run(mask, "--strength", 0).stderr
+
+
+def test_an_inserted_class_is_deformed_and_shifted_with_the_others(mask, lesion):
+    words = ("--insert", f"20={lesion}", "--shift", "20=8,0,0")
+    assert run(mask, *words, "--strength", 0).exit_code == 0
+    made = Volume.load(mask.parent / "seg_deformed_0.nii.gz").voxels == 20
+    moved = center(made) - center(Volume.load(lesion).voxels != 0)
+    assert np.abs(moved) == pytest.approx([8, 0, 0], abs=1.0)
+    assert run(mask, "--insert", f"20={lesion}", "--out", mask.parent.parent / "bent").exit_code == 0
+    bent = Volume.load(mask.parent.parent / "bent" / "seg_deformed_0.nii.gz").voxels
+    assert 0.75 <= (bent == 20).sum() / (Volume.load(lesion).voxels != 0).sum() <= 1.25
+
+
+def test_an_insertion_that_cannot_be_made_exits_with_2_and_says_why(mask, lesion):
+    def refused(word):
+        done = run(mask, "--insert", word)
+        assert done.exit_code == 2, done.output
+        assert [path.name for path in mask.parent.iterdir()] == [mask.name]
+        return done.stderr
+
+    assert "--insert tumor: wanted CLASS=FILE" in refused("tumor")
+    assert "none.nii.gz: no such file" in refused("tumor=none.nii.gz")
+    assert "its classes have no names" in refused(f"tumor={lesion}")
+    assert "would be label 300, wanted 1 to 254" in refused(f"300={lesion}")
+    ball = np.asarray(nib.load(lesion).dataobj)
+    for voxels, affine, message in (
+        (ball, 2 * np.diag([-4.0, -4.0, 8.0, 0.5]), "on another grid"),
+        (0 * ball, np.diag([-4.0, -4.0, 8.0, 1.0]), "nothing but background"),
+        (np.ones_like(ball), np.diag([-4.0, -4.0, 8.0, 1.0]), "voxels are background"),
+    ):
+        nib.save(nib.Nifti1Image(voxels, affine), lesion)
+        assert message in refused(f"20={lesion}")
+
+
 def test_other_edits_are_other_settings(mask):
     assert run(mask, "--scale", "6=0.8").exit_code == 0
     assert record(mask.parent / "seg_deformed_0.nii.gz")["edits"] == ["6=0.8"]

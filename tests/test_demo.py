@@ -38,6 +38,7 @@ def test_the_demo_goes_all_the_way(tmp_path, monkeypatch):
         assert scores["phantom"] is True
         assert scores["name"] == f"ddpm-mask from {kind}"
         assert scores["provenance"]["sampler"]["steps"] == 3  # the method's own
+    assert "Figure 4. Mask, the slice of each method, phantom" in html_of(page)
     assert 'href="viewer.html"' in html_of(page)
     assert "from tissues" in (page.parent / "viewer.html").read_text(encoding="utf-8")
     assert html_of(page).index("from body, it is told where the patient is") < html_of(page).index("<img")

@@ -31,7 +31,7 @@ class Grid:
     """A figure of pictures in rows and columns.
 
     Args:
-        headers: Over the columns: mask first, real last.
+        headers: Over the columns: mask first, real or phantom last.
         names: Names of the rows.
         cells: A picture for each header in each row.
         rows: What the pictures are from, for the legend.
@@ -68,7 +68,7 @@ def iteration_grid(entries: Sequence[Entry], pictures: Pictures, paper: Paper) -
     nothing = np.full_like(real, NOT_SCORED)
     methods = dict.fromkeys(entry.method for entry in paper.ordered(chosen))
     return Grid(
-        headers=("mask", *(f"{length:,}" for length in iterations), "real"),
+        headers=("mask", *(f"{length:,}" for length in iterations), _truth(chosen)),
         names=tuple(f"{paper.method(method)}: {first[0].place}" for method in methods),
         cells=tuple(
             (mask, *(by_cell[method, n].cells[2] if (method, n) in by_cell else nothing for n in iterations), real)
@@ -89,7 +89,7 @@ def method_grid(entries: Sequence[Entry], pictures: Pictures, paper: Paper) -> G
     if not places:
         return None
     return Grid(
-        headers=("mask", *paper.titles(chosen), "real"),
+        headers=("mask", *paper.titles(chosen), _truth(chosen)),
         names=tuple(rows[0].place for rows in places.values()),
         cells=tuple(
             (rows[0].cells[0], *(row.cells[2] for row in rows), rows[0].cells[1]) for rows in places.values()
@@ -104,6 +104,11 @@ def _of_one_store(entries: Sequence[Entry], pictures: Pictures) -> list[Entry]:
     shown = [entry for entry in entries if entry.scores and isinstance(pictures.get(entry.name), list)]
     stores = Counter(_store(entry) for entry in shown)
     return [entry for entry in shown if _store(entry) == max(stores, key=lambda store: stores[store])]
+
+
+def _truth(entries: Sequence[Entry]) -> str:
+    """What the slices of one store are."""
+    return "phantom" if entries[0].is_phantom else "real"
 
 
 def _store(entry: Entry) -> str:

@@ -10,6 +10,7 @@ from ctsynth import figures
 from ctsynth.errors import CTSynthError
 from ctsynth.reporting.content import Content
 from ctsynth.reporting.figures import HEADERS, Row, data_uri, legend, picture_grid
+from ctsynth.reporting.grids import Grid
 from ctsynth.reporting.markup import part, stacked
 from ctsynth.reporting.tables import number
 from ctsynth.scoring.scores import Scores, has_tissues
@@ -19,9 +20,9 @@ TISSUES_AND_BODY = (
     "it is told where the patient is, and invents the rest."
 )
 
-METHODS = "Mask, the slice of each method, real"
+METHODS = "Mask, the slice of each method"
 
-ITERATIONS = "Mask, slices drawn after more and more iterations, real"
+ITERATIONS = "Mask, slices drawn after more and more iterations"
 
 DIFFERENCES = 2
 """Differences of more methods than these are in the PNG files alone: the page stays small."""
@@ -37,8 +38,12 @@ def pictures(content: Content) -> Markup:
         parts.append(body if len(content.latest) == 1 else part("folded", name, body, not shown))
     if grid := content.grids.get("Figure 3"):
         rows = [(row, cells, row) for row, cells in zip(grid.names, grid.cells, strict=True)]
-        parts.append(part("folded", f"Figure 3. {ITERATIONS}", picture_grid(grid.headers, rows), len(rows) == 1))
+        parts.append(part("folded", _title(3, ITERATIONS, grid), picture_grid(grid.headers, rows), len(rows) == 1))
     return stacked(parts)
+
+
+def _title(number: int, what: str, grid: Grid) -> str:
+    return f"Figure {number}. {what}, {grid.headers[-1]}"
 
 
 def _abreast(content: Content) -> tuple[str, ...]:
@@ -57,7 +62,7 @@ def _methods(content: Content, shown: Sequence[str]) -> list[Markup]:
     cells_of = {place: cells for place, cells in zip(grid.names, grid.cells, strict=True) if place not in taken}
     rows = [(place, cells, place) for place, cells in cells_of.items()]
     labels = content.latest[shown[0]].labels
-    parts += [part("heading", f"Figure 4. {METHODS}"), picture_grid(grid.headers, rows)]
+    parts += [part("heading", _title(4, METHODS, grid)), picture_grid(grid.headers, rows)]
     parts.append(part("legend", legend(grid.rows, labels)))
     if len(shown) <= DIFFERENCES:
         parts.append(part("folded", "Synthetic minus real", _differences(content, shown, list(cells_of)), False))

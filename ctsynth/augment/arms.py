@@ -12,6 +12,10 @@ Others = Literal["deformed", "synthetic", "synthetic_deformed", "further", "copi
 """What an arm has beside the real subjects of its fraction, or in their place."""
 
 
+DRAWN: tuple[Others, ...] = ("synthetic", "synthetic_deformed")
+"""What a generator draws."""
+
+
 @dataclass(frozen=True, slots=True)
 class Arm:
     """What a segmenter is trained on.

@@ -100,11 +100,11 @@ def _sections(results: Results, found: Mapping[str, Table], figures: Mapping[str
         "The two questions": stacked([contrasts.as_html(), part("notes", _questions())])
         if contrasts
         else Markup(""),
-        "Arms": stacked([found["arms"].as_html(), part("notes", _NOTES)]),
         "Learning curve": curve,
         "Dose": part("figure", dose, "Gain over arm R, a line for each fraction; bars: 95 %.")
         if dose
         else Markup(""),
+        "Arms": stacked([found["arms"].as_html(), part("notes", _NOTES)]),
         "Small organs": stacked([small.as_html(), part("note", _of_small(results))]) if small else Markup(""),
         "Organs": stacked(
             part("folded", title, found[stem].as_html(), False)
@@ -142,5 +142,10 @@ def _how(results: Results) -> Markup:
         " generators.",
         *plan.left_out,
     ]
+    if shares := [share for cell in results.copies.values() for share in cell.values()]:
+        lines.append(
+            f"Copies: {min(shares):.1f} to {max(shares):.1f} % of a generator's slices are nearer to one of its"
+            " training slices than 99 % of the real test slices are."
+        )
     arms = part("settings", [("", [(name, ARMS[name].title) for name in shown])])
     return stacked([arms, part("listed", lines)])

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from ctsynth.augment.arms import ARMS, BASELINE, PROTOCOL, Arm
+from ctsynth.augment.arms import ARMS, BASELINE, DRAWN, PROTOCOL, Arm
 from ctsynth.augment.cells import Cell, make_cells
 from ctsynth.config import Iterations
 from ctsynth.data.store import Store
@@ -125,14 +125,14 @@ class Plan:
 
     def draws_volumes(self, cell: Cell) -> bool:
         """Whether an arm of a cell needs a generator."""
-        return any(run.arm.others in ("synthetic", "synthetic_deformed") for run in self.of_cell(cell))
+        return any(run.arm.others in DRAWN for run in self.of_cell(cell))
 
     def volumes(self, cell: Cell) -> int:
         """How many synthetic volumes a cell's runs need."""
         needed = {
             (run.arm.others, copy)
             for run in self.of_cell(cell)
-            if run.arm.others in ("synthetic", "synthetic_deformed")
+            if run.arm.others in DRAWN
             for copy in range(run.dose)
         }
         return len(cell.train) * len(needed)
@@ -159,7 +159,7 @@ def make_plan(store: Store, config: StudyConfig) -> Plan:
                 continue
             for dose in _doses(arm, config):
                 if reason := _impossible(arm, dose, cell):
-                    left_out[f"{arm.called(dose)} at {cell.fraction:.3g}: {reason}"] = None
+                    left_out[f"{arm.called(dose)} at {100 * cell.fraction:g} %: {reason}"] = None
                 else:
                     runs += [Run(cell, arm, dose, config.seed + seed) for seed in range(config.seeds)]
     return Plan(config, tuple(cells), tuple(runs), tuple(left_out))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -96,12 +96,14 @@ class Results:
         plan: Its runs.
         records: Of every run.
         generator_hours: Of training the generators.
+        copies: Percent of copies among synthetic slices, by cell and set.
     """
 
     store: Store
     plan: Plan
     records: Mapping[Run, Record]
     generator_hours: float = 0.0
+    copies: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @cached_property
     def small_organs(self) -> tuple[str, ...]:
@@ -180,6 +182,7 @@ class Results:
             "left_out": list(self.plan.left_out),
             "rows": [asdict(row) for row in self.rows],
             "headlines": [asdict(one) | {"verdict": one.verdict} for one in self.headlines],
+            "copies": dict(self.copies),
             "runs": runs,
             "hours": self.hours,
         }

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 
 from ctsynth.augment.results import Headline, Results, Row
-from ctsynth.augment.statistics import Contrast, Saved
+from ctsynth.augment.statistics import Contrast
 from ctsynth.reporting.table import NOTHING, Table
 
 Cell = Callable[[Row], str]
@@ -21,7 +21,7 @@ def main_table(results: Results) -> Table:
         "gain": lambda row: gain(row.gain),
         "p": lambda row: p_value(row.gain.p if row.gain else math.nan),
         "detectable": lambda row: number(row.gain.detectable if row.gain else math.nan),
-        "saved": lambda row: saved(row.saved),
+        "saved": saved,
         "NSD": lambda row: level(row.nsd),
         "gain (NSD)": lambda row: gain(row.nsd_gain),
     }
@@ -105,12 +105,12 @@ def number(value: float) -> str:
     return NOTHING if math.isnan(value) else f"{value:.1f}"
 
 
-def saved(value: Saved | None) -> str:
-    """How many subjects; with a sign where the learning curve ends before it."""
-    if value is None or math.isnan(value.subjects):
+def saved(row: Row) -> str:
+    """How many real subjects an arm's gain is worth; with a sign where the learning curve ends before it."""
+    if row.saved is None or row.gain is None or math.isnan(row.saved.subjects):
         return NOTHING
-    sign = "" if not value.beyond else ">" if value.subjects >= 0 else "<"
-    return f"{sign}{value.subjects:.0f}"
+    sign = "" if not row.saved.beyond else ">" if row.gain.estimate > 0 else "<"
+    return f"{sign}{row.saved.subjects:.0f}"
 
 
 def answer(results: Results, width: int | None) -> str:

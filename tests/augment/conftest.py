@@ -68,7 +68,7 @@ def study_of():
         yield make_study
 
 
-def make_study(store: Store, out: Path, **settings: object) -> Study:
+def make_study(store: Store, out: Path, *, overwrite: bool = False, **settings: object) -> Study:
     """A study with the small networks."""
     config = StudyConfig(**{"fractions": (1.0,), "draws": 1, "seeds": 1, "doses": (1,), **SMALL, **settings})
-    return Study(store, make_plan(store, config), out, torch.device("cpu"), Stop())
+    return Study(store, make_plan(store, config), out, torch.device("cpu"), Stop(), overwrite)

@@ -75,7 +75,7 @@ def test_the_runs_of_the_protocol():
     dosed = {(name, dose) for name in ("R+Dr", "R+S", "R+D") for dose in (1, 2, 4)}
     assert labels == dosed | {("R", 1), ("R+C", 1), ("S", 1), ("D", 1), ("R+R'", 1)}
     assert len(plan.runs) == 3 * (2 * 14 + 13)
-    assert plan.left_out == ("R+R' at 1: it takes 36 further subjects, and there are 0",)
+    assert plan.left_out == ("R+R' at 100 %: it takes 36 further subjects, and there are 0",)
     quarter = plan.cells[0]
     assert plan.volumes(quarter) == 9 * (4 + 4)
     assert plan.draws_volumes(quarter)

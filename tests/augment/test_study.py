@@ -9,6 +9,7 @@ from small_runs import weights
 from small_stores import both_splits
 
 from ctsynth.augment import records
+from ctsynth.augment.copies import share_of_copies
 from ctsynth.augment.page import write_page
 from ctsynth.augment.tables import answer
 from ctsynth.errors import Interrupted, RunError, UsageError
@@ -76,6 +77,15 @@ def test_arms_differ(whole):
     assert len(set(found.values())) == len(ARMS) - 1
 
 
+def test_planted_training_slices_are_copies_and_real_ones_are_none(study_store, whole):
+    train, test = (study_store.subjects(split) for split in ("train", "test"))
+    assert share_of_copies(train, train, test, study_store.window) == 100
+    assert share_of_copies(test, train, test, study_store.window) < 100 / 12 + 1e-6  # at most one of 12 slices
+    shares = whole.results().copies
+    assert set(shares) == {"fraction-0.5/draw-0", "fraction-1/draw-0"}
+    assert set(shares["fraction-1/draw-0"]) == {"synthetic", "synthetic_deformed"}
+
+
 def test_all_arms_do_equal_work(whole):
     done = whole.results().records.values()
     assert {record["work"]["steps"] for record in done} == {6}
@@ -139,6 +149,23 @@ def test_a_stopped_study_goes_on(whole, study_of, tmp_path, monkeypatch, kind):
         assert {**found, "seconds": 0, "sha256": ""} == {**wanted, "seconds": 0, "sha256": ""}
 
 
+def test_one_generator_of_all_subjects_is_trained_once(study_of, study_store, tmp_path):
+    settings = {"arms": ("R", "S"), "fractions": (0.5, 1.0), "generator": "all"}
+    study = study_of(study_store, tmp_path / "augment", **settings)
+    study.begin()
+    with pytest.raises(RunError, match="not trained yet; the first task trains it"):
+        study.run("2/2")
+    study.run()
+    assert len(study.results().copies) == 2
+    trained = [path.relative_to(study.out).as_posix() for path in study.out.rglob("generator")]
+    assert trained == ["generator"]
+    config = json.loads((study.out / "generator" / "config.json").read_text())
+    assert config["data"]["subjects"] == 4
+    again = study_of(study_store, study.out, overwrite=True, **settings)
+    again.run()
+    assert numbers(again) == numbers(study)
+
+
 def test_a_folder_keeps_one_study(copied, study_of, study_store, tmp_path):
     other = study_of(study_store, copied.out, iterations=12)
     with pytest.raises(UsageError, match="the study there was made with iterations 6, not 12"):
@@ -146,6 +173,10 @@ def test_a_folder_keeps_one_study(copied, study_of, study_store, tmp_path):
     more = study_of(study_store, copied.out, arms=("R", "S"), seeds=2)
     more.begin()  # other runs of the same study
     assert len(more.missing()) == 3
+    (copied.out / "study.json").write_text('{"mine": 1}')
+    for study in (copied, study_of(study_store, copied.out, overwrite=True)):
+        with pytest.raises(UsageError, match="not the record of a study"):
+            study.begin()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
     with pytest.raises(UsageError, match="a folder with other things in it"):
@@ -165,4 +196,4 @@ def test_the_page_has_tables_and_curves(copied):
 def test_a_study_of_too_few_subjects(study_of, tmp_path, small_case):
     store = both_splits(tmp_path / "out", small_case)
     plan = study_of(store, tmp_path / "augment", arms=("R", "R+shuffled")).plan
-    assert plan.left_out == ("R+shuffled at 1: it takes 2 subjects to exchange labels",)
+    assert plan.left_out == ("R+shuffled at 100 %: it takes 2 subjects to exchange labels",)

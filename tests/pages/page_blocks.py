@@ -133,6 +133,9 @@ class Blocks:
         if words[:1] == ["ctsynth"]:
             target = words[words.index(">") + 1] if ">" in words else None
             words = words[1 : words.index(">")] if target else words[1:]
+            words = [
+                path for word in words for path in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
+            ]
             done = small_runs.ctsynth(*words, *self._smaller(words))
             assert done.exit_code == 0, (line, done.stderr)
             self.printed[line] = done.stdout

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 Precision = Literal["auto", "bf16", "fp32"]
 
+DeviceName = Literal["auto", "cuda", "mps", "cpu"]
+
 
 def memory() -> int:
     """Bytes of this machine's memory."""

@@ -66,10 +66,12 @@ class Help:
     Args:
         text: A few words.
         default: What is shown as its default where methods or presets differ; the field's own if empty.
+        metavar: What stands for its value on the command line; the name of its type if empty.
     """
 
     text: str
     default: str = ""
+    metavar: str = ""
 
 
 Share = Annotated[float, Range(0, 1, below=True)]

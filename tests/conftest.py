@@ -15,7 +15,8 @@ import pytest
 from small_cases import make_small_case
 
 from ctsynth import files
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 from ctsynth.data.store import Store
 from ctsynth.phantom import make_phantom
 from ctsynth.stop import SIGNALS

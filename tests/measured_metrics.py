@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from ctsynth.data.store import Store
-from ctsynth.metrics.base import Context, Metric, Pair, Segmenting
+from ctsynth.metrics.base import Context, Metric, Pair
 from ctsynth.scoring.measuring import measured
+from ctsynth.segmentation.settings import Segmenting
 
 DOCS = Path(__file__).parents[1] / "docs"
 

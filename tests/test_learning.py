@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 import torch
 
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 from ctsynth.data.store import Store, write_manifest, write_subject
 from ctsynth.data.volume import Geometry
 from ctsynth.diffusion.samplers import Sampler

@@ -6,7 +6,9 @@ import typing
 
 import pytest
 
+from ctsynth import plugins
 from ctsynth.cli import train_segmenter
+from ctsynth.cli.train import MethodOptions
 from ctsynth.config import TrainingConfig
 from ctsynth.schema import Help
 from ctsynth.trainable import find_model
@@ -36,3 +38,9 @@ def test_the_defaults_that_help_shows_are_those_of_the_presets(method, defaults)
             assert float(number) == chosen.get(name, own), (name, preset)
             told += 1
     assert told >= len(train_segmenter.DEFAULTS)
+
+
+@pytest.mark.parametrize(("name", "kind"), typing.get_type_hints(MethodOptions).items())
+def test_an_option_for_methods_is_a_setting_of_one(name, kind):
+    options = [typing.get_type_hints(find_model(method).Options) for method in plugins.names("ctsynth.methods")]
+    assert {hints[name] | None for hints in options if name in hints} == {kind}

@@ -14,8 +14,9 @@ from small_stores import write_synthetic
 
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.masks import complete
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
 from ctsynth.data.relabel import Labels
+from ctsynth.data.settings import Settings
 from ctsynth.data.slices import from_slices
 from ctsynth.data.split_body import join_body, split_body
 from ctsynth.data.store import Store
@@ -26,6 +27,7 @@ from ctsynth.label_files import label_set
 from ctsynth.labels import AMOS22, LabelSet
 from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_masks, cases_of_store
+from ctsynth.sampling.settings import MaskSettings
 from ctsynth.sampling.volumes import sample
 from ctsynth.scoring.run import score
 from ctsynth.stop import Stop
@@ -171,7 +173,9 @@ def test_a_segmenter_has_the_body_as_one_class(amos, tmp_path):
 def test_a_store_is_drawn_from_its_tissues_or_from_the_body(amos, trained, tmp_path):
     store = made(amos, size=16)
     (with_tissues,) = drawn(trained, cases_of_store(store, "test", trained, tmp_path / "a"))
-    (from_body,) = drawn(trained, cases_of_store(store, "test", trained, tmp_path / "b", tissues=False))
+    (from_body,) = drawn(
+        trained, cases_of_store(store, "test", trained, tmp_path / "b", MaskSettings(tissues=False))
+    )
     assert (with_tissues != from_body).any()
     records = [json.loads((tmp_path / place / "amos_0101.json").read_text())["tissues"] for place in ("a", "b")]
     assert records == ["label", "none"]
@@ -184,9 +188,11 @@ def test_a_plain_mask_is_drawn_from_its_body_with_a_notice_or_from_the_tissues_o
     drawn(trained, cases_of_masks(mask, trained, tmp_path / "plain"))
     assert "drawn from the body as one class" in caplog.text
     caplog.clear()
-    (told,) = drawn(trained, cases_of_masks(mask, trained, tmp_path / "ct", body_from=ct))
+    (told,) = drawn(trained, cases_of_masks(mask, trained, tmp_path / "ct", MaskSettings(body_from=ct)))
     assert "as one class" not in caplog.text
-    (not_told,) = drawn(trained, cases_of_masks(mask, trained, tmp_path / "no", body_from=ct, tissues=False))
+    (not_told,) = drawn(
+        trained, cases_of_masks(mask, trained, tmp_path / "no", MaskSettings(body_from=ct, tissues=False))
+    )
     assert (told != not_told).any()
     kept = {
         place: json.loads(next((tmp_path / place).glob("*.json")).read_text())["tissues"]
@@ -199,7 +205,7 @@ def test_classes_of_totalsegmentator_are_tissues_by_name(amos, trained, tmp_path
     """What our own tissues say, in TotalSegmentator's numbers and names, is drawn alike."""
     mask, ct = (amos / kind / "amos_0101.nii.gz" for kind in ("labelsVa", "imagesVa"))
     source = Volume.load(mask)
-    (case,) = cases_of_masks(mask, trained, None, body_from=ct)
+    (case,) = cases_of_masks(mask, trained, None, MaskSettings(body_from=ct))
     masks = case.read()
     names = {
         1: "spleen",

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ctsynth.api.errors import as_path, value_errors
-from ctsynth.api.model import Device
+from ctsynth.device import DeviceName
 
 
 def preprocess(
@@ -54,9 +54,8 @@ def preprocess(
         ValueError: The source as a whole or a setting cannot be used.
         RunError: Some subjects could not be made; the others are in the store.
     """
-    from ctsynth.data.layouts import SplitRule
-    from ctsynth.data.preprocess import Settings
     from ctsynth.data.preprocess import preprocess as make
+    from ctsynth.data.settings import Settings, SplitRule
     from ctsynth.label_files import named_label_set
 
     with value_errors():
@@ -65,7 +64,7 @@ def preprocess(
             size=size, level=level, width=width, labels=named_label_set(label_set, source, as_path(labels)),
             unmatched=unmatched, image_folder=as_path(images), label_folder=as_path(labels),
             rule=SplitRule(
-                test_subjects=test_subjects, file=as_path(split), test_fraction=test_fraction, seed=seed
+                test_subjects=test_subjects, split=as_path(split), test_fraction=test_fraction, seed=seed
             ),
         )  # fmt: skip
         return make(source, out, settings=settings, workers=workers, overwrite=overwrite).as_json(out)
@@ -80,7 +79,7 @@ def score(
     segmenter: str | Path | None = None,
     native: bool = False,
     partial: bool = False,
-    device: Device = "auto",
+    device: DeviceName = "auto",
     out: str | Path | None = None,
     overwrite: bool = False,
 ) -> dict[str, Any]:
@@ -105,11 +104,11 @@ def score(
         ValueError: Volumes are missing, or cannot be scored; no such metric.
     """
     from ctsynth.data.store import Store
-    from ctsynth.metrics.base import Segmenting
     from ctsynth.outputs import refuse_foreign
     from ctsynth.scoring import run
     from ctsynth.scoring.scores import is_scores
     from ctsynth.scoring.volumes import scores_beside
+    from ctsynth.segmentation.settings import Segmenting
 
     with value_errors():
         target = as_path(out) or scores_beside(Path(synthetic))

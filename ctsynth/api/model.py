@@ -13,12 +13,11 @@ from ctsynth.data.slices import from_slices, stack, to_slices, unstack
 from ctsynth.data.volume import MOST_A_SIDE, Geometry
 from ctsynth.errors import shortened
 from ctsynth.labels import BACKGROUND
+from ctsynth.sampling.settings import Preset, SamplerName, SamplingSettings
 
 if TYPE_CHECKING:
-    from ctsynth.device import Precision
+    from ctsynth.device import DeviceName, Precision
     from ctsynth.training.checkpoint import Trained
-
-Device = Literal["auto", "cuda", "mps", "cpu"]
 
 
 class Model:
@@ -31,13 +30,13 @@ class Model:
         path: Its checkpoint.
     """
 
-    def __init__(self, trained: Trained, device: Device, precision: Precision) -> None:
+    def __init__(self, trained: Trained, device: DeviceName, precision: Precision) -> None:
         from ctsynth.data.window import Window
         from ctsynth.device import find_device, find_precision
 
         self._trained = trained
-        self._device = find_device(device)
-        self._precision = find_precision(precision, self._device)
+        self._device = device
+        self._precision = find_precision(precision, find_device(device))
         window = Window(trained.config.level, trained.config.width)
         self.labels: dict[int, str] = dict(trained.labels.names)
         self.window = (window.low, window.high)
@@ -56,8 +55,8 @@ class Model:
         *,
         spacing: float = 5.0,
         seed: int = 0,
-        preset: Literal["fast", "paper"] = "fast",
-        sampler: str | None = None,
+        preset: Preset = "fast",
+        sampler: SamplerName | None = None,
         steps: int | None = None,
         guidance: float = 1.0,
         outside: Literal["window", "air"] = "window",
@@ -97,13 +96,11 @@ class Model:
         _check_choice("outside", outside, ("window", "air"))
         _check_choice("preset", preset, ("fast", "paper"))
         with value_errors():
-            sampling = batches.SamplingConfig(
-                sampler=batches.pick_sampler(self._trained.method, preset, sampler, steps, guidance),
-                seed=int(seed),
-                batch_size=batch_size or (4 if self._device.type == "cpu" else 16),
-                device=self._device,
-                precision=self._precision,
-            )
+            settings = SamplingSettings(
+                preset=preset, sampler=sampler, steps=steps, guidance=guidance, seed=int(seed),
+                batch_size=batch_size, device=self._device, precision=self._precision,
+            )  # fmt: skip
+            sampling = batches.resolve(settings, self._trained.method)
             volumes.check(self._trained, sampling)
             masks = to_slices(stack(slices), self.size, "labels")
             drawn = batches.draw(self._trained, masks, spacing, name, sampling)
@@ -146,7 +143,7 @@ class Model:
 def load(
     model: str | Path | None = None,
     *,
-    device: Device = "auto",
+    device: DeviceName = "auto",
     precision: Precision = "auto",
     raw: bool = False,
 ) -> Model:

@@ -9,9 +9,6 @@ from ctsynth.cli import console
 from ctsynth.errors import UsageError
 
 if TYPE_CHECKING:
-    import torch
-
-    from ctsynth.diffusion.samplers import Sampler
     from ctsynth.sampling.batches import SamplingConfig
     from ctsynth.sampling.cases import Case
     from ctsynth.training.checkpoint import Trained
@@ -36,19 +33,6 @@ def checkpoints_of(run: Path, wanted: str) -> list[Path]:
             f"{run}: no checkpoints", hint="--checkpoint wants a training run, such as runs/ddpm-mask"
         )
     return [there[step] for step in asked]
-
-
-def sampling_with(trained: Trained, sampler: Sampler | None, device: torch.device) -> SamplingConfig:
-    """How volumes are drawn to be scored: by that sampler, all else as by default."""
-    from ctsynth.device import find_precision
-    from ctsynth.sampling.batches import SamplingConfig
-
-    return SamplingConfig(
-        sampler=sampler,
-        batch_size=4 if device.type == "cpu" else 16,
-        device=device,
-        precision=find_precision("auto", device),
-    )
 
 
 def draw_volumes(

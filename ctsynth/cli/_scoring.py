@@ -6,13 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from json import dumps
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from ctsynth.cli import console
-from ctsynth.cli._checkpoints import draw_volumes, sampling_with
+from ctsynth.cli._checkpoints import checkpoints_of, draw_volumes
+from ctsynth.device import DeviceName
+from ctsynth.sampling.settings import Preset, SamplingSettings
 
 if TYPE_CHECKING:
     from ctsynth.data.store import Store
+    from ctsynth.scoring.run import ScoringOptions
     from ctsynth.scoring.scores import Result, Scores
 
 
@@ -31,7 +34,7 @@ class Work:
 
     store: Store
     split: str
-    how: dict[str, Any]
+    how: ScoringOptions
     workers: int | None
     found: dict[str, Scores] = field(default_factory=dict)
     shares: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -65,15 +68,31 @@ class Work:
         console.log.info("written: %s", target)
         return scores
 
-    def draw(self, step: Path, folder: Path, preset: str, device: str) -> None:
-        """Draws the volumes of a checkpoint."""
+    def score_checkpoints(
+        self, run: Path, wanted: str, out: Path | None, preset: Preset, device: DeviceName
+    ) -> None:
+        """Draws and measures the volumes of each of these checkpoints.
+
+        Args:
+            run: A training run.
+            wanted: As in ``checkpoints_of``.
+            out: Folder of the checkpoints' folders; None is RUN/scored.
+            preset: How to draw.
+            device: Where to draw.
+        """
+        for step in checkpoints_of(run, wanted):
+            folder = (out or run / "scored") / step.name
+            self._draw(step, folder, preset, device)
+            self.score(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
+
+    def _draw(self, step: Path, folder: Path, preset: Preset, device: DeviceName) -> None:
         from ctsynth.device import find_device
-        from ctsynth.sampling.batches import pick_sampler
+        from ctsynth.sampling.batches import resolve
         from ctsynth.sampling.cases import cases_of_store
         from ctsynth.training import checkpoint
 
         trained = checkpoint.load(step, find_device(device))
-        sampling = sampling_with(trained, pick_sampler(trained.method, preset), find_device(device))
+        sampling = resolve(SamplingSettings(preset=preset, device=device), trained.method)
         cases = cases_of_store(self.store, self.split, trained, folder)
         draw_volumes(trained, cases, sampling, self.how["shard"], step.name, overwrite=self.how["overwrite"])
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctsynth.cli import console
-from ctsynth.cli._checkpoints import draw_volumes, sampling_with
+from ctsynth.cli._checkpoints import draw_volumes
+from ctsynth.device import DeviceName
 from ctsynth.errors import UsageError
+from ctsynth.sampling.settings import SamplingSettings
 
 if TYPE_CHECKING:
     from ctsynth.cli._scoring import Work
@@ -24,7 +27,7 @@ STEPS: Mapping[str, tuple[int, ...]] = {"dpm++": (5, 10, 20, 50), "ddim": (50, 2
 HINT = "say --sweep sampler=all, or --sweep sampler=dpm++,ddim --steps 5,10,20,50"
 
 
-def run(work: Work, model: Path, wanted: str, steps: str | None, out: Path | None, device: str) -> None:
+def run(work: Work, model: Path, wanted: str, steps: str | None, out: Path | None, device: DeviceName) -> None:
     """Draws, times and scores the volumes of one checkpoint by each sampler, and plots the scores.
 
     Args:
@@ -37,24 +40,21 @@ def run(work: Work, model: Path, wanted: str, steps: str | None, out: Path | Non
     """
     from ctsynth.device import find_device
     from ctsynth.reporting.sweep import SECONDS, refuse_other_plot, save_plot
+    from ctsynth.sampling.batches import resolve
     from ctsynth.sampling.cases import cases_of_store
     from ctsynth.training import checkpoint
 
-    path, where, shard, overwrite = (
-        checkpoint.find(model),
-        find_device(device),
-        work.how["shard"],
-        work.how["overwrite"],
-    )
+    path, shard, overwrite = checkpoint.find(model), work.how["shard"], work.how["overwrite"]
     run_folder = path.parent.parent if path.parent.name == "checkpoints" else path
     folder = (out or run_folder / "sweep") / path.name
     plot = folder / "sweep.png"
     refuse_other_plot(plot)
-    trained = checkpoint.load(path, where)
+    trained = checkpoint.load(path, find_device(device))
+    plain = resolve(SamplingSettings(device=device), trained.method)
     scored = {}
     for sampler in list(samplers_of(wanted, steps, trained)):
         title, volumes = f"{sampler.name} {sampler.steps}", folder / f"{sampler.name}_{sampler.steps}"
-        target, sampling = volumes / "scores.json", sampling_with(trained, sampler, where)
+        target, sampling = volumes / "scores.json", replace(plain, sampler=sampler)
         cases = cases_of_store(work.store, work.split, trained, volumes)
         draw_volumes(trained, cases, sampling, shard, title, overwrite=overwrite)
         more = {} if shard else {SECONDS: time_slices(trained, cases[0], sampling, target, overwrite=overwrite)}

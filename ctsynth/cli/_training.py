@@ -163,11 +163,6 @@ def fit(
         console.echo(str(run))
 
 
-def cli_overrides(settings: dict[str, Any]) -> dict[str, Any]:
-    """The settings that the command line names; the others are None."""
-    return {key: value for key, value in settings.items() if value is not None}
-
-
 def parse(pairs: list[str] | None) -> dict[str, Any]:
     """KEY=VALUE as TOML has it; a bare word is a string.
 

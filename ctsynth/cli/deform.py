@@ -11,48 +11,57 @@ from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
 from ctsynth.errors import UsageError
 
+Mask = Annotated[
+    Path, typer.Argument(help="Label volume in any of the formats, or a folder of them.", show_default=False)
+]
+Out = Annotated[
+    Path | None, typer.Option(help="Folder for the deformed volumes.", show_default="beside the label volume")
+]
+Samples = Annotated[int, typer.Option(min=1, help="Deformed volumes of each label volume.")]
+Strength = Annotated[
+    float,
+    typer.Option(min=0, max=10, help="Factor of the displacement: RMS 6 mm in plane and 4 mm along z at 1."),
+]
+Scale = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS=FACTOR", help="Scale a class about its center; may be repeated.", show_default=False
+    ),
+]
+Shift = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS=R,A,S",
+        help="Shift a class by so many mm toward the patient's right, anterior and superior; may be repeated.",
+        show_default=False,
+    ),
+]
+Insert = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="CLASS=FILE",
+        help="Put a class, such as a lesion, where a mask on the same grid is not 0; may be repeated.",
+        show_default=False,
+    ),
+]
+Seed = Annotated[int, typer.Option(callback=check_seed, help="Same seed, same deformations.")]
+Shard = Annotated[
+    str, typer.Option(metavar="I/N", help="Deform only share I of N; slurm takes I and N from the array.")
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace volumes made with other settings.")]
+
 
 def command(
-    mask: Annotated[
-        Path, typer.Argument(help="Label volume in any of the formats, or a folder of them.", show_default=False)
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for the deformed volumes.", show_default="beside the label volume")
-    ] = None,
-    samples: Annotated[int, typer.Option(min=1, help="Deformed volumes of each label volume.")] = 1,
-    strength: Annotated[
-        float,
-        typer.Option(min=0, max=10, help="Factor of the displacement: RMS 6 mm in plane and 4 mm along z at 1."),
-    ] = 1.0,
-    scale: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLASS=FACTOR", help="Scale a class about its center; may be repeated.", show_default=False
-        ),
-    ] = None,
-    shift: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLASS=R,A,S",
-            help="Shift a class by so many mm toward the patient's right, anterior and superior; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    insert: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="CLASS=FILE",
-            help="Put a class, such as a lesion, where a mask on the same grid is not 0; may be repeated.",
-            show_default=False,
-        ),
-    ] = None,
-    seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same deformations.")] = 0,
-    shard: Annotated[
-        str, typer.Option(metavar="I/N", help="Deform only share I of N; slurm takes I and N from the array.")
-    ] = "1/1",
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace volumes made with other settings.")
-    ] = False,
+    mask: Mask,
+    out: Out = None,
+    samples: Samples = 1,
+    strength: Strength = 1.0,
+    scale: Scale = None,
+    shift: Shift = None,
+    insert: Insert = None,
+    seed: Seed = 0,
+    shard: Shard = "1/1",
+    overwrite: Overwrite = False,
 ) -> None:
     """Make new, plausible label volumes by deforming existing ones.
 
@@ -62,11 +71,8 @@ def command(
     volume of each class. Paths are printed:
 
         ctsynth deform seg.nii.gz --samples 8 --out more/
-
         ctsynth sample --mask more/
-
         ctsynth deform seg.nii.gz --scale spleen=1.3 --strength 0
-
         ctsynth deform seg.nii.gz --insert tumor=tumor.nii.gz --shift tumor=0,0,20
 
     A map in which a class vanishes, splits, or changes its volume by more than

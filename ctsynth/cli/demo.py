@@ -90,7 +90,8 @@ def command(
 
 def _make_store(out: Path, seed: int, *, overwrite: bool) -> Store:
     """Phantoms, and the slice store of them."""
-    from ctsynth.data.preprocess import Settings, preprocess
+    from ctsynth.data.preprocess import preprocess
+    from ctsynth.data.settings import Settings
     from ctsynth.data.store import Store
     from ctsynth.label_files import label_set
     from ctsynth.phantom import make_phantom
@@ -115,13 +116,14 @@ def _draw_and_score(
     """The scores of what is drawn from the tissues, and of what is drawn from the body as one class."""
     from ctsynth.sampling import volumes
     from ctsynth.sampling.cases import cases_of_store
+    from ctsynth.sampling.settings import MaskSettings
     from ctsynth.scoring.run import score
     from ctsynth.stop import Stop
 
     scored = {}
     for kind in KINDS:
         folder = out / "synthetic" / f"from_{kind}"
-        cases = cases_of_store(store, "test", trained, folder, tissues=kind == "tissues")
+        cases = cases_of_store(store, "test", trained, folder, MaskSettings(tissues=kind == "tissues"))
         with Stop() as stop, console.progress(f"sample from {kind}", len(cases)) as progress:
             list(volumes.sample(trained, cases, sampling, stop=stop, overwrite=overwrite, progress=progress))
         scores = score(folder, store, "test", overwrite=overwrite)

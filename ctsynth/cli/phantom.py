@@ -16,31 +16,34 @@ from ctsynth.errors import UsageError
 log = logging.getLogger(__name__)
 
 
+Out = Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the data set.", show_default=False)]
+Subjects = Annotated[int, typer.Option(help="Training subjects, 1 to 400.", rich_help_panel="Data")]
+TestSubjects = Annotated[int, typer.Option(help="Test subjects, 0 to 99.", rich_help_panel="Data")]
+Size = Annotated[int, typer.Option(help="Side of a slice in voxels; it is 384 mm.", rich_help_panel="Data")]
+Slices = Annotated[
+    str,
+    typer.Option(
+        metavar="N,...",
+        help="Slices per subject, over 360 mm; several numbers are used for the subjects in turn.",
+        rich_help_panel="Data",
+    ),
+]
+Seed = Annotated[int, typer.Option(callback=check_seed, help="Same seed, same files.", rich_help_panel="Data")]
+Workers = Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel="Running")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make all again.", rich_help_panel="Running")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Running")]
+
+
 def command(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for the data set.", show_default=False)],
-    subjects: Annotated[int, typer.Option(help="Training subjects, 1 to 400.", rich_help_panel="Data")] = 12,
-    test_subjects: Annotated[int, typer.Option(help="Test subjects, 0 to 99.", rich_help_panel="Data")] = 2,
-    size: Annotated[
-        int, typer.Option(help="Side of a slice in voxels; it is 384 mm.", rich_help_panel="Data")
-    ] = 256,
-    slices: Annotated[
-        str,
-        typer.Option(
-            metavar="N,...",
-            help="Slices per subject, over 360 mm; several numbers are used for the subjects in turn.",
-            rich_help_panel="Data",
-        ),
-    ] = "72",
-    seed: Annotated[
-        int, typer.Option(callback=check_seed, help="Same seed, same files.", rich_help_panel="Data")
-    ] = 0,
-    workers: Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel="Running")] = 1,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make all again.", rich_help_panel="Running")
-    ] = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Running")
-    ] = False,
+    out: Out,
+    subjects: Subjects = 12,
+    test_subjects: TestSubjects = 2,
+    size: Size = 256,
+    slices: Slices = "72",
+    seed: Seed = 0,
+    workers: Workers = 1,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
 ) -> None:
     """Make a synthetic abdomen data set in AMOS22's layout.
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
 from ctsynth.cli import console
-from ctsynth.cli._options import check_seed
+from ctsynth.cli._settings import settings_options
 from ctsynth.cli._store_summary import show
+from ctsynth.data.settings import Settings, SplitRule
 
 _LAYOUT = "Data set"
 _SPLIT = "Train and test"
@@ -43,38 +45,6 @@ LabelSetName = Annotated[
         rich_help_panel=_LAYOUT,
     ),
 ]
-Unmatched = Annotated[
-    Literal["body", "background"] | None,
-    typer.Option(
-        help="Replacement for classes that the label set does not have.",
-        show_default="body; an error from 0.1 % of the patient",
-        rich_help_panel=_LAYOUT,
-    ),
-]
-TestSubjects = Annotated[
-    int,
-    typer.Option(min=0, help="The first N CT of imagesVa, by id, are test.", rich_help_panel=_SPLIT),
-]
-Split = Annotated[
-    Path | None,
-    typer.Option(
-        help='JSON: {"train": ["name", ...], "test": [...]}.', show_default=False, rich_help_panel=_SPLIT
-    ),
-]
-TestFraction = Annotated[
-    float | None,
-    typer.Option(
-        min=0,
-        max=1,
-        help="Choose this share of all subjects at random for test.",
-        show_default=False,
-        rich_help_panel=_SPLIT,
-    ),
-]
-Seed = Annotated[int, typer.Option(callback=check_seed, help="For --test-fraction.", rich_help_panel=_SPLIT)]
-Size = Annotated[int, typer.Option(min=8, max=4096, help="Side of the slices, pixels.", rich_help_panel=_PICTURE)]
-Level = Annotated[float, typer.Option(help="Middle of the CT window, HU.", rich_help_panel=_PICTURE)]
-Width = Annotated[float, typer.Option(help="Width of the CT window, HU.", rich_help_panel=_PICTURE)]
 Workers = Annotated[
     int | None,
     typer.Option(min=1, help="Processes, up to 2 GB each.", show_default="cores, at most 8", rich_help_panel=_RUN),
@@ -93,24 +63,29 @@ Overwrite = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel=_RUN)]
 
 
+@settings_options(
+    {
+        _LAYOUT: ["unmatched"],
+        _SPLIT: ["test_subjects", "split", "test_fraction", "seed"],
+        _PICTURE: ["size", "level", "width"],
+        _RUN: [],
+    },
+    settings=Settings,
+    rule=SplitRule,
+)
 def command(
     source: Source,
     out: Out,
     images: Images = None,
     labels: Labels = None,
     label_set: LabelSetName = "amos22",
-    unmatched: Unmatched = None,
-    test_subjects: TestSubjects = 50,
-    split: Split = None,
-    test_fraction: TestFraction = None,
-    seed: Seed = 0,
-    size: Size = 256,
-    level: Level = 40,
-    width: Width = 400,
     workers: Workers = None,
     shard: Shard = "1/1",
     overwrite: Overwrite = False,
     as_json: AsJson = False,
+    *,
+    settings: Settings,
+    rule: SplitRule,
 ) -> None:
     """Make the slice store that training reads from CT and label volumes.
 
@@ -121,9 +96,7 @@ def command(
     OUT/manifest.json and OUT/train|test/NAME/ct.npy and mask.npy:
 
         ctsynth preprocess amos/ out/
-
         ctsynth preprocess mine/ out/ --images ct --labels seg --test-fraction 0.2
-
         ctsynth preprocess amos/ out/ --shard $((SLURM_ARRAY_TASK_ID + 1))/8
 
     Volumes are NIfTI; with the extra `formats` also .nrrd, .seg.nrrd, .mha and
@@ -139,38 +112,23 @@ def command(
     it was stopped. A broken subject does not stop the others; each is named
     at the end, and the exit code is 1.
     """
-    from ctsynth.data.layouts import SplitRule
-    from ctsynth.data.preprocess import Settings, find_cases, preprocess
+    from ctsynth.data.preprocess import find_cases, preprocess
     from ctsynth.data.summary import BrokenSubjectsError
     from ctsynth.files import sole
     from ctsynth.label_files import named_label_set
     from ctsynth.shards import lock_name, parse
 
-    rule = SplitRule(test_subjects=test_subjects, file=split, test_fraction=test_fraction, seed=seed)
-    settings = Settings(
-        size=size,
-        level=level,
-        width=width,
-        labels=named_label_set(label_set, source, labels),
-        unmatched=unmatched,
-        rule=rule,
-        image_folder=images,
-        label_folder=labels,
-    )
+    classes = named_label_set(label_set, source, labels)
+    settings = replace(settings, labels=classes, rule=rule, image_folder=images, label_folder=labels)
     share = parse(shard)
     total = len(find_cases(source, settings, share)[1])
     try:
         lock = sole(out / lock_name("preprocess", shard))
         with lock, console.progress("preprocess", total) as progress:
             summary = preprocess(
-                source,
-                out,
-                settings=settings,
-                workers=workers,
-                shard=share,
-                overwrite=overwrite,
+                source, out, settings=settings, workers=workers, shard=share, overwrite=overwrite,
                 progress=progress,
-            )
+            )  # fmt: skip
     except BrokenSubjectsError as error:
         show(error.summary, out, as_json)
         raise

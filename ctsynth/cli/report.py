@@ -10,46 +10,53 @@ import typer
 from ctsynth.cli import console
 from ctsynth.errors import UsageError
 
+Inputs = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        help="Scores (scores.json, or a folder with some, such as one a checkpoint), training runs, or both.",
+        metavar="RUN|SCORES...",
+        show_default=False,
+    ),
+]
+Out = Annotated[Path, typer.Option(help="Folder for the page, the tables and the figures.")]
+Blind = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=2,
+        max=1000,
+        help="Also write a blind reading of N real and synthetic slices: blind.html for the reader,"
+        " blind-answers.json for you.",
+        show_default=False,
+    ),
+]
+Marks = Annotated[
+    Path | None,
+    typer.Option(
+        help="File that a reader saved from OUT/blind.html: print the share of correct marks.",
+        metavar="FILE",
+        show_default=False,
+    ),
+]
+Viewer = Annotated[
+    bool,
+    typer.Option(
+        "--viewer",
+        help="Also write viewer.html: three planes of a synthetic volume beside its mask and the real CT.",
+    ),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace a report on other inputs, or one changed by hand.")
+]
+
 
 def command(
-    inputs: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            help="Scores (scores.json, or a folder with some, such as one a checkpoint), training runs, or both.",
-            metavar="RUN|SCORES...",
-            show_default=False,
-        ),
-    ] = None,
-    out: Annotated[Path, typer.Option(help="Folder for the page, the tables and the figures.")] = Path("report"),
-    blind: Annotated[
-        int | None,
-        typer.Option(
-            metavar="N",
-            min=2,
-            max=1000,
-            help="Also write a blind reading of N real and synthetic slices: blind.html for the reader,"
-            " blind-answers.json for you.",
-            show_default=False,
-        ),
-    ] = None,
-    marks: Annotated[
-        Path | None,
-        typer.Option(
-            help="File that a reader saved from OUT/blind.html: print the share of correct marks.",
-            metavar="FILE",
-            show_default=False,
-        ),
-    ] = None,
-    viewer: Annotated[
-        bool,
-        typer.Option(
-            "--viewer",
-            help="Also write viewer.html: three planes of a synthetic volume beside its mask and the real CT.",
-        ),
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Replace a report on other inputs, or one changed by hand.")
-    ] = False,
+    inputs: Inputs = None,
+    out: Out = Path("report"),
+    blind: Blind = None,
+    marks: Marks = None,
+    viewer: Viewer = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Show scores beside the paper's, pictures and loss curves on one page.
 
@@ -59,7 +66,6 @@ def command(
     are never written over:
 
         ctsynth report samples/scores.json --out report
-
         ctsynth report runs/mask samples-mask samples-concat
 
     Table 1 is by iterations (score several checkpoints of a run for it), Table 2
@@ -74,7 +80,6 @@ def command(
     alone, which works offline; they mark the slices and send a file back:
 
         ctsynth report samples --out report --blind 40
-
         ctsynth report --out report --marks blind-marks.json
     """
     if marks is not None:

@@ -2,53 +2,120 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from ctsynth.cli import _sample_options as options
+import typer
+
 from ctsynth.cli import console
+from ctsynth.cli._settings import settings_options
 from ctsynth.errors import UsageError
+from ctsynth.sampling.settings import MaskSettings, SamplingSettings
+from ctsynth.stop import Stop
 
 if TYPE_CHECKING:
     from ctsynth.sampling.batches import SamplingConfig
     from ctsynth.sampling.cases import Case
-    from ctsynth.stop import Stop
     from ctsynth.training.checkpoint import Trained
+WHAT, HOW, MACHINE = "What to draw", "How", "Machine"
+
+Mask = Annotated[
+    Path | None,
+    typer.Option(
+        help="Label volume (NIfTI; with ctsynth\\[formats] also .nrrd, .seg.nrrd, .mha, DICOM SEG, RTSTRUCT),"
+        " or a folder of them.",
+        show_default=False,
+        rich_help_panel=WHAT,
+    ),
+]
+Data = Annotated[
+    Path | None,
+    typer.Option(help="Instead of --mask: a slice store.", show_default=False, rich_help_panel=WHAT),
+]
+Split = Annotated[Literal["train", "test"], typer.Option(help="Which subjects of --data.", rich_help_panel=WHAT)]
+Model = Annotated[
+    Path | None,
+    typer.Option(help="Run or checkpoint.", show_default="newest run in runs/", rich_help_panel=WHAT),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder, or a file for one mask.",
+        show_default="beside each mask; for --data: synthetic/",
+        rich_help_panel=WHAT,
+    ),
+]
+Samples = Annotated[
+    int,
+    typer.Option(
+        min=1,
+        max=1000,
+        help="Volumes of each mask, NAME_synthetic_0 and so on, with --seed and the next ones.",
+        rich_help_panel=WHAT,
+    ),
+]
+Uncertainty = Annotated[
+    bool,
+    typer.Option(
+        "--uncertainty",
+        help="Write mean and standard deviation of the samples, too: NAME_mean, NAME_std, HU.",
+        rich_help_panel=WHAT,
+    ),
+]
+Raw = Annotated[
+    bool, typer.Option("--raw", help="Use the raw weights, not the averaged ones.", rich_help_panel=HOW)
+]
+Overwrite = Annotated[
+    bool,
+    typer.Option(
+        "--overwrite", help="Draw existing volumes again, also those of other settings.", rich_help_panel=HOW
+    ),
+]
+Shard = Annotated[
+    str,
+    typer.Option(
+        metavar="I/N",
+        help="Draw only share I of N; slurm takes I and N from the job array.",
+        rich_help_panel=MACHINE,
+    ),
+]
 
 
+@settings_options(
+    {
+        WHAT: ["format", "outside", "labels", "unmatched", "body_from", "given", "given_slices", "tissues"],
+        HOW: [
+            "preset",
+            "sampler",
+            "steps",
+            "guidance",
+            "eta",
+            "pix2pix_test",
+            "seed",
+            "noise",
+            "chunk",
+            "raw",
+            "overwrite",
+        ],
+        MACHINE: ["batch_size", "device", "precision", "compile", "shard"],
+    },
+    masks=MaskSettings,
+    settings=SamplingSettings,
+)
 def command(
-    mask: options.Mask = None,
-    data: options.Data = None,
-    split: options.Split = "test",
-    model: options.Model = None,
-    out: options.Out = None,
-    format_: options.Format = "nii.gz",
-    samples: options.Samples = 1,
-    uncertainty: options.Uncertainty = False,
-    outside: options.Outside = "window",
-    labels: options.Labels = None,
-    unmatched: options.Unmatched = None,
-    body_from: options.BodyFrom = None,
-    given: options.Given = None,
-    given_slices: options.GivenSlices = None,
-    tissues: options.Tissues = True,
-    preset: options.Preset = "fast",
-    sampler: options.Sampler = None,
-    steps: options.Steps = None,
-    guidance: options.Guidance = 1.0,
-    eta: options.Eta = 0.0,
-    pix2pix_test: options.Pix2pixTest = None,
-    seed: options.Seed = 0,
-    noise: options.Noise = None,
-    chunk: options.Chunk = None,
-    raw: options.Raw = False,
-    overwrite: options.Overwrite = False,
-    batch_size: options.BatchSize = None,
-    device: options.Device = "auto",
-    precision: options.Precision = "auto",
-    compile_: options.Compile = False,
-    shard: options.Shard = "1/1",
+    mask: Mask = None,
+    data: Data = None,
+    split: Split = "test",
+    model: Model = None,
+    out: Out = None,
+    samples: Samples = 1,
+    uncertainty: Uncertainty = False,
+    raw: Raw = False,
+    overwrite: Overwrite = False,
+    shard: Shard = "1/1",
+    *,
+    masks: MaskSettings,
+    settings: SamplingSettings,
 ) -> None:
     """Draw a synthetic CT volume for each label volume.
 
@@ -68,88 +135,60 @@ def command(
     kept unless --overwrite says otherwise; masks, and files of yours, are
     never written over.
     """
-    from ctsynth.stop import Stop
-
-    _refuse_contradictions(
-        mask,
-        data,
-        given,
-        given_slices,
-        is_of_masks=bool(labels or body_from or unmatched),
-        lone=samples if uncertainty and samples < 2 else None,
-    )
+    _refuse_contradictions(mask, data, masks)
+    if uncertainty and samples < 2:
+        raise UsageError(f"--uncertainty wants 2 samples and more, not {samples}", hint="say --samples 8")
     with Stop() as stop:
-        from ctsynth.device import find_device, find_precision
+        from ctsynth.device import find_device
         from ctsynth.shards import take
         from ctsynth.training import checkpoint
 
         path = checkpoint.find(model)
         console.log.info("model: %s", path)
-        where = find_device(device)
-        trained = checkpoint.load(path, where, raw=raw)
+        trained = checkpoint.load(path, find_device(settings.device), raw=raw)
 
-        from ctsynth.data.store import Store
         from ctsynth.sampling import volumes
-        from ctsynth.sampling.batches import SamplingConfig, pick_sampler
-        from ctsynth.sampling.cases import cases_of_masks, cases_of_store
-        from ctsynth.sampling.given import GivenSlices
+        from ctsynth.sampling.batches import resolve
 
-        sampling = SamplingConfig(
-            sampler=pick_sampler(trained.method, preset, sampler, steps, guidance, eta),
-            seed=seed,
-            noise=noise,
-            chunk=chunk,
-            batch_size=batch_size or (4 if where.type == "cpu" else 16),
-            device=where,
-            precision=find_precision(precision, where),
-            compile=compile_,
-            choices={"pix2pix_test": pix2pix_test} if pix2pix_test else {},
-        )
+        sampling = resolve(settings, trained.method)
         volumes.check(trained, sampling)
-        if given and trained.method.window == 1:
-            raise UsageError(f"{trained.config.method} draws slice by slice: it takes no --given")
-        if not tissues and not trained.labels.tissues:
-            raise UsageError(f"--no-tissues: the model's labels, {trained.labels.name}, have none")
-        if mask is not None:
-            cases = cases_of_masks(
-                mask, trained, out, labels=labels, body_from=body_from, unmatched=unmatched, tissues=tissues,
-                suffix=f".{format_}",
-                given=GivenSlices(given, given_slices) if given and given_slices else None,
-            )  # fmt: skip
-        else:
-            assert data is not None
-            folder = out or Path("synthetic")
-            cases = cases_of_store(Store.open(data), split, trained, folder, tissues=tissues, suffix=f".{format_}")
-        cases = [replace(case, outside=outside) for case in take(cases, shard)]
+        cases = _find_cases(trained, mask, data, split, out, masks)
         _draw(
-            trained, cases, sampling, stop,
+            trained, take(cases, shard), sampling, stop,
             samples=samples, uncertainty=uncertainty, shard=shard, overwrite=overwrite,
         )  # fmt: skip
 
 
-def _refuse_contradictions(
+def _find_cases(
+    trained: Trained,
     mask: Path | None,
     data: Path | None,
-    given: Path | None,
-    given_slices: str | None,
-    *,
-    is_of_masks: bool,
-    lone: int | None,
-) -> None:
+    split: str,
+    out: Path | None,
+    masks: MaskSettings,
+) -> list[Case]:
+    from ctsynth.data.store import Store
+    from ctsynth.sampling.cases import cases_of_masks, cases_of_store
+
+    if masks.given and trained.method.window == 1:
+        raise UsageError(f"{trained.config.method} draws slice by slice: it takes no --given")
+    if not masks.tissues and not trained.labels.tissues:
+        raise UsageError(f"--no-tissues: the model's labels, {trained.labels.name}, have none")
+    if mask is not None:
+        return cases_of_masks(mask, trained, out, masks)
+    assert data is not None
+    return cases_of_store(Store.open(data), split, trained, out or Path("synthetic"), masks)
+
+
+def _refuse_contradictions(mask: Path | None, data: Path | None, masks: MaskSettings) -> None:
     if (mask is None) == (data is None):
         raise UsageError("name the input: either --mask or --data", hint="ctsynth sample --mask seg.nii.gz")
-    if (given is None) != (given_slices is None):
-        raise UsageError(
-            "--given and --given-slices go together", hint="--given ct.nii.gz --given-slices 0:10,40:50"
-        )
-    if data and given:
+    if data and masks.given:
         raise UsageError("--given is for --mask: name the subject's label volume")
-    if data and is_of_masks:
+    if data and (masks.labels or masks.body_from or masks.unmatched):
         raise UsageError(
             "--labels, --unmatched and --body-from are for --mask: a store has its own labels and body"
         )
-    if lone is not None:
-        raise UsageError(f"--uncertainty wants 2 samples and more, not {lone}", hint="say --samples 8")
 
 
 def _draw(

@@ -8,10 +8,11 @@ from typing import Annotated, Literal
 import typer
 
 from ctsynth.cli import _sweep, console
-from ctsynth.cli._checkpoints import checkpoints_of
 from ctsynth.cli._scoring import Work
+from ctsynth.cli._settings import settings_options
 from ctsynth.errors import UsageError
 from ctsynth.plugins import names
+from ctsynth.segmentation.settings import Segmenting
 
 WHAT, RESULT, RUN = "What to compare", "Result", "Run"
 
@@ -71,26 +72,6 @@ Partial = Annotated[
         "--partial", help="Score the volumes that exist if some subjects have none.", rich_help_panel=WHAT
     ),
 ]
-Segmenter = Annotated[
-    str | None,
-    typer.Option(
-        help="For dice: totalsegmentator, totalsegmentator-fast, a run of `ctsynth train-segmenter`, or a"
-        " folder of masks SUBJECT.nii.gz.",
-        show_default="totalsegmentator, if available",
-        rich_help_panel=WHAT,
-    ),
-]
-Native = Annotated[
-    bool,
-    typer.Option("--native", help="Dice on the source CT's grid, not the stacked slices'.", rich_help_panel=WHAT),
-]
-Device = Annotated[
-    Literal["auto", "cuda", "mps", "cpu"],
-    typer.Option(
-        help="Where to draw and to run the segmenter, which uses a CPU only if named here.",
-        rich_help_panel=WHAT,
-    ),
-]
 Out = Annotated[
     Path | None,
     typer.Option(
@@ -132,6 +113,10 @@ Overwrite = Annotated[
 ]
 
 
+@settings_options(
+    {WHAT: ["segmenter", "native", "device"], RESULT: [], RUN: []},
+    segmenting=Segmenting,
+)
 def command(
     synthetic: Synthetic,
     data: Data = Path("out"),
@@ -142,15 +127,14 @@ def command(
     steps: Steps = None,
     preset: Preset = "fast",
     partial: Partial = False,
-    segmenter: Segmenter = None,
-    native: Native = False,
-    device: Device = "auto",
     out: Out = None,
     form: Form = "table",
     json: Json = False,
     shard: Shard = None,
     workers: Workers = None,
     overwrite: Overwrite = False,
+    *,
+    segmenting: Segmenting,
 ) -> None:
     """Measure how close synthetic volumes are to the real ones.
 
@@ -160,17 +144,11 @@ def command(
     scores.json and prints the table:
 
         ctsynth sample --data out --split test --model runs/mask --out samples
-
         ctsynth score samples --data out
-
         ctsynth score samples --metrics psnr,ssim --out two.json --format latex
-
         ctsynth score samples --metrics dice --segmenter masks/ --out dice.json
-
         ctsynth score samples --segmenter runs/segmenter
-
         ctsynth score runs/mask --checkpoint all --data out
-
         ctsynth score runs/mask --sweep sampler=dpm++,ddim --steps 5,10,20,50
 
     A volume may lie on its source's own grid, in any orientation, or be the
@@ -185,9 +163,23 @@ def command(
         ctsynth score samples --shard 2/8
     """
     from ctsynth.data.store import Store
-    from ctsynth.metrics.base import Segmenting
     from ctsynth.scoring.volumes import scores_beside
 
+    _refuse_contradictions(checkpoint, sweep, steps, preset)
+    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
+    work = Work(Store.open(data), split, {
+        "metrics": names, "partial": partial, "segmenting": segmenting, "shard": shard, "overwrite": overwrite,
+    }, workers)  # fmt: skip
+    if sweep is not None:
+        _sweep.run(work, synthetic, sweep, steps, out, segmenting.device)
+    elif checkpoint is not None:
+        work.score_checkpoints(synthetic, checkpoint, out, preset, segmenting.device)
+    else:
+        work.score(synthetic, out or scores_beside(synthetic))
+    console.echo(work.shown(form, as_json=json, one=checkpoint is None and sweep is None))
+
+
+def _refuse_contradictions(checkpoint: str | None, sweep: str | None, steps: str | None, preset: str) -> None:
     if sweep is not None and (checkpoint is not None or preset != "fast"):
         raise UsageError(
             "--sweep goes with neither --checkpoint nor --preset",
@@ -195,17 +187,3 @@ def command(
         )
     if steps is not None and sweep is None:
         raise UsageError("--steps goes with --sweep: the volumes of a folder exist already", hint=_sweep.HINT)
-    names = [name.strip() for name in metrics.split(",") if name.strip()] if metrics is not None else None
-    how = {"metrics": names, "partial": partial, "segmenting": Segmenting(segmenter, device, native)}
-    work = Work(Store.open(data), split, {**how, "shard": shard, "overwrite": overwrite}, workers)
-    if sweep is not None:
-        _sweep.run(work, synthetic, sweep, steps, out, device)
-    elif checkpoint is not None:
-        for step in checkpoints_of(synthetic, checkpoint):
-            folder = (out or synthetic / "scored") / step.name
-            work.draw(step, folder, preset, device)
-            work.score(folder, folder / "scores.json", f"step {int(step.name.removeprefix('step_')):,}")
-    else:
-        work.score(synthetic, out or scores_beside(synthetic))
-    is_one = checkpoint is None and sweep is None
-    console.echo(work.shown(form, as_json=json, one=is_one))

@@ -39,46 +39,55 @@ exit $rc
 CACHE = "export TORCHINDUCTOR_CACHE_DIR={}  # a task that is queued again finds its compiled graphs there\n"
 
 
-def command(
-    extra: Annotated[
-        list[str] | None,
-        typer.Argument(help="Further options of `ctsynth train`, after --.", show_default=False),
-    ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(help="Comma-separated.", show_default="all that there are", rich_help_panel=TRAIN),
-    ] = None,
-    data: Annotated[Path, typer.Option(help="Slice store.", rich_help_panel=TRAIN)] = Path("out"),
-    runs: Annotated[Path, typer.Option(help="Folder of the runs, one per method.", rich_help_panel=TRAIN)] = Path(
-        "runs"
+Extra = Annotated[
+    list[str] | None,
+    typer.Argument(help="Further options of `ctsynth train`, after --.", show_default=False),
+]
+Methods = Annotated[
+    str | None,
+    typer.Option(help="Comma-separated.", show_default="all that there are", rich_help_panel=TRAIN),
+]
+Data = Annotated[Path, typer.Option(help="Slice store.", rich_help_panel=TRAIN)]
+Runs = Annotated[Path, typer.Option(help="Folder of the runs, one per method.", rich_help_panel=TRAIN)]
+Compile = Annotated[
+    bool | None,
+    typer.Option(
+        "--compile/--no-compile",
+        help="Compile the networks, as in `ctsynth train`.",
+        show_default="that of train",
+        rich_help_panel=TRAIN,
     ),
-    compile_: Annotated[
-        bool | None,
-        typer.Option(
-            "--compile/--no-compile",
-            help="Compile the networks, as in `ctsynth train`.",
-            show_default="that of train",
-            rich_help_panel=TRAIN,
-        ),
-    ] = None,
-    gpus: Annotated[
-        int, typer.Option(min=0, help="GPUs per task; 0 trains on its CPUs.", rich_help_panel=JOB)
-    ] = 1,
-    cpus: Annotated[int, typer.Option(min=1, help="CPUs per task.", rich_help_panel=JOB)] = 8,
-    mem: Annotated[
-        str,
-        typer.Option(
-            help="Memory per task, in SLURM's format; `ctsynth train --dry-run` estimates a run's need.",
-            rich_help_panel=JOB,
-        ),
-    ] = "32G",
-    time: Annotated[str, typer.Option(help="Time limit, in SLURM's format.", rich_help_panel=JOB)] = "24:00:00",
-    partition: Annotated[
-        str | None, typer.Option(help="Partition of your site.", show_default=False, rich_help_panel=JOB)
-    ] = None,
-    account: Annotated[
-        str | None, typer.Option(help="Account at your site.", show_default=False, rich_help_panel=JOB)
-    ] = None,
+]
+Gpus = Annotated[int, typer.Option(min=0, help="GPUs per task; 0 trains on its CPUs.", rich_help_panel=JOB)]
+Cpus = Annotated[int, typer.Option(min=1, help="CPUs per task.", rich_help_panel=JOB)]
+Mem = Annotated[
+    str,
+    typer.Option(
+        help="Memory per task, in SLURM's format; `ctsynth train --dry-run` estimates a run's need.",
+        rich_help_panel=JOB,
+    ),
+]
+Time = Annotated[str, typer.Option(help="Time limit, in SLURM's format.", rich_help_panel=JOB)]
+Partition = Annotated[
+    str | None, typer.Option(help="Partition of your site.", show_default=False, rich_help_panel=JOB)
+]
+Account = Annotated[
+    str | None, typer.Option(help="Account at your site.", show_default=False, rich_help_panel=JOB)
+]
+
+
+def command(
+    extra: Extra = None,
+    methods: Methods = None,
+    data: Data = Path("out"),
+    runs: Runs = Path("runs"),
+    compile_: Compile = None,
+    gpus: Gpus = 1,
+    cpus: Cpus = 8,
+    mem: Mem = "32G",
+    time: Time = "24:00:00",
+    partition: Partition = None,
+    account: Account = None,
 ) -> None:
     """Print a SLURM job script that trains every method, or those named.
 

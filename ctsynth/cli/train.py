@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -11,13 +12,14 @@ from ctsynth.cli import _training as shared
 from ctsynth.cli import console
 from ctsynth.cli._settings import settings_options
 from ctsynth.cli._training import COST, DATA, NET, RUN
-from ctsynth.config import TrainingConfig
+from ctsynth.config import TrainingConfig, read_settings
 from ctsynth.errors import UsageError
+from ctsynth.schema import Help
+from ctsynth.stop import Stop
 
 if TYPE_CHECKING:
     from ctsynth.config import RunConfig
     from ctsynth.data.store import Store
-    from ctsynth.stop import Stop
 
 
 Cond = Annotated[
@@ -35,52 +37,6 @@ Preset = Annotated[
     typer.Option(
         help="paper, small, tiny; for sdm also sdm-official and guided. small and tiny suit a CPU.",
         show_default="paper on a GPU, else small",
-        rich_help_panel=NET,
-    ),
-]
-MaskEncoding = Annotated[
-    Literal["onehot", "index"] | None,
-    typer.Option(help="One channel a class, or the class id in one.", show_default="onehot", rich_help_panel=NET),
-]
-Prediction = Annotated[
-    Literal["epsilon", "v"] | None,
-    typer.Option(help="What the network predicts.", show_default="the preset's", rich_help_panel=NET),
-]
-Schedule = Annotated[
-    Literal["linear", "cosine"] | None,
-    typer.Option(help="How the noise grows over T.", show_default="the preset's", rich_help_panel=NET),
-]
-LabelDropout = Annotated[
-    float | None,
-    typer.Option(
-        help="Share of slices that a diffusion model trains on without their mask, for sample --guidance.",
-        show_default="0",
-        rich_help_panel=NET,
-    ),
-]
-LabelContext = Annotated[
-    int | None,
-    typer.Option(
-        min=0,
-        help="Number of slices above and below whose label maps are read as well; not for edm-volume.",
-        show_default="0",
-        rich_help_panel=NET,
-    ),
-]
-Ttur = Annotated[
-    bool | None,
-    typer.Option(
-        "--ttur/--no-ttur",
-        help="SPADE: half the rate for the generator, twice for the discriminator.",
-        show_default="yes",
-        rich_help_panel=NET,
-    ),
-]
-Vgg = Annotated[
-    Literal["auto", "yes", "no"] | None,
-    typer.Option(
-        help="SPADE: VGG19's perceptual loss; auto: if its weights are installed.",
-        show_default="auto",
         rich_help_panel=NET,
     ),
 ]
@@ -121,10 +77,42 @@ DryRun = Annotated[
 ]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodOptions:
+    """Settings of methods that have an option of their own; all others are set by --set."""
+
+    mask_encoding: Annotated[
+        Literal["onehot", "index"] | None, Help("One channel a class, or the class id in one.", "onehot")
+    ] = None
+    prediction: Annotated[Literal["epsilon", "v"] | None, Help("What the network predicts.", "the preset's")] = (
+        None
+    )
+    schedule: Annotated[
+        Literal["linear", "cosine"] | None, Help("How the noise grows over T.", "the preset's")
+    ] = None
+    label_dropout: Annotated[
+        float | None,
+        Help("Share of slices that a diffusion model trains on without their mask, for sample --guidance.", "0"),
+    ] = None
+    label_context: Annotated[
+        int | None,
+        Help("Number of slices above and below whose label maps are read as well; not for edm-volume.", "0"),
+    ] = None
+    ttur: Annotated[
+        bool | None, Help("SPADE: half the rate for the generator, twice for the discriminator.", "yes")
+    ] = None
+    vgg: Annotated[
+        Literal["auto", "yes", "no"] | None,
+        Help("SPADE: VGG19's perceptual loss; auto: if its weights are installed.", "auto"),
+    ] = None
+
+
 @settings_options(
-    TrainingConfig,
     {
-        NET: ["tissue_dropout"],
+        NET: [
+            *("mask_encoding", "prediction", "schedule", "label_dropout", "label_context", "ttur", "vgg"),
+            *("tissue_dropout", "set_", "config"),
+        ],
         DATA: [],
         COST: [
             *("iterations", "epochs", "batch_size", "accumulate", "lr", "ema", "seed"),
@@ -132,18 +120,13 @@ DryRun = Annotated[
         ],
         RUN: ["precision", "tensorboard", "compile", "checkpointing"],
     },
+    training=TrainingConfig,
+    options=MethodOptions,
 )
 def command(
     cond: Cond = None,
     method: Method = None,
     preset: Preset = None,
-    mask_encoding: MaskEncoding = None,
-    prediction: Prediction = None,
-    schedule: Schedule = None,
-    label_dropout: LabelDropout = None,
-    label_context: LabelContext = None,
-    ttur: Ttur = None,
-    vgg: Vgg = None,
     set_: shared.Set = None,
     config: Config = None,
     data: Data = Path("out"),
@@ -158,6 +141,7 @@ def command(
     device: shared.Device = "auto",
     *,
     training: dict[str, Any],
+    options: dict[str, Any],
 ) -> None:
     """Train a model that draws a CT slice from its label map.
 
@@ -175,53 +159,54 @@ def command(
 
     Prints the run's folder.
     """
-    from ctsynth.stop import Stop
-
     with Stop() as stop:
-        from ctsynth.config import read_settings
-
         file = read_settings(config) if config else {}
-        asked_for_tissues = "tissue_dropout" in training
-        training = {**file.get("training", {}), **training}
-        shared.check_batch(training, gpus or ranks)
+        settings = {**file.get("training", {}), **training}
+        shared.check_batch(settings, gpus or ranks)
 
-        from ctsynth.data.store import Store
-        from ctsynth.methods.base import find_method
         from ctsynth.training.configure import configure, resolved_before
         from ctsynth.training.start import begun_from
 
-        if cond and method and method != f"ddpm-{cond}":
-            raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
+        chosen = _find_method(cond, method, file.get("method", "ddpm-mask"))
         place = shared.find_place(device, gpus, ranks)
-        chosen = f"ddpm-{cond}" if cond else method or file.get("method", "ddpm-mask")
-        find_method(chosen)  # and not a segmenter
-        store = Store.open(data)
-        if size not in (None, store.size):
-            raise UsageError(
-                f"--size {size}: the slices of {data} are {store.size}", hint=f"ctsynth preprocess --size {size}"
-            )
-        if asked_for_tissues and not store.labels.tissues:
-            raise UsageError(f"--tissue-dropout: the labels of {data}, {store.labels.name}, have no tissues")
-        said = {
-            "mask_encoding": mask_encoding, "prediction": prediction, "schedule": schedule,
-            "label_dropout": label_dropout, "label_context": label_context, "ttur": ttur, "vgg": vgg,
-        }  # fmt: skip
+        store = _open_store(data, size, asks_for_tissues="tissue_dropout" in training)
         run = out or Path("runs") / chosen
         before = {} if overwrite else resolved_before(run, chosen)
         resolved = configure(
-            store,
-            chosen,
-            preset=preset or file.get("preset", "auto"),
-            options={**before, **file.get("options", {}), **shared.cli_overrides(said), **shared.parse(set_)},
-            training=training,
-            device=place.device,
-        )
+            store, chosen, preset=preset or file.get("preset", "auto"),
+            options={**before, **file.get("options", {}), **options, **shared.parse(set_)},
+            training=settings, device=place.device,
+        )  # fmt: skip
         if from_ is not None:
             resolved = begun_from(resolved, from_, run, overwrite=overwrite)
         if dry_run:
             _forecast(store, resolved, place, stop)
-            return
-        shared.fit(store, run, resolved, place, stop, resume=resume, overwrite=overwrite)
+        else:
+            shared.fit(store, run, resolved, place, stop, resume=resume, overwrite=overwrite)
+
+
+def _find_method(cond: str | None, method: str | None, default: str) -> str:
+    """The method that is named, if there is such a method, and not a segmenter."""
+    from ctsynth.methods.base import find_method
+
+    if cond and method and method != f"ddpm-{cond}":
+        raise UsageError(f"--cond {cond} is --method ddpm-{cond}, but --method says {method}")
+    name = f"ddpm-{cond}" if cond else method or default
+    find_method(name)
+    return name
+
+
+def _open_store(data: Path, size: int | None, *, asks_for_tissues: bool) -> Store:
+    from ctsynth.data.store import Store
+
+    store = Store.open(data)
+    if size not in (None, store.size):
+        raise UsageError(
+            f"--size {size}: the slices of {data} are {store.size}", hint=f"ctsynth preprocess --size {size}"
+        )
+    if asks_for_tissues and not store.labels.tissues:
+        raise UsageError(f"--tissue-dropout: the labels of {data}, {store.labels.name}, have no tissues")
+    return store
 
 
 def _forecast(store: Store, config: RunConfig, place: shared.Place, stop: Stop) -> None:

@@ -21,7 +21,6 @@ DEFAULTS = {
 
 
 @settings_options(
-    TrainingConfig,
     {
         shared.DATA: [],
         shared.NET: [],
@@ -31,6 +30,7 @@ DEFAULTS = {
         shared.RUN: ["precision", "tensorboard"],
     },
     defaults=DEFAULTS,
+    training=TrainingConfig,
 )
 def command(
     data: Annotated[Path, typer.Argument(metavar="[DATA]", help="Slice store of `ctsynth preprocess`.")] = Path(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ctsynth.data.formats import SUFFIXES, stem, volumes
 from ctsynth.data.manifest import SPLITS
+from ctsynth.data.settings import SplitRule
 from ctsynth.data.source_case import SourceCase
 from ctsynth.data.twins import refuse_copies
 from ctsynth.errors import DataError, UsageError
@@ -18,29 +19,6 @@ from ctsynth.files import read_json
 
 FIRST_MR_ID = 500
 """AMOS22's readme: ids below 500 are CT, the others MR."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class SplitRule:
-    """How subjects are dealt to train and test. The file goes first, then the fraction, then the layout's own way.
-
-    Args:
-        test_subjects: How many of imagesVa are test, the first by id; the paper's 50 (Sec. 3).
-        file: JSON with the names of each split: ``{"train": [...], "test": [...]}``.
-        test_fraction: Share of the subjects that are test, drawn with the seed.
-        seed: For the drawing.
-    """
-
-    test_subjects: int = 50
-    file: Path | None = None
-    test_fraction: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if self.file is not None and self.test_fraction is not None:
-            raise UsageError("--split and --test-fraction exclude each other", hint="give one of them")
-        if self.test_fraction is not None and not 0 <= self.test_fraction <= 1:
-            raise UsageError(f"--test-fraction is {self.test_fraction:g}, wanted 0 to 1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,8 +151,8 @@ def _deal(layout: str, files: dict[str, list[_Files]], rule: SplitRule) -> Layou
     ct = {split: [entry for entry in entries if not _is_mr(entry[0])] for split, entries in files.items()}
     skipped = len(everyone) - sum(map(len, ct.values()))
     known = [name for entries in ct.values() for name, _, _ in entries]
-    if rule.file is not None:
-        chosen = _from_file(rule.file, known)
+    if rule.split is not None:
+        chosen = _from_file(rule.split, known)
     elif rule.test_fraction is not None:
         drawn = random.Random(rule.seed).sample(sorted(known), round(rule.test_fraction * len(known)))
         chosen = {name: "test" if name in set(drawn) else "train" for name in known}

@@ -6,21 +6,19 @@ import logging
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.data.body import Mask, body_mask, outline_from_organs
 from ctsynth.data.relabel import Given, Labels, read_labels
+from ctsynth.data.settings import Unmatched
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, shortened
 from ctsynth.labels import BACKGROUND, LabelSet
 
 log = logging.getLogger(__name__)
-
-Unmatched = Literal["body", "background"]
-"""What voxels become whose class the label set does not have."""
 
 ORGAN_SIZED = 1e-3
 """Share of the patient's voxels; so many that the label set has no class for are a loss that is asked about."""

@@ -6,87 +6,35 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from ctsynth.data.body import body_mask
 from ctsynth.data.folders import is_whole, refuse_strangers, remove
-from ctsynth.data.layouts import Layout, SplitRule, discover
+from ctsynth.data.layouts import Layout, discover
 from ctsynth.data.manifest import SPLITS, is_manifest, read_manifest, read_subject
-from ctsynth.data.masks import Unmatched, complete
+from ctsynth.data.masks import complete
 from ctsynth.data.pairs import read_pair
 from ctsynth.data.relabel import Given, given_by_datasets
+from ctsynth.data.settings import Settings
 from ctsynth.data.slices import to_slices
 from ctsynth.data.source_case import SourceCase
 from ctsynth.data.split_body import split_body
 from ctsynth.data.store import write_manifest, write_subject
 from ctsynth.data.summary import BrokenSubjectsError, Summary
 from ctsynth.data.twins import refuse_twins
-from ctsynth.data.window import Window
 from ctsynth.data.workers import outcomes
 from ctsynth.errors import CTSynthError, DataError, RunError, UsageError, explain
 from ctsynth.files import sha256
-from ctsynth.labels import AMOS22, LabelSet
+from ctsynth.labels import LabelSet
 from ctsynth.outputs import refuse_inputs
 
 log = logging.getLogger(__name__)
 
 NAMES = "label_names"
 """In a subject's record: what a dataset.json says of its numbers, where they are not those of the label set."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Settings:
-    """How a store is made; the defaults are the paper's (Sec. 3)."""
-
-    size: int = 256
-    """Side of the slices, pixels."""
-
-    level: float = 40
-    """Middle of the window, HU."""
-
-    width: float = 400
-    """Width of the window, HU."""
-
-    labels: LabelSet = AMOS22
-    """What the label volumes hold."""
-
-    rule: SplitRule = field(default_factory=SplitRule)
-    """Who is train and who is test."""
-
-    image_folder: Path | None = None
-    """Folder of images where the source is neither AMOS22 nor nnU-Net raw; with ``label_folder``."""
-
-    label_folder: Path | None = None
-    """Folder of the label volumes of the same names."""
-
-    unmatched: Unmatched | None = None
-    """What voxels become whose class the label set does not have; None refuses more than a few."""
-
-    def __post_init__(self) -> None:
-        if not 8 <= self.size <= 4096:
-            raise UsageError(f"--size is {self.size}, wanted 8 to 4096 pixels")
-        _ = self.window
-
-    @property
-    def window(self) -> Window:
-        """The range of HU that is kept."""
-        return Window(self.level, self.width)
-
-    def as_json(self) -> dict[str, Any]:
-        """What the store remembers: all that decides what is in it."""
-        rule = self.rule
-        if rule.file is not None:
-            split: dict[str, Any] = {"file_sha256": sha256(rule.file)}
-        elif rule.test_fraction is not None:
-            split = {"test_fraction": rule.test_fraction, "seed": rule.seed}
-        else:
-            split = {"test_subjects": rule.test_subjects}
-        window = {"level": float(self.level), "width": float(self.width)}
-        unmatched = {"unmatched": self.unmatched} if self.unmatched == "background" else {}  # few voxels are body
-        return {"size": self.size, **window, "labels": self.labels.as_json(), **unmatched, "split": split}
 
 
 def find_cases(

@@ -19,6 +19,7 @@ from ctsynth.labels import LabelSet
 from ctsynth.scoring.records import Arrays as Arrays
 from ctsynth.scoring.records import Record as Record
 from ctsynth.scoring.scores import Result, Value
+from ctsynth.segmentation.settings import Segmenting
 
 PACKAGE = "ctsynth.metrics"
 
@@ -65,22 +66,6 @@ class Pair:
         """(Z, H, W): the patient, organs included."""
         inside: NDArray[np.bool_] = self.mask != 0
         return inside
-
-
-@dataclass(frozen=True, slots=True)
-class Segmenting:
-    """What finds the organs whose Dice is scored.
-
-    Args:
-        segmenter: ``totalsegmentator``, ``totalsegmentator-fast``, a segmenter's run or a folder of masks; None is
-            TotalSegmentator if it can be had.
-        device: Where it runs; ``auto`` is a GPU, and never the CPU for TotalSegmentator.
-        native: On the grid of the source CT, and not on that of the stacked slices.
-    """
-
-    segmenter: str | None = None
-    device: str = "auto"
-    native: bool = False
 
 
 @dataclass(frozen=True, eq=False, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -81,20 +81,19 @@ class UNet(nn.Module):
         self.channels, self.levels, self.res_blocks = channels, len(multipliers), res_blocks
         widths = [channels * multiplier for multiplier in multipliers]
         extra = [*feature_channels, *[0] * (len(widths) - len(feature_channels))]
-        time_channels = 4 * channels
-        block = partial(ResBlock, time_channels=time_channels, dropout=dropout)
+        embedding = 4 * channels
+        block = partial(ResBlock, time_channels=embedding, dropout=dropout)
         conditioned_block = partial(block, segmap_channels=segmap_channels)
-
-        def attention(width: int) -> AttentionBlock:
-            return AttentionBlock(width, width // head_channels if head_channels else heads)
+        down: Callable[..., nn.Module] = partial(block, resample="down") if resblock_updown else Downsample
 
         def stage(width: int, resblock: ResBlock, *, attends: bool) -> Stage:
-            return Stage(resblock, attention(width) if attends else None, Mixing(width) if mixing else None)
+            attention = (
+                AttentionBlock(width, width // head_channels if head_channels else heads) if attends else None
+            )
+            return Stage(resblock, attention, Mixing(width) if mixing else None)
 
-        self.time = nn.Sequential(
-            nn.Linear(channels, time_channels), nn.SiLU(), nn.Linear(time_channels, time_channels)
-        )
-        self.numbers = zeroed(nn.Linear(numbers, time_channels)) if numbers else None
+        self.time = nn.Sequential(nn.Linear(channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding))
+        self.numbers = zeroed(nn.Linear(numbers, embedding)) if numbers else None
         self.conv_in = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.encoder, self.down = nn.ModuleList(), nn.ModuleList()
         width, skips = channels, [channels]
@@ -104,10 +103,7 @@ class UNet(nn.Module):
                 width = out
                 skips.append(width)
             if level + 1 < len(widths):
-                into = width + extra[level]
-                self.down.append(
-                    block(into, width, resample="down") if resblock_updown else Downsample(into, width)
-                )
+                self.down.append(down(width + extra[level], width))
                 skips.append(width)
         self.middle_in = stage(width, conditioned_block(width, width), attends=True)
         self.middle_out = stage(width, conditioned_block(width, width), attends=False)

@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctsynth.data.window import Window
-from ctsynth.device import Precision, autocast
+from ctsynth.device import Precision, autocast, find_device, find_precision
 from ctsynth.diffusion.edm import Known
 from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import DataError
 from ctsynth.methods.base import Method, Noise, Stack, VolumeMethod
 from ctsynth.randomness import BatchRNG
 from ctsynth.sampling.given import KnownSlices
+from ctsynth.sampling.settings import SamplingSettings
 from ctsynth.schema import Range, check
 from ctsynth.training.checkpoint import Trained
 
@@ -82,19 +83,35 @@ class SamplingConfig:
         return (self.chunk or CHUNK) if isinstance(method, VolumeMethod) else None
 
 
-def pick_sampler(
-    method: Method,
-    preset: str = "fast",
-    name: str | None = None,
-    steps: int | None = None,
-    guidance: float = 1.0,
-    eta: float = 0.0,
-) -> Sampler | None:
+def resolve(settings: SamplingSettings, method: Method) -> SamplingConfig:
+    """Decides what the settings leave open, for that model on this machine.
+
+    Raises:
+        UsageError: There is no such device, or not that precision on it.
+    """
+    device = find_device(settings.device)
+    return SamplingConfig(
+        sampler=_sampler(settings, method),
+        seed=settings.seed,
+        noise=settings.noise,
+        chunk=settings.chunk,
+        batch_size=settings.batch_size or (4 if device.type == "cpu" else 16),
+        device=device,
+        precision=find_precision(settings.precision, device),
+        compile=settings.compile,
+        choices={"pix2pix_test": settings.pix2pix_test} if settings.pix2pix_test else {},
+    )
+
+
+def _sampler(wanted: SamplingSettings, method: Method) -> Sampler | None:
     """What was asked for, on top of the preset; None for a method that draws in one pass."""
-    if not method.samplers and name is None and steps is None and (guidance, eta) == (1, 0):
+    is_open = wanted.sampler is None and wanted.steps is None and (wanted.guidance, wanted.eta) == (1, 0)
+    if not method.samplers and is_open:
         return None
-    default = ("ddpm", 1000) if preset == "paper" else ("dpm++", method.steps)
-    return Sampler(name=name or default[0], steps=steps or default[1], guidance=guidance, eta=eta)
+    name, steps = ("ddpm", 1000) if wanted.preset == "paper" else ("dpm++", method.steps)
+    return Sampler(
+        name=wanted.sampler or name, steps=wanted.steps or steps, guidance=wanted.guidance, eta=wanted.eta
+    )
 
 
 class Slices:

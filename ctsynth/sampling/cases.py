@@ -6,14 +6,15 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.formats import SUFFIXES, names_a_file, record_beside, renamed, stem, volumes
-from ctsynth.data.masks import Unmatched, complete_labels
+from ctsynth.data.formats import names_a_file, record_beside, renamed, stem, volumes
+from ctsynth.data.masks import complete_labels
 from ctsynth.data.relabel import Given, given_by_dataset
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices
 from ctsynth.data.split_body import join_body, split_body
@@ -25,11 +26,12 @@ from ctsynth.files import sha256
 from ctsynth.labels import BACKGROUND, LabelSet
 from ctsynth.outputs import check_length
 from ctsynth.sampling.given import GivenSlices, KnownSlices
+from ctsynth.sampling.settings import MaskSettings
 from ctsynth.training.checkpoint import Trained
 
 log = logging.getLogger(__name__)
 
-Outside = Literal["window", "air"]
+PLAIN = MaskSettings()
 
 _DRAWN = re.compile(r"_synthetic(_\d+)?$")
 _SUMMARY = re.compile(r"_(mean|std)$")
@@ -45,14 +47,11 @@ class Case:
         source: What its mask is read from, for the record.
         digest: SHA-256 of that, and of the CT that gives the body.
         inputs: The files that it is drawn from.
-        labels: The label set that was named for it; None where none was.
-        names: What a dataset.json says of its numbers, where they are not the model's own.
-        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
-        tissues: Whether it may be drawn from tissues; if not, the body is one class.
         read: Gives the masks to draw from.
-        given: Real slices to draw around.
         finish: Turns (Z, size, size) int16 HU into (X, Y, Z) RAS+ voxels of that geometry.
-        outside: What voxels become whose class is background: what is drawn there, or air.
+        settings: How its mask is read, and what becomes of it.
+        names: What a dataset.json says of its numbers, where they are not the model's own.
+        given: Real slices to draw around.
         sample: Which of several from one mask.
     """
 
@@ -60,16 +59,13 @@ class Case:
     out: Path
     source: str
     digest: str
+    inputs: tuple[Path, ...]
     read: Callable[[], Masks]
     finish: Callable[[NDArray[np.int16], Geometry], NDArray[Any]]
-    inputs: tuple[Path, ...]
-    labels: str | None = None
+    settings: MaskSettings
     names: dict[str, int] | None = None
-    unmatched: Unmatched | None = None
-    tissues: bool = True
-    outside: Outside = "window"
-    sample: int = 0
     given: GivenSlices | None = None
+    sample: int = 0
 
 
 class Masks(NamedTuple):
@@ -93,7 +89,7 @@ class Masks(NamedTuple):
 
 
 def cases_of_store(
-    store: Store, split: str, trained: Trained, out: Path, *, tissues: bool = True, suffix: str = SUFFIXES[0]
+    store: Store, split: str, trained: Trained, out: Path, settings: MaskSettings = PLAIN
 ) -> list[Case]:
     """The subjects of a store, each on the grid of its re-stacked slices (see ``stacked_geometry``).
 
@@ -102,8 +98,7 @@ def cases_of_store(
         split: ``train`` or ``test``.
         trained: The model.
         out: A folder.
-        tissues: Draw from the store's tissues, if it has any; if not, the body is one class.
-        suffix: Suffix of the files.
+        settings: Whether to draw from the store's tissues, and what to write.
 
     Raises:
         DataError: The store has another label set or another slice size than the model, or no such subjects.
@@ -125,16 +120,16 @@ def cases_of_store(
 
     def case(subject: Subject) -> Case:
         def read() -> Masks:
-            slices, told = _told(np.asarray(subject.mask()), store.labels, tissues)
+            slices, origin = _with_tissues(np.asarray(subject.mask()), store.labels, settings)
             geometry = stacked_geometry(subject.geometry, store.size)
-            return Masks(slices, geometry, "label", told, stack(slices == BACKGROUND))
+            return Masks(slices, geometry, "label", origin, stack(slices == BACKGROUND))
 
-        digest = str(subject.record["mask_sha256"])
         source = subject.folder / "mask.npy"
-        target = out / f"{subject.name}{suffix}"
         return Case(
-            subject.name, target, str(source), digest, read, lambda hu, _: stack(hu), (source,), tissues=tissues
-        )
+            name=subject.name, out=out / f"{subject.name}.{settings.format}", source=str(source),
+            digest=str(subject.record["mask_sha256"]), inputs=(source,), read=read,
+            finish=lambda hu, _: stack(hu), settings=settings,
+        )  # fmt: skip
 
     return [case(subject) for subject in subjects]
 
@@ -153,11 +148,8 @@ class _MaskReader:
     file: Path
     out: Path
     trained: Trained
-    labels: str | None
+    settings: MaskSettings
     dataset: Given | None
-    body_from: Path | None
-    unmatched: Unmatched | None
-    tissues: bool
     given: GivenSlices | None
     problem: str
 
@@ -166,39 +158,33 @@ class _MaskReader:
             raise DataError(self.problem)
         own = self.trained.labels
         check_length(self.out, str(self.file))
-        volume = Volume.load(self.file, self.body_from)
+        volume = Volume.load(self.file, self.settings.body_from)
         known, body, ct = complete_labels(
             self.file,
             volume,
             own,
-            labels=self.labels,
+            labels=self.settings.labels,
             dataset=self.dataset,
-            body_from=self.body_from,
-            unmatched=self.unmatched,
+            body_from=self.settings.body_from,
+            unmatched=self.settings.unmatched,
         )
         slices, background = to_slices(known, self.trained.config.size, "labels"), known == BACKGROUND
         window = Window(self.trained.config.level, self.trained.config.width)
         there = self.given.read(volume.geometry, self.trained.config.size, window) if self.given else None
-        if ct is not None and own.tissues and self.tissues:
+        if ct is not None and own.tissues and self.settings.tissues:
             slices = split_body(slices, ct.voxels, ct.geometry.spacing, own)
             return Masks(slices, volume.geometry, body, "ct", background, there)
-        slices, told = _told(slices, own, self.tissues)
-        if own.tissues and told == "none":
+        slices, origin = _with_tissues(slices, own, self.settings)
+        if own.tissues and origin == "none":
             log.warning("%s: drawn from the body as one class (tissues: --body-from CT)", self.file)
-        return Masks(slices, volume.geometry, body, told, background, there)
+        return Masks(slices, volume.geometry, body, origin, background, there)
 
 
 def cases_of_masks(
     mask: Path,
     trained: Trained,
     out: Path | None,
-    *,
-    labels: str | None = None,
-    body_from: Path | None = None,
-    unmatched: Unmatched | None = None,
-    tissues: bool = True,
-    suffix: str = SUFFIXES[0],
-    given: GivenSlices | None = None,
+    settings: MaskSettings = PLAIN,
 ) -> list[Case]:
     """A label volume, or those of a folder, each on its own grid.
 
@@ -206,67 +192,59 @@ def cases_of_masks(
         mask: A file in any of the formats, or a folder of them.
         trained: The model.
         out: A folder, or a file for a single mask; None writes NAME_synthetic.nii.gz beside each mask.
-        labels: The label set of the masks; None finds it out.
-        body_from: A CT on the same grid, from which the body is taken and, for a model of tissues, its tissues.
-        unmatched: What voxels become whose class the model does not know; None refuses more than a few.
-        tissues: Draw from the tissues of the masks or the CT; if not, the body is one class.
-        suffix: Suffix of files that are not named.
-        given: Slices of a CT on the mask's grid to draw around.
+        settings: How the masks are read, and what to write.
 
     Raises:
         UsageError: There are no masks, or one output or CT is named for several.
     """
-    ct_given = given.file if given else None
     is_single = out is not None and names_a_file(out)
-    files = _mask_files(mask, [ct for ct in (body_from, ct_given) if ct], names_one=is_single)
+    files = _mask_files(mask, settings, names_one=is_single)
 
-    def case(file: Path) -> Case:
-        if not file.is_file():
-            raise DataError(f"{file}: no such file")
-        name = stem(file)
-        target = out if is_single and out else (out or file.parent) / f"{name}_synthetic{suffix}"
-        problem, digest = "", ""
-        try:
-            digest = sha256(file) + (f"+{sha256(body_from)}" if body_from else "")
-        except OSError as error:  # raised when it is read, because other masks can be drawn
-            problem = f"{file}: cannot read it: {error.strerror}"
-        dataset = None if labels else given_by_dataset(file.parent)
+    def target(file: Path) -> Path:
+        return out if is_single and out else (out or file.parent) / f"{stem(file)}_synthetic.{settings.format}"
 
-        read = _MaskReader(
-            file=file, out=target, trained=trained, labels=labels, dataset=dataset, body_from=body_from,
-            unmatched=unmatched, tissues=tissues, given=given, problem=problem,
-        )  # fmt: skip
-
-        def finish(hu: NDArray[np.int16], geometry: Geometry) -> NDArray[Any]:
-            return from_slices(hu, geometry, "ct")
-
-        return Case(
-            name,
-            target,
-            str(file),
-            digest,
-            read,
-            finish,
-            tuple(path for path in (file, body_from, Path(labels) if labels else None, ct_given) if path),
-            labels,
-            dataset.as_json() if dataset and not trained.labels.numbers_like(dataset.names) else None,
-            unmatched,
-            tissues,
-            given=given,
-        )
-
-    cases = [case(file) for file in files]
+    cases = [_case_of(file, target(file), trained, settings) for file in files]
     if len({case.out for case in cases}) < len(cases):
         raise UsageError(f"{mask}: two masks with the same name would write the same volume")
     return cases
 
 
-def _mask_files(mask: Path, cts: list[Path], *, names_one: bool) -> list[Path]:
+def _case_of(file: Path, out: Path, trained: Trained, settings: MaskSettings) -> Case:
+    if not file.is_file():
+        raise DataError(f"{file}: no such file")
+    problem, digest, ct = "", "", settings.body_from
+    try:
+        digest = sha256(file) + (f"+{sha256(ct)}" if ct else "")
+    except OSError as error:  # raised when it is read, because other masks can be drawn
+        problem = f"{file}: cannot read it: {error.strerror}"
+    dataset = None if settings.labels else given_by_dataset(file.parent)
+    given = (
+        GivenSlices(settings.given, settings.given_slices) if settings.given and settings.given_slices else None
+    )
+    label_file = Path(settings.labels) if settings.labels else None
+    return Case(
+        name=stem(file),
+        out=out,
+        source=str(file),
+        digest=digest,
+        inputs=tuple(path for path in (file, ct, label_file, settings.given) if path),
+        read=_MaskReader(
+            file=file, out=out, trained=trained, settings=settings, dataset=dataset, given=given, problem=problem
+        ),
+        finish=partial(from_slices, kind="ct"),
+        settings=settings,
+        names=dataset.as_json() if dataset and not trained.labels.numbers_like(dataset.names) else None,
+        given=given,
+    )
+
+
+def _mask_files(mask: Path, settings: MaskSettings, *, names_one: bool) -> list[Path]:
     """The label volumes to draw; an output file or a CT can only be given for a single one."""
     found = volumes(mask) if mask.is_dir() else [mask]
     files = [file for file in found if file == mask or not _is_drawn(file)]
     if not files:
         raise UsageError(f"{mask}: no label volumes in this folder")
+    cts = [ct for ct in (settings.body_from, settings.given) if ct]
     for ct in cts:
         if not ct.exists():
             raise DataError(f"{ct}: no such file")
@@ -292,8 +270,10 @@ def _is_drawn(file: Path) -> bool:
     return bool(_DRAWN.search(name)) or (bool(_SUMMARY.search(name)) and record_beside(file).is_file())
 
 
-def _told(slices: NDArray[np.uint8], labels: LabelSet, tissues: bool) -> tuple[NDArray[np.uint8], str]:
+def _with_tissues(
+    slices: NDArray[np.uint8], labels: LabelSet, settings: MaskSettings
+) -> tuple[NDArray[np.uint8], str]:
     """The slices, their tissues joined to the body if so wanted, and what ``Masks.tissues`` says of them."""
-    if labels.tissues and not tissues:
+    if labels.tissues and not settings.tissues:
         slices = join_body(slices, labels)
     return slices, "label" if (slices > labels.body_id).any() else "none"

@@ -60,11 +60,11 @@ def provenance(trained: Trained, case: Case, sampling: SamplingConfig) -> dict[s
         "subject": case.name,
         "mask": case.source,
         "mask_sha256": case.digest,
-        "mask_labels": case.labels,
-        "may_have_tissues": case.tissues if trained.labels.tissues else None,
+        "mask_labels": case.settings.labels,
+        "may_have_tissues": case.settings.tissues if trained.labels.tissues else None,
         "mask_names": case.names,
-        "unmatched": case.unmatched,
-        "outside": "air" if case.outside == "air" else None,
+        "unmatched": case.settings.unmatched,
+        "outside": "air" if case.settings.outside == "air" else None,
     }
 
 

@@ -95,7 +95,7 @@ class _Opened(Slices):
         masks = case.read()
         self.geometry = masks.geometry
         super().__init__(case.name, masks.slices, masks.geometry.spacing[2], case.sample, masks.known)
-        self.background = masks.background if case.outside == "air" else None
+        self.background = masks.background if case.settings.outside == "air" else None
         origins = {"body": masks.body, "tissues": masks.tissues}
         self.case, self.out, self.record = case, case.out, wanted | origins
         self.written: Future[None] | None = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
 from ctsynth import __version__
 from ctsynth.data.store import Store, Subject
@@ -19,13 +19,14 @@ from ctsynth.data.workers import MOST_WORKERS, cores, outcomes
 from ctsynth.errors import CTSynthError, RunError
 from ctsynth.files import sole
 from ctsynth.metrics import base
-from ctsynth.metrics.base import Context, Metric, Segmenting
+from ctsynth.metrics.base import Context, Metric
 from ctsynth.sampling.record import agreed
 from ctsynth.scoring.choice import choose
 from ctsynth.scoring.measuring import Case, Measuring
 from ctsynth.scoring.records import Records
 from ctsynth.scoring.scores import Reference, Result, Scores, Sources, Value, has_tissues
 from ctsynth.scoring.volumes import base_name, match, refuse_strangers
+from ctsynth.segmentation.settings import Segmenting
 from ctsynth.shards import lock_name, take
 
 log = logging.getLogger(__name__)
@@ -40,6 +41,16 @@ _A_WORKER = 8
 """Subjects for which starting a process pays."""
 
 
+class ScoringOptions(TypedDict, total=False):
+    """Keywords of ``scoring``."""
+
+    metrics: Sequence[str] | None
+    partial: bool
+    segmenting: Segmenting
+    shard: str | None
+    overwrite: bool
+
+
 def score(
     synthetic: Path,
     store: Store,
@@ -47,7 +58,7 @@ def score(
     *,
     progress: Callable[..., None] = lambda done, note="": None,
     workers: int | None = 1,
-    **options: Any,  # noqa: ANN401  those of scoring
+    **options: Unpack[ScoringOptions],
 ) -> Scores:
     """Scores synthetic volumes against the real ones of a split, one subject in memory at a time.
 

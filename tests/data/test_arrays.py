@@ -7,7 +7,8 @@ import pytest
 from small_runs import ctsynth, settings
 from small_stores import both_splits
 
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError
 from ctsynth.files import sha256

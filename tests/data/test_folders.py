@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from ctsynth.data.layouts import SplitRule
-from ctsynth.data.preprocess import BrokenSubjectsError, Settings, preprocess
+from ctsynth.data.preprocess import BrokenSubjectsError, preprocess
+from ctsynth.data.settings import Settings, SplitRule
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError, UsageError
 

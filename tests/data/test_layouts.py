@@ -2,7 +2,8 @@ import json
 
 import pytest
 
-from ctsynth.data.layouts import SplitRule, discover
+from ctsynth.data.layouts import discover
+from ctsynth.data.settings import SplitRule
 from ctsynth.errors import DataError, UsageError
 
 
@@ -92,7 +93,7 @@ def test_a_fraction_is_drawn_by_subject_and_depends_on_the_seed_alone(tmp_path):
 def split_file(root, content):
     path = root / "split.json"
     path.write_text(json.dumps(content))
-    return SplitRule(file=path)
+    return SplitRule(split=path)
 
 
 def test_a_split_file_assigns_subjects_and_leaves_out_those_it_does_not_name(tmp_path):
@@ -143,8 +144,8 @@ def test_options_that_exclude_or_need_each_other(tmp_path):
     with pytest.raises(UsageError, match="belong together"):
         discover(tmp_path, images=tmp_path)
     with pytest.raises(UsageError, match="exclude"):
-        SplitRule(file=tmp_path, test_fraction=0.5)
-    with pytest.raises(UsageError, match="0 to 1"):
+        SplitRule(split=tmp_path, test_fraction=0.5)
+    with pytest.raises(UsageError, match="within"):
         SplitRule(test_fraction=1.5)
 
 

@@ -11,8 +11,8 @@ from label_names import write_names
 
 from ctsynth.data import preprocess as module
 from ctsynth.data.body import body_mask
-from ctsynth.data.layouts import SplitRule
-from ctsynth.data.preprocess import BrokenSubjectsError, Settings, preprocess
+from ctsynth.data.preprocess import BrokenSubjectsError, preprocess
+from ctsynth.data.settings import Settings, SplitRule
 from ctsynth.data.slices import from_slices, to_slices
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
@@ -247,7 +247,8 @@ def test_a_folder_that_cannot_be_made_is_named(small_amos, tmp_path):
 LIMITED = """
 import resource, signal, sys
 from pathlib import Path
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 from ctsynth.errors import RunError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
@@ -271,7 +272,8 @@ def test_a_disk_that_is_full_stops_the_run_and_leaves_nothing_half_written(small
 WHOLE = """
 import resource, sys
 from pathlib import Path
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 preprocess(Path(sys.argv[1]), Path(sys.argv[2]), settings=Settings(), workers=1)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 """

@@ -13,10 +13,11 @@ import torch
 
 from ctsynth import figures, history, label_files, labels, weights
 from ctsynth.config import RunConfig, read_toml
-from ctsynth.data.layouts import SplitRule, discover
+from ctsynth.data.layouts import discover
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.masks import complete_labels
 from ctsynth.data.pairs import read_pair
+from ctsynth.data.settings import SplitRule
 from ctsynth.data.source_case import SourceCase
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
@@ -124,7 +125,7 @@ def _dataset(file: Path) -> None:
 
 
 def _split(file: Path) -> None:
-    discover(Path("in/amos"), rule=SplitRule(file=file))
+    discover(Path("in/amos"), rule=SplitRule(split=file))
 
 
 def _checkpoint(file: Path) -> None:

@@ -6,9 +6,10 @@ from degraded_pairs import blurred, class_means, real_pairs
 from measured_metrics import make_metric, total
 from small_stores import make_store
 
-from ctsynth.metrics.base import Context, Segmenting
+from ctsynth.metrics.base import Context
 from ctsynth.metrics.copies import Copies
 from ctsynth.scoring.measuring import measured
+from ctsynth.segmentation.settings import Segmenting
 
 
 @pytest.fixture(scope="module")

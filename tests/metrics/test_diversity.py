@@ -4,10 +4,11 @@ from degraded_pairs import real_pairs
 
 from ctsynth.data.slices import stack, stacked_geometry
 from ctsynth.data.volume import Volume
-from ctsynth.metrics.base import Context, Segmenting
+from ctsynth.metrics.base import Context
 from ctsynth.metrics.diversity import Diversity, _pairwise
 from ctsynth.scoring.measuring import measured
 from ctsynth.scoring.run import score
+from ctsynth.segmentation.settings import Segmenting
 
 
 def write_samples(folder, store, count=4, *, spread=0.0, mean_too=False):

@@ -17,12 +17,13 @@ from ctsynth.features.frechet import frechet_distance
 from ctsynth.labels import AMOS22
 from ctsynth.metrics import _inception
 from ctsynth.metrics._inception import OTHER_WEIGHTS
-from ctsynth.metrics.base import Context, Segmenting
+from ctsynth.metrics.base import Context
 from ctsynth.metrics.coverage import Coverage
 from ctsynth.metrics.fid import FID
 from ctsynth.metrics.fid_planes import FIDPlanes
 from ctsynth.metrics.frechet import Frechet
 from ctsynth.scoring.measuring import measured
+from ctsynth.segmentation.settings import Segmenting
 
 
 class Stub:

@@ -7,7 +7,8 @@ from small_stores import make_store
 
 from ctsynth.errors import UsageError
 from ctsynth.metrics import base
-from ctsynth.metrics.base import Context, Segmenting, interval, ratio, resample
+from ctsynth.metrics.base import Context, interval, ratio, resample
+from ctsynth.segmentation.settings import Segmenting
 
 
 def test_the_interval_of_normal_data_is_the_textbooks():

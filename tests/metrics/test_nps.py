@@ -9,8 +9,9 @@ from small_stores import make_store
 from ctsynth.data.volume import Geometry
 from ctsynth.data.window import Window
 from ctsynth.labels import AMOS22
-from ctsynth.metrics.base import Context, Pair, Segmenting
+from ctsynth.metrics.base import Context, Pair
 from ctsynth.metrics.nps import NoisePowerSpectrum
+from ctsynth.segmentation.settings import Segmenting
 
 SHAPE = (6, 128, 128)
 MASK = np.full(SHAPE, AMOS22.body_id, np.uint8)

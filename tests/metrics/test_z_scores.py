@@ -6,13 +6,14 @@ from degraded_pairs import another, blurred, blurred_along_z, class_means, real_
 from measured_metrics import make_metric, total
 from small_stores import make_store
 
-from ctsynth.metrics.base import Context, Segmenting
+from ctsynth.metrics.base import Context
 from ctsynth.metrics.hu import OrganHU
 from ctsynth.metrics.z_correlation import ZCorrelation
 from ctsynth.metrics.z_flicker import ZFlicker
 from ctsynth.metrics.z_gradient import ZGradient
 from ctsynth.scoring.measuring import measured
 from ctsynth.scoring.result import Value
+from ctsynth.segmentation.settings import Segmenting
 
 METRICS = (ZGradient, ZCorrelation, ZFlicker)
 RIGHT = {ZGradient: 1.0, ZCorrelation: 0.0, ZFlicker: 0.0, OrganHU: 0.0}

@@ -13,7 +13,8 @@ from ctsynth.cli.app import app
 from ctsynth.data import nifti
 from ctsynth.data.body import body_mask
 from ctsynth.data.layouts import discover
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, UsageError

@@ -17,6 +17,7 @@ from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import RunError, UsageError
 from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_masks, cases_of_store
+from ctsynth.sampling.settings import MaskSettings
 from ctsynth.sampling.volumes import sample
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
@@ -49,7 +50,7 @@ def theirs(tmp_path, small_case, write_nifti):
 
 
 def drawn(trained, mask, out=None, *, overwrite=False, body_from=None, labels=None, **how):
-    cases = cases_of_masks(mask, trained, out, labels=labels, body_from=body_from)
+    cases = cases_of_masks(mask, trained, out, MaskSettings(labels=labels, body_from=body_from))
     return list(sample(trained, cases, SamplingConfig(sampler=STEPS, **how), stop=Stop(), overwrite=overwrite))
 
 

@@ -23,6 +23,7 @@ from ctsynth.sampling import cases
 from ctsynth.sampling.batches import SamplingConfig
 from ctsynth.sampling.cases import cases_of_masks, cases_of_store
 from ctsynth.sampling.record import is_whole, provenance
+from ctsynth.sampling.settings import MaskSettings
 from ctsynth.sampling.volumes import sample
 from ctsynth.shards import take
 from ctsynth.stop import Stop
@@ -47,7 +48,7 @@ OF_MASKS = ("labels", "body_from", "unmatched")
 
 def drawn(trained, mask, out=None, *, stop=None, overwrite=False, shard="1/1", **how):
     said = {name: value for name, value in how.items() if name in OF_MASKS}
-    cases = take(cases_of_masks(mask, trained, out, **said), shard)
+    cases = take(cases_of_masks(mask, trained, out, MaskSettings(**said)), shard)
     sampling = SamplingConfig(**({"sampler": STEPS} | {name: how[name] for name in how.keys() - said.keys()}))
     return list(sample(trained, cases, sampling, stop=stop or Stop(), overwrite=overwrite))
 

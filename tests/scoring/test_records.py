@@ -18,10 +18,10 @@ from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume
 from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import sole
-from ctsynth.metrics.base import Segmenting
 from ctsynth.metrics.psnr import PSNR
 from ctsynth.scoring.records import Records
 from ctsynth.scoring.run import score, scoring
+from ctsynth.segmentation.settings import Segmenting
 
 SUBJECTS = 5
 

@@ -16,7 +16,8 @@ from measured_metrics import MeasuredMetric
 from scipy.ndimage import gaussian_filter
 
 from ctsynth.data.originals import Original
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 from ctsynth.data.slices import from_slices, stacked_geometry
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume

@@ -10,7 +10,8 @@ from small_runs import CPU, fit
 from small_stores import both_splits
 
 from ctsynth import plugins
-from ctsynth.data.preprocess import Settings, preprocess
+from ctsynth.data.preprocess import preprocess
+from ctsynth.data.settings import Settings
 from ctsynth.data.slices import stack, stacked_geometry
 from ctsynth.data.store import Store
 from ctsynth.data.volume import Volume

@@ -231,7 +231,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         return read_toml(path)
     run = RunConfig.read(path)
     if run.start:
-        log.warning("%s: that run began from %s; say --from for this one, too", path, run.start.get("path"))
+        log.warning("%s: that run began from %s; say `from` for this one, too", path, run.start.get("path"))
     training = dataclasses.asdict(run.training)
     del training["iterations" if training["epochs"] else "epochs"]  # the one follows from the other
     return {"method": run.method, "preset": run.preset, "training": training, "options": dict(run.options)}

@@ -35,14 +35,14 @@ def find_device(name: str) -> torch.device:
     if name == "auto":
         return torch.device(next(device for device, found in there.items() if found))
     if name not in there:
-        raise UsageError(f"--device {name!r}: wanted one of auto, {', '.join(there)}")
+        raise UsageError(f"`device` {name!r}: wanted one of auto, {', '.join(there)}")
     if not there[name]:
         build = f"torch {torch.__version__} sees none" + (
             "" if torch.version.cuda else ", and is built without CUDA"
         )
         raise UsageError(
-            f"--device {name}: {build if name == 'cuda' else 'there is none here'}",
-            hint="check nvidia-smi and CUDA_VISIBLE_DEVICES, or say --device cpu",
+            f"`device` {name}: {build if name == 'cuda' else 'there is none here'}",
+            hint="check nvidia-smi and CUDA_VISIBLE_DEVICES, or say `device` cpu",
         )
     return torch.device(name)
 
@@ -63,16 +63,16 @@ def check_gpus(wanted: int) -> None:
     import torch
 
     if wanted < 1:
-        raise UsageError(f"--gpus {wanted}: at least 1")
+        raise UsageError(f"`gpus` {wanted}: at least 1")
     there = torch.cuda.device_count()
     if wanted > there:
         found = f"there {'is' if there < 2 else 'are'} {there or 'none'} on this machine"
         hint = (
-            f"say --gpus {there}, or ask the scheduler for {wanted}"
+            f"say `gpus` {there}, or ask the scheduler for {wanted}"
             if there
-            else "leave --gpus out to use the CPU"
+            else "leave `gpus` out to use the CPU"
         )
-        raise UsageError(f"--gpus {wanted}: {found}", hint=hint)
+        raise UsageError(f"`gpus` {wanted}: {found}", hint=hint)
 
 
 def find_precision(name: Precision, device: torch.device) -> Precision:
@@ -88,7 +88,7 @@ def find_precision(name: Precision, device: torch.device) -> Precision:
         return "bf16" if has_bf16 else "fp32"
     if name == "bf16" and not has_bf16:
         why = "many times slower than fp32 there" if device.type == "cpu" else "this device does not have it"
-        raise UsageError(f"--precision bf16 on {device.type}: {why}", hint="say --precision fp32")
+        raise UsageError(f"`precision` bf16 on {device.type}: {why}", hint="say `precision` fp32")
     return name
 
 
@@ -105,8 +105,8 @@ def check_compiler(device: torch.device) -> None:
         missing = "" if compat.has_cpp_compiler() else "a C++ compiler (g++, or what CXX names)"
     if missing:
         raise UsageError(
-            f"--compile on {device.type}: torch.compile wants {missing}, and finds none",
-            hint="leave --compile out, or install it",
+            f"`compile` on {device.type}: torch.compile wants {missing}, and finds none",
+            hint="leave `compile` out, or install it",
         )
 
 

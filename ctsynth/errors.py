@@ -20,6 +20,8 @@ def shortened(names: Iterable[str], most: int = 8) -> str:
 class CTSynthError(Exception):
     """An error that is shown as one or two lines, without a traceback.
 
+    A setting stands in backticks, by its name in Python; the command line shows its option instead.
+
     Args:
         message: Which file or option, what was found, what was wanted; lower case, no full stop.
         hint: What to do about it.
@@ -105,11 +107,11 @@ def explain(error: Exception, doing: str) -> CTSynthError:
     if is_out_of_memory(error):
         return RunError(
             f"{doing}: not enough memory",
-            hint="do less at once (--batch-size, --chunk, --workers), or use a machine that has more",
+            hint="do less at once (`batch_size`, `chunk`, `workers`), or use a machine that has more",
         )
     reason = next(iter(str(error).splitlines()), "")
     if type(error).__module__.startswith(("torch._dynamo", "torch._inductor")):
-        return RunError(f"{doing}: torch.compile failed: {reason}", hint="say --no-compile")
+        return RunError(f"{doing}: torch.compile failed: {reason}", hint="say `no_compile`")
     return BugError(
         f"{doing}: this is a bug in ctsynth {__version__}, please report it: "
         f"{type(error).__name__}: {reason}{_place(error)}",

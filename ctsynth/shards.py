@@ -26,7 +26,7 @@ def parse(shard: str, env: Mapping[str, str] = os.environ) -> tuple[int, int]:
     found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", shard)
     index, count = (int(found[1]), int(found[2])) if found else (0, 0)
     if not 1 <= index <= count:
-        raise UsageError(f"--shard {shard}: wanted I/N with I from 1 to N, such as 1/8, or slurm")
+        raise UsageError(f"`shard` {shard}: wanted I/N with I from 1 to N, such as 1/8, or slurm")
     return index, count
 
 
@@ -34,12 +34,12 @@ def _of_array(env: Mapping[str, str]) -> tuple[int, int]:
     names = [f"SLURM_ARRAY_TASK_{name}" for name in ("ID", "MIN", "MAX", "COUNT", "STEP")]
     if names[0] not in env:
         raise UsageError(
-            f"--shard slurm: there is no {names[0]} here", hint="sbatch --array=1-8, or say --shard 1/8"
+            f"`shard` slurm: there is no {names[0]} here", hint="sbatch --array=1-8, or say `shard` 1/8"
         )
     task, first, last, count, step = (number(env, name, 1) for name in names)
     if (last - first) // step + 1 != count or (task - first) % step:
         raise UsageError(
-            f"--shard slurm: the array {first}-{last}:{step} has gaps ({count} tasks)", hint="sbatch --array=1-8"
+            f"`shard` slurm: the array {first}-{last}:{step} has gaps ({count} tasks)", hint="sbatch --array=1-8"
         )
     return (task - first) // step + 1, count
 

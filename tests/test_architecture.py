@@ -142,3 +142,12 @@ def test_only_the_command_line_prints_or_exits():
             tree = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
             called = {ast.unparse(node.func) for node in tree if isinstance(node, ast.Call)}
             assert not called & {"print", "exit", "quit", "sys.exit"}, path.name
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if part(path) != "cli"], ids=lambda path: path.stem)
+def test_an_error_names_a_setting_in_backticks_and_no_option(path):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    raised = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise) and node.exc]
+    texts = [str(text.value) for error in raised for text in ast.walk(error) if isinstance(text, ast.Constant)]
+    named = [text for text in texts if re.search(r"(?<!\w)--[a-z]", text)]
+    assert not [text for text in named if not re.search(r"\bctsynth |sbatch ", text)]  # commands in full

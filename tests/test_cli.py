@@ -293,6 +293,13 @@ def test_brackets_beside_a_progress_bar_are_not_markup(monkeypatch, capsys):
     assert MARKUP in capsys.readouterr().err
 
 
+def test_settings_that_a_message_names_are_shown_as_options(capsys):
+    console.show(UsageError("`batch_size` 0: wanted 1", hint="see `ctsynth info`, or leave out `batch_size`"))
+    assert capsys.readouterr().err == (
+        "error: --batch-size 0: wanted 1\n hint: see `ctsynth info`, or leave out --batch-size\n"
+    )
+
+
 def test_no_color_is_honored(monkeypatch, capsys):
     monkeypatch.setenv("TERM", "xterm-256color")
     monkeypatch.setenv("FORCE_COLOR", "1")

@@ -191,7 +191,7 @@ def test_a_task_of_srun_may_see_its_own_gpu_alone(monkeypatch):
         assert find_place("cuda", None, None).device == torch.device("cuda", number)
     monkeypatch.setenv("RANK", "2")  # torchrun, whose workers see all
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    with pytest.raises(UsageError, match="--gpus 3: there is 1"):
+    with pytest.raises(UsageError, match="`gpus` 3: there is 1"):
         find_place("cuda", None, None)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import shutil
 import sys
 import time
@@ -79,17 +80,23 @@ def say(text: str) -> None:
 
 def show(error: CTSynthError) -> None:
     """Prints an error and its hint to stderr, a line each."""
+    message, hint = with_options(error.message), with_options(error.hint or "")
     try:
         from rich.text import Text
 
         console = stderr()
-        console.print("[bold red]error:[/]", Text(error.message))
-        if error.hint:
-            console.print("[cyan] hint:[/]", Text(error.hint))
+        console.print("[bold red]error:[/]", Text(message))
+        if hint:
+            console.print("[cyan] hint:[/]", Text(hint))
     except OSError:
         _discard(sys.stderr)
     except (MemoryError, ImportError):  # too little memory for rich itself
-        say(f"error: {error.message}")
+        say(f"error: {message}")
+
+
+def with_options(text: str) -> str:
+    """A message of the library, whose settings in backticks become options: ``--batch-size`` for `batch_size`."""
+    return re.sub("`([a-z][a-z0-9_]*)`", lambda setting: f"--{setting[1].replace('_', '-')}", text)
 
 
 def mend_streams() -> None:
@@ -139,7 +146,7 @@ def configure(*, verbose: bool, quiet: bool) -> None:
 
 class _Handler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        text = record.getMessage()
+        text = with_options(record.getMessage())
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         say(text)

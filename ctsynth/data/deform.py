@@ -105,7 +105,7 @@ def deform(
     read = [*files, *(one.mask for one in config.insertions)]
     refuse_inputs([*every, *map(record_beside, every)], read)
     if len(set(every)) < len(every):
-        raise UsageError("two label volumes with the same name would write the same file", hint="omit --out")
+        raise UsageError("two label volumes with the same name would write the same file", hint="omit `out`")
     broken: list[CTSynthError] = []
     for done, (file, paths) in enumerate(outputs.items()):
         progress(done, file.name)
@@ -160,14 +160,14 @@ def _is_whole(path: Path, wanted: Mapping[str, Any], *, overwrite: bool) -> bool
     if standing is Standing.FOREIGN:
         raise UsageError(
             f"{path}: not overwritten: no record of a deformed label volume beside it",
-            hint="move it elsewhere, or name another --out",
+            hint="move it elsewhere, or name another `out`",
         )
     if standing is Standing.FREE or overwrite:
         return False
     changed = [f"{key} {found[key]}, not {value}" for key, value in wanted.items() if found[key] != value]
     if standing is Standing.CHANGED or changed:
         problem = f"made with {changed[0]}" if changed else "changed since it was made"
-        raise UsageError(f"{path}: {problem}", hint="name another --out, or make it again with --overwrite")
+        raise UsageError(f"{path}: {problem}", hint="name another `out`, or make it again with `overwrite`")
     return standing is Standing.WHOLE
 
 
@@ -267,7 +267,7 @@ def _plausible(
         refused.append(reason)
     raise RunError(
         f"{key[0]}: none of {TRIES} deformations is plausible; in the last {refused[-1]}",
-        hint="say --strength 0.5, or another --seed",
+        hint="say `strength` 0.5, or another `seed`",
     )
 
 

@@ -49,7 +49,7 @@ class Edit:
         """
         found = _SCALES.fullmatch(text)
         if not found or not 0 < float(found["scale"]) < math.inf:
-            raise UsageError(f"--scale {text}: wanted CLASS=FACTOR, above 0", hint="say --scale liver=0.8")
+            raise UsageError(f"`scale` {text}: wanted CLASS=FACTOR, above 0", hint="say `scale` liver=0.8")
         return cls(found["name"], scale=float(found["scale"]))
 
     @classmethod
@@ -62,7 +62,7 @@ class Edit:
         found = _SHIFTS.fullmatch(text)
         if not found:
             raise UsageError(
-                f"--shift {text}: wanted CLASS=RIGHT,ANTERIOR,SUPERIOR in mm", hint="say --shift liver=0,0,-10"
+                f"`shift` {text}: wanted CLASS=RIGHT,ANTERIOR,SUPERIOR in mm", hint="say `shift` liver=0,0,-10"
             )
         right, anterior, superior = map(float, found["shift"].split(","))
         return cls(found["name"], shift=(right, anterior, superior))

@@ -175,8 +175,8 @@ def names_a_file(out: Path) -> bool:
     other = suffix if suffix not in ("", *WRITTEN) else out.suffix.lower()
     if (other in _MODULES or other in _OTHER_SUFFIXES) and not out.is_dir():
         raise UsageError(
-            f"--out {out}: {other} is not written, wanted {', '.join(WRITTEN)} or a folder",
-            hint=f"say --out {out.with_name(stem(out))}.nii.gz and convert it",
+            f"`out` {out}: {other} is not written, wanted {', '.join(WRITTEN)} or a folder",
+            hint=f"say `out` {out.with_name(stem(out))}.nii.gz and convert it",
         )
     return False
 

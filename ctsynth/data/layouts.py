@@ -64,7 +64,7 @@ def discover(
         raise DataError(f"{source}: {'not a folder' if source.exists() else 'no such folder'}")
     if (images is None) != (labels is None):
         raise UsageError(
-            "--images and --labels belong together", hint="give both, or none for AMOS22 or nnU-Net raw"
+            "`images` and `labels` belong together", hint="give both, or none for AMOS22 or nnU-Net raw"
         )
     if images is not None and labels is not None:
         layout, files = "folders", {"train": _images(source / images, source / labels)}
@@ -76,7 +76,7 @@ def discover(
     if not any(files.values()):
         raise DataError(
             f"{source}: no volumes found in {images or 'imagesTr and imagesVa'}",
-            hint="wanted: AMOS22 (imagesTr, labelsTr, imagesVa, labelsVa), nnU-Net raw, or --images and --labels",
+            hint="wanted: AMOS22 (imagesTr, labelsTr, imagesVa, labelsVa), nnU-Net raw, or `images` and `labels`",
         )
     if any(image.name.startswith(f"{name}_0000.") for cases in files.values() for name, image, _ in cases):
         layout = "nnunet"

@@ -98,7 +98,7 @@ def _check_loss(labels: Labels, own: LabelSet, patient: int, unmatched: Unmatche
         lost = f"{listed(labels.lost)}: {100 * share:.2f} % of the patient"
         raise DataError(
             f"{labels.file}: {own.name} has no class for {lost}",
-            hint="--unmatched body makes them body, --unmatched background leaves them out",
+            hint="`unmatched` body makes them body, `unmatched` background leaves them out",
         )
 
 
@@ -150,6 +150,6 @@ def complete_labels(
         return done.voxels, "label", ct
     if ct is None and not done.stray:
         log.warning(
-            "%s has no body label: its outline is estimated from the organs (--body-from CT is better)", file
+            "%s has no body label: its outline is estimated from the organs (`body_from` CT is better)", file
         )
     return done.voxels, "ct" if ct else "estimated", ct

@@ -53,7 +53,7 @@ def find_cases(
     """
     index, count = shard
     if not 1 <= index <= count:
-        raise UsageError(f"--shard {index}/{count}: there are shards 1/{count} to {count}/{count}")
+        raise UsageError(f"`shard` {index}/{count}: there are shards 1/{count} to {count}/{count}")
     layout = discover(source, images=settings.image_folder, labels=settings.label_folder, rule=settings.rule)
     return layout, list(layout.cases[index - 1 :: count])
 
@@ -145,7 +145,7 @@ def _check_out(source: Path, out: Path, settings: dict[str, Any], overwrite: boo
     return settings
 
 
-_ANEW = "name another folder, or make it again with --overwrite"
+_ANEW = "name another folder, or make it again with `overwrite`"
 
 
 def _changed(found: dict[str, Any], settings: dict[str, Any]) -> str:

@@ -120,8 +120,8 @@ def given_by_datasets(
                 f"{given.source}: {own.name} has no class for {shortened(lacking)}"
                 f"\n  labels there: {shortened(there, 30)}"
                 f"\n  {own.name}: {shortened(own.names.values(), 30)}",
-                hint="--label-set dataset takes the classes of the file; --unmatched body makes the others body,"
-                " --unmatched background leaves them out",
+                hint="`label_set` dataset takes the classes of the file; `unmatched` body makes the others body,"
+                " `unmatched` background leaves them out",
             )
         own.relabel(given.names, given.source)
         found[folder] = given
@@ -145,8 +145,8 @@ def relabeled(file: str, voxels: NDArray[Any], relabeling: Relabeling, by: str) 
     if nameless := [str(value) for value in counts if value not in known]:
         raise DataError(
             f"{file}: holds {shortened(nameless, 5)}; {by} has {_ranges(known)}",
-            hint="give the meaning of its numbers: --labels totalsegmentator, or a .json file of yours"
-            " (of preprocess: --label-set)",
+            hint="give the meaning of its numbers: `labels` totalsegmentator, or a .json file of yours"
+            " (of preprocess: `label_set`)",
         )
     ids = np.zeros(max(counts) + 1, np.uint8)
     is_unknown = np.zeros(len(ids), np.bool_)

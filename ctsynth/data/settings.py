@@ -36,7 +36,7 @@ class SplitRule:
     def __post_init__(self) -> None:
         check(self)
         if self.split is not None and self.test_fraction is not None:
-            raise UsageError("--split and --test-fraction exclude each other", hint="give one of them")
+            raise UsageError("`split` and `test_fraction` exclude each other", hint="give one of them")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

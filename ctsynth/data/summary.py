@@ -113,7 +113,7 @@ class Summary:
         """
         if not any(case.split == "test" for case in self.layout.cases):
             log.warning(
-                "no test subjects: sample --data and score need some; --test-fraction 0.2, say, or --split FILE"
+                "no test subjects: sample `data` and score need some; `test_fraction` 0.2, say, or `split` FILE"
                 " chooses them"
             )
         if lost := self.unmatched():

@@ -68,5 +68,5 @@ def _refuse(images: Iterable[tuple[str, str, str, str]]) -> None:
         if other != name:
             raise DataError(
                 f"{place}: {other} ({its_split}) and {name} ({split}) have the same image",
-                hint="remove one of them, or exclude it with --split, and run ctsynth preprocess again",
+                hint="remove one of them, or exclude it with `split`, and run ctsynth preprocess again",
             )

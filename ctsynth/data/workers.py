@@ -53,7 +53,7 @@ def outcomes(
     except BrokenProcessPool as error:
         raise RunError(
             "a worker process was killed, most likely because memory ran out",
-            hint="run the same command again with fewer --workers: finished work is kept",
+            hint="run the same command again with fewer `workers`: finished work is kept",
         ) from error
     except KeyboardInterrupt:  # a second Ctrl-C
         pool.shutdown(wait=False)

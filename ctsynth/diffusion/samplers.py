@@ -169,13 +169,13 @@ class Sampler:
         if self.name not in SAMPLERS:
             raise UsageError(f"no sampler is called {self.name!r}", hint=f"there are: {', '.join(SAMPLERS)}")
         if self.steps < 1:
-            raise UsageError(f"--steps must be at least 1, not {self.steps}")
+            raise UsageError(f"`steps` must be at least 1, not {self.steps}")
         if not 0 <= self.eta <= 1:
-            raise UsageError(f"--eta must be within 0..1, not {self.eta:g}")
+            raise UsageError(f"`eta` must be within 0..1, not {self.eta:g}")
         if self.eta and self.name != "ddim":
-            raise UsageError(f"--eta is DDIM's; {self.name} does not take it", hint="say --sampler ddim")
+            raise UsageError(f"`eta` is DDIM's; {self.name} does not take it", hint="say `sampler` ddim")
         if not 0 <= self.guidance < math.inf:
-            raise UsageError(f"--guidance must be 0 or more, not {self.guidance:g}")
+            raise UsageError(f"`guidance` must be 0 or more, not {self.guidance:g}")
 
     def check(self, schedule: NoiseSchedule) -> None:
         """Refuses more steps than the process has.
@@ -185,7 +185,7 @@ class Sampler:
         """
         if self.steps > schedule.num_timesteps:
             raise UsageError(
-                f"--steps {self.steps} is more than the {schedule.num_timesteps} the model was trained on"
+                f"`steps` {self.steps} is more than the {schedule.num_timesteps} the model was trained on"
             )
 
     def __call__(self, denoise: Denoiser, schedule: NoiseSchedule, noise: Tensor, draw: Draw) -> Tensor:

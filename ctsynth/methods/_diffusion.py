@@ -130,7 +130,7 @@ class DiffusionMethod(Method):
         """More steps than T, and guidance of a model that was never trained without label maps."""
         sampler.check(self.process.schedule)
         check_guidance(
-            self.options, sampler.guidance, "train one with --set label_dropout=0.2 or, for sdm, --preset guided"
+            self.options, sampler.guidance, "train one with `set` label_dropout=0.2 or, for sdm, `preset` guided"
         )
 
     def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:

@@ -84,7 +84,7 @@ def check_guidance(options: NetworkOptions, guidance: float, hint: str) -> None:
     """
     if guidance != 1 and not options.label_dropout:
         raise UsageError(
-            f"--guidance {guidance:g} needs a model trained with label dropout; this one was not", hint=hint
+            f"`guidance` {guidance:g} needs a model trained with label dropout; this one was not", hint=hint
         )
 
 

@@ -132,7 +132,7 @@ class EDM(Method):
 
     def check(self, sampler: Sampler) -> None:
         """Guidance of a model that was never trained without label maps."""
-        check_guidance(self.options, sampler.guidance, "train one with --set label_dropout=0.2")
+        check_guidance(self.options, sampler.guidance, "train one with `set` label_dropout=0.2")
 
     def generate(self, labels: Tensor, *, rng: BatchRNG, sampler: Sampler | None = None) -> Tensor:
         """Denoises from pure noise; the label map is encoded once for all steps.

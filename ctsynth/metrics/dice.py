@@ -269,7 +269,7 @@ def _reference(pair: Pair, original: Original | None) -> NDArray[np.uint8]:
     if not volume.geometry.same_as(original.geometry):
         raise DataError(
             f"{original.labels}: not on the grid that the slices of {pair.subject} were cut from",
-            hint="it was changed since: run ctsynth preprocess again, or score without --native",
+            hint="it was changed since: run ctsynth preprocess again, or score without `native`",
         )
     relabeling, by = relabeling_of(original.labels, volume, pair.labels, dataset=original.names)
     return translate(volume.voxels, relabeling, pair.labels, str(original.labels), by).voxels

@@ -16,7 +16,7 @@ from ctsynth.phantom.case import NAME, PhantomCase
 
 log = logging.getLogger(__name__)
 
-_ANEW = "name another folder, or make it again with --overwrite"
+_ANEW = "name another folder, or make it again with `overwrite`"
 _SETTINGS = re.compile(
     rf"{NAME} (?P<version>\d+), not a patient; "
     r"(?P<size>\d+)x\d+x(?P<slices>\d+), seed (?P<seed>\d+), (?P<subject>\d+)"

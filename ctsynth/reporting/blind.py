@@ -116,7 +116,7 @@ def read_marks(marks: Path, answers: Path) -> Reading:
     if given["reading"] != truth["reading"]:
         raise UsageError(
             f"{marks}: marks of reading {given['reading']}, and {answers} has the answers to {truth['reading']}",
-            hint="name the report's folder with --out",
+            hint="name the report's folder with `out`",
         )
     pictures = truth["pictures"]
     found = {number: mark for number, mark in given["marks"].items() if number.isdecimal()}

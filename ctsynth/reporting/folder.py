@@ -49,7 +49,7 @@ def replaced(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> Iterator[
     if not overwrite and (lost := [path for path in before["inputs"] if path not in shown]):
         raise UsageError(
             f"{out}: the report there shows {lost[0]}, and this one does not",
-            hint="name another folder with --out, or replace it with --overwrite",
+            hint="name another folder with `out`, or replace it with `overwrite`",
         )
     remove_leftovers(out / "report")
     staged = out / f".partial-{secrets.randbelow(10**12)}-report"
@@ -71,7 +71,7 @@ def replaced(out: Path, inputs: Sequence[Path], *, overwrite: bool) -> Iterator[
 
 
 def _read(path: Path) -> _Record:
-    return read(path, _Record, schema=SCHEMA, hint="name another folder with --out")
+    return read(path, _Record, schema=SCHEMA, hint="name another folder with `out`")
 
 
 def _is_record(path: Path) -> bool:
@@ -88,10 +88,10 @@ def _refuse(path: Path, known: list[str] | None, overwrite: bool) -> None:
     if known is None or not path.is_file():
         raise UsageError(
             f"{path}: not overwritten: it is not of an earlier report",
-            hint="move it elsewhere, or name another folder with --out",
+            hint="move it elsewhere, or name another folder with `out`",
         )
     if not overwrite and sha256(path) not in known:
         raise UsageError(
             f"{path}: changed since it was written",
-            hint="keep it by another --out, or replace it with --overwrite",
+            hint="keep it by another `out`, or replace it with `overwrite`",
         )

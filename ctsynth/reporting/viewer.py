@@ -36,7 +36,7 @@ def write_viewer(systems: Mapping[str, Scores], folder: Path) -> None:
     if not scored:
         raise UsageError(
             "the viewer shows a scored volume, and nothing here has been scored",
-            hint="score volumes first, or leave out --viewer",
+            hint="score volumes first, or leave out `viewer`",
         )
     name, scores = scored[0]
     (pair,) = scored_pairs(scores, list(scores.sources.synthetic)[:1])

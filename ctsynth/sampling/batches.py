@@ -246,7 +246,7 @@ def _hu(trained: Trained, image: Tensor, name: str) -> NDArray[np.float32]:
     if not np.isfinite(hu).all():
         raise DataError(
             f"{trained.path}: what it draws for {name} is not finite",
-            hint="use another checkpoint; with --precision bf16 try fp32",
+            hint="use another checkpoint; with `precision` bf16 try fp32",
         )
     return hu
 

@@ -112,11 +112,11 @@ def cases_of_store(
     if not subjects:
         raise DataError(
             f"{store.root}: no {split} subjects",
-            hint="draw the others with --split, or choose test subjects:"
+            hint="draw the others with `split`, or choose test subjects:"
             " ctsynth preprocess --test-fraction or --split",
         )
     if names_a_file(out):
-        raise UsageError(f"--out {out}: name a folder; it gets a volume for each subject of {store.root}")
+        raise UsageError(f"`out` {out}: name a folder; it gets a volume for each subject of {store.root}")
 
     def case(subject: Subject) -> Case:
         def read() -> Masks:
@@ -176,7 +176,7 @@ class _MaskReader:
             return Masks(slices, volume.geometry, body, "ct", background, there)
         slices, origin = _with_tissues(slices, own, self.settings)
         if own.tissues and origin == "none":
-            log.warning("%s: drawn from the body as one class (tissues: --body-from CT)", self.file)
+            log.warning("%s: drawn from the body as one class (tissues: `body_from` CT)", self.file)
         return Masks(slices, volume.geometry, body, origin, background, there)
 
 
@@ -250,7 +250,7 @@ def _mask_files(mask: Path, settings: MaskSettings, *, names_one: bool) -> list[
             raise DataError(f"{ct}: no such file")
     if len(files) > 1 and (names_one or cts):
         raise UsageError(
-            f"{mask} holds {len(files)} masks: name a folder for --out, and no --body-from and no --given"
+            f"{mask} holds {len(files)} masks: name a folder for `out`, and no `body_from` and no `given`"
         )
     return files
 

@@ -48,7 +48,7 @@ class GivenSlices:
 
     def __post_init__(self) -> None:
         if not self.places:
-            raise UsageError(f"--given-slices {self.ranges}: no slices", hint=_HINT)
+            raise UsageError(f"`given_slices` {self.ranges}: no slices", hint=_HINT)
 
     @property
     def places(self) -> list[int]:
@@ -57,7 +57,7 @@ class GivenSlices:
         for part in self.ranges.split(","):
             named = re.fullmatch(r"(\d{1,6})(?::(\d{1,6}))?", part.strip(), re.ASCII)
             if not named:
-                raise UsageError(f"--given-slices {self.ranges}: {part!r} is no range of slices", hint=_HINT)
+                raise UsageError(f"`given_slices` {self.ranges}: {part!r} is no range of slices", hint=_HINT)
             start = int(named[1])
             found += range(start, int(named[2]) if named[2] else start + 1)
         return found
@@ -90,11 +90,11 @@ class GivenSlices:
             raise DataError(f"{self.file}: its grid is {ct.geometry}, that of the mask is {geometry}")
         count = geometry.shape[2]
         if beyond := [place for place in self.places if place >= count]:
-            raise DataError(f"--given-slices {self.ranges}: {self.file} has no slice {beyond[0]}, it has {count}")
+            raise DataError(f"`given_slices` {self.ranges}: {self.file} has no slice {beyond[0]}, it has {count}")
         hu = window.clip(in_hu(self.file, ct.voxels))
         where = np.zeros(count, bool)
         where[self.places] = True
         return KnownSlices(to_slices(hu, size, "ct", air=window.air), where)
 
 
-_HINT = "name ranges, ends excluded, counted from the feet: --given-slices 0:10,40:50"
+_HINT = "name ranges, ends excluded, counted from the feet: `given_slices` 0:10,40:50"

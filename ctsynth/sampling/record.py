@@ -101,7 +101,7 @@ def is_whole(case: Case, wanted: dict[str, Any], *, overwrite: bool = False) -> 
         theirs = case.out if case.out.exists() else beside
         raise UsageError(
             f"{theirs}: not overwritten: the record {beside.name} {missing}",
-            hint="move it elsewhere, or name another --out",
+            hint="move it elsewhere, or name another `out`",
         )
     if standing is Standing.FREE or overwrite:
         return False
@@ -115,7 +115,7 @@ def is_whole(case: Case, wanted: dict[str, Any], *, overwrite: bool = False) -> 
     return found["mask_sha256"] == case.digest
 
 
-_AGAIN = "keep it by another --out, or draw it again with --overwrite"
+_AGAIN = "keep it by another `out`, or draw it again with `overwrite`"
 
 
 def _changed(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:

@@ -73,7 +73,7 @@ class MaskSettings:
         check(self)
         if (self.given is None) != (self.given_slices is None):
             raise UsageError(
-                "--given and --given-slices go together", hint="--given ct.nii.gz --given-slices 0:10,40:50"
+                "`given` and `given_slices` go together", hint="`given` ct.nii.gz `given_slices` 0:10,40:50"
             )
 
 

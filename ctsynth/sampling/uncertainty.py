@@ -33,7 +33,7 @@ def outputs(case: Case) -> dict[str, Path]:
     """
     if case.out.suffix == ".dicom":
         raise UsageError(
-            "--uncertainty: a DICOM CT holds whole numbers of HU", hint="say --format nii.gz, nrrd or mha"
+            "`uncertainty`: a DICOM CT holds whole numbers of HU", hint="say `format` nii.gz, nrrd or mha"
         )
     name = stem(case.out).removesuffix("_synthetic")
     return {kind: renamed(case.out, f"{name}_{kind}") for kind in ("mean", "std")}
@@ -100,5 +100,5 @@ def _is_whole(path: Path, hashes: Sequence[str], *, overwrite: bool) -> bool:
         return False
     if standing is Standing.CHANGED or found.get(SAMPLES) != hashes:
         what = "changed since it was made" if standing is Standing.CHANGED else "made of other samples"
-        raise UsageError(f"{path}: {what}", hint="move it elsewhere, or draw all again with --overwrite")
+        raise UsageError(f"{path}: {what}", hint="move it elsewhere, or draw all again with `overwrite`")
     return standing is Standing.WHOLE

@@ -200,20 +200,20 @@ def check(trained: Trained, sampling: SamplingConfig) -> None:
             f"{trained.config.method} does not take the sampler {sampling.sampler.name!r}",
             hint=f"it takes: {', '.join(takes)}"
             if takes
-            else "it draws in one pass: omit --sampler, --steps, --guidance and --eta",
+            else "it draws in one pass: omit `sampler`, `steps`, `guidance` and `eta`",
         )
     if sampling.sampler is not None:
         trained.method.check(sampling.sampler)
     method = trained.method
     if sampling.noise is not None and sampling.noise not in method.noises:
         raise UsageError(
-            f"{trained.config.method} does not take --noise {sampling.noise}: it draws slices together",
-            hint="leave --noise out",
+            f"{trained.config.method} does not take `noise` {sampling.noise}: it draws slices together",
+            hint="leave `noise` out",
         )
     if sampling.chunk and not isinstance(method, VolumeMethod):
-        raise UsageError(f"{trained.config.method} draws slice by slice", hint="leave --chunk out")
+        raise UsageError(f"{trained.config.method} draws slice by slice", hint="leave `chunk` out")
     if isinstance(method, VolumeMethod) and sampling.chunk and sampling.chunk < method.window:
-        raise UsageError(f"--chunk {sampling.chunk}: wanted at least {method.window}, the model's window")
+        raise UsageError(f"`chunk` {sampling.chunk}: wanted at least {method.window}, the model's window")
     for name, value in sampling.choices.items():
         if value not in trained.method.choices.get(name, ()):
             flag = f"--{name.replace('_', '-')}"

@@ -72,7 +72,7 @@ class Records(Mapping[str, Arrays]):
             with _opened(path) as file:
                 return _arrays(file)
         except Exception as error:
-            raise DataError(f"{path}: cannot be read: {error}", hint="score again with --overwrite") from error
+            raise DataError(f"{path}: cannot be read: {error}", hint="score again with `overwrite`") from error
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._subjects)

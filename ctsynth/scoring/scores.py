@@ -122,7 +122,7 @@ class Scores:
         if path.exists() and not overwrite and (lost := _lost(read_json(path), content)):
             raise UsageError(
                 f"{path}: holds {lost}, which would be lost",
-                hint="name another file with --out, or replace it with --overwrite",
+                hint="name another file with `out`, or replace it with `overwrite`",
             )
         write_json(path, content)
 

@@ -38,7 +38,7 @@ def match(
     if not single and not synthetic.is_dir():
         raise DataError(f"{synthetic}: no such file or folder", hint="draw the volumes first: ctsynth sample")
     if not subjects:
-        raise DataError(f"the store has no {split} subjects", hint="score another split: --split train")
+        raise DataError(f"the store has no {split} subjects", hint="score another split: `split` train")
     found: dict[str, Path] = {}
     known, extra = {composed(subject.name): subject.name for subject in subjects}, []
     for path in [synthetic] if single else volumes(synthetic):
@@ -58,7 +58,7 @@ def match(
     if missing and not (partial and found):
         raise DataError(
             f"{synthetic}: no volume of {_listed(missing)} ({len(missing)} of {len(share)} {split} subjects)",
-            hint="wanted SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz each; --partial scores those that are there",
+            hint="wanted SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz each; `partial` scores those that are there",
         )
     if missing:
         log.warning("%d of %d %s subjects are missing: not scored", len(missing), len(share), split)

@@ -99,6 +99,6 @@ def _read(file: Path, geometry: Geometry) -> Volume:
     if not mask.geometry.same_as(geometry):
         raise DataError(
             f"{file}: its grid is {mask.geometry}, that of the volume {geometry}",
-            hint="masks made on the CT's own grid are scored on that with --native",
+            hint="masks made on the CT's own grid are scored on that with `native`",
         )
     return mask

@@ -79,7 +79,7 @@ class UNet2D(Segmenter):
         if size % factor:
             raise UsageError(
                 f"slices of {size} x {size} do not suit this network: the side must divide by {factor}",
-                hint="say fewer levels, as --set multipliers=[1,2,4]",
+                hint="say fewer levels, as `set` multipliers=[1,2,4]",
             )
         self.network = SegmentationUNet(
             1, num_classes, channels=options.channels, multipliers=options.multipliers, dropout=options.dropout

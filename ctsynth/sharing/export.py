@@ -96,7 +96,7 @@ def _is_there(out: Path, known: dict[str, Any], *, overwrite: bool) -> bool:
         raise UsageError(f"{out / changed[0]}: changed since it was exported", hint="move it elsewhere")
     if not same and not overwrite:
         raise UsageError(
-            f"{out}: an export of another checkpoint or with other scores", hint="name another, or say --overwrite"
+            f"{out}: an export of another checkpoint or with other scores", hint="name another, or say `overwrite`"
         )
     return False
 

@@ -249,7 +249,7 @@ def make_ready(model: TrainableModel, checkpoint: Path, device: torch.device, *,
     """
     config = RunConfig.read(checkpoint / "config.json")
     if raw and is_exported(config):
-        raise UsageError(f"{checkpoint}: --raw: an exported model has its averaged weights alone")
+        raise UsageError(f"{checkpoint}: `raw`: an exported model has its averaged weights alone")
     weights = checkpoint / "model.safetensors" if raw else averaged(checkpoint, config)
     weights_file.load(model, weights)
     digest = sha256(weights)

@@ -58,7 +58,7 @@ def configure(
     settings = _training(chosen.training, training, slices, f"training settings of {method}")
     if settings.checkpointing and not cls.blocks:
         raise UsageError(
-            f"{method} does not take --checkpointing", hint="to save memory, say --accumulate 2 or more"
+            f"{method} does not take `checkpointing`", hint="to save memory, say `accumulate` 2 or more"
         )
     if settings.compile:
         check_compiler(device)

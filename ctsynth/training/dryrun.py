@@ -122,7 +122,7 @@ def forecast(store: Store, config: RunConfig, device: torch.device, *, ranks: in
         timed = measure(store, config, device, counted.memory, ranks=ranks)
     except torch.OutOfMemoryError as error:
         raise RunError(
-            f"{device} has too little memory: {str(error).splitlines()[0]}", hint="say --accumulate 2, or more"
+            f"{device} has too little memory: {str(error).splitlines()[0]}", hint="say `accumulate` 2, or more"
         ) from error
     rate = timed.batch * timed.steps / timed.elapsed * ranks
     return Forecast(

@@ -56,7 +56,7 @@ class LossTerms:
         good = f"the last good checkpoint is {saved[-1]}" if saved else "there is no checkpoint yet"
         raise RunError(
             f"{', '.join(bad)} not finite at step {step:.0f}: stopped; {good}",
-            hint="lower --lr or say --precision fp32; the same command continues from that checkpoint",
+            hint="lower `lr` or say `precision` fp32; the same command continues from that checkpoint",
         )
 
     def means(self) -> dict[str, float]:

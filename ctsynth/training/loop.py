@@ -168,7 +168,7 @@ class Trainer:
         found = self.world.agree(checkpoint.step_of(whole) if whole else -1)
         if there and found < 0:
             raise DataError(
-                f"{self.run}: none of its {len(there)} checkpoints can be read", hint="begin another run: --out"
+                f"{self.run}: none of its {len(there)} checkpoints can be read", hint="begin another run: `out`"
             )
         if found >= 0 and not self.world.is_first and not self._load(checkpoint.path_of(self.run, found)):
             raise DataError(f"{self.run}: step {found} can be read on rank 0 and not on {self.world.rank}")

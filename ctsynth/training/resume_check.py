@@ -41,7 +41,7 @@ def refuse_other_settings(before: RunConfig, now: RunConfig, run: Path) -> None:
             f"{key} {_brief(old.get(key))} there, {_brief(new.get(key))} here" for key in sorted(changed)[:3]
         )
         raise UsageError(
-            f"{run} was trained with other settings: {what}", hint="choose another run: --out runs/NAME"
+            f"{run} was trained with other settings: {what}", hint="choose another run: `out` runs/NAME"
         )
 
 

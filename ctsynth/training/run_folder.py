@@ -34,12 +34,12 @@ def make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
     refuse_foreign(config, _is_config, "the config.json of a run")
     if not config.exists():
         if theirs := next(_parts(run), None):
-            raise UsageError(f"{theirs}: not overwritten: {run} is no run's folder", hint="name another --out")
+            raise UsageError(f"{theirs}: not overwritten: {run} is no run's folder", hint="name another `out`")
     elif overwrite:
         _remove(run)
     elif not resume:
         raise UsageError(
-            f"{run} is there", hint="continue it (--resume), replace it (--overwrite) or name another --out"
+            f"{run} is there", hint="continue it (`resume`), replace it (`overwrite`) or name another `out`"
         )
 
 

@@ -39,16 +39,16 @@ def begun_from(config: RunConfig, start: Path, run: Path, *, overwrite: bool = F
             return replace(config, start=before)
     found = checkpoint.find(start)
     if found.resolve().is_relative_to(run.resolve()):
-        raise UsageError(f"--from {start}: it is in the folder of this very run", hint="choose another --out")
+        raise UsageError(f"`from` {start}: it is in the folder of this very run", hint="choose another `out`")
     other = checkpoint.verify(found)
     takes = (config.method, *find_method(config.method).begins_from)
     if other.method not in takes:
-        raise UsageError(f"--from {start}: {config.method} does not begin from {other.method}", hint=_takes(takes))
-    known = "the label set of --from"
+        raise UsageError(f"`from` {start}: {config.method} does not begin from {other.method}", hint=_takes(takes))
+    known = "the label set of `from`"
     if LabelSet.from_json(other.labels, known) != LabelSet.from_json(config.labels, known):
-        raise UsageError(f"--from {start}: it was trained on another label set than this store's")
+        raise UsageError(f"`from` {start}: it was trained on another label set than this store's")
     if (other.level, other.width) != (config.level, config.width):
-        raise UsageError(f"--from {start}: it was trained on another HU window than this store's")
+        raise UsageError(f"`from` {start}: it was trained on another HU window than this store's")
     weights = checkpoint.averaged(found, other)
     digest = other.sha256.get(weights.name) or sha256(weights)
     return replace(config, start={"path": place, "checkpoint": str(found.absolute()), "sha256": digest})
@@ -66,7 +66,7 @@ def begin(model: TrainableModel, start: dict[str, Any]) -> None:
     """
     folder = Path(start["checkpoint"])
     file = checkpoint.averaged(folder, RunConfig.read(folder / "config.json"))
-    hint = "begin from another checkpoint; --preset and --set must be as in its run"
+    hint = "begin from another checkpoint; `preset` and `set` must be as in its run"
     try:
         content = file.read_bytes()
         weights = safetensors.torch.load(content)

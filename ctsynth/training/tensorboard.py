@@ -21,7 +21,7 @@ def check_installed() -> None:
         UsageError: It is not here.
     """
     if find_spec("tensorboard") is None:
-        raise UsageError("--tensorboard: tensorboard is not installed", hint="pip install 'ctsynth[tensorboard]'")
+        raise UsageError("`tensorboard`: tensorboard is not installed", hint="pip install 'ctsynth[tensorboard]'")
 
 
 class Curves:

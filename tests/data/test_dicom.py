@@ -279,7 +279,7 @@ def test_contours_without_their_ct_say_what_is_missing(tmp_path):
     write_contours(tmp_path / "rs.dcm", {"liver": around(liver_and_spleen()["Liver"])})
     with pytest.raises(DataError, match="contours lie on their CT's grid, and its series") as caught:
         Volume.load(tmp_path / "rs.dcm")
-    assert "--body-from" in caught.value.hint
+    assert "`body_from`" in caught.value.hint
     write_slices(tmp_path / "ct", hu()[:3])
     with pytest.raises(DataError, match="'liver' has a contour that lies in no slice of its CT"):
         Volume.load(tmp_path / "rs.dcm", tmp_path / "ct")

@@ -67,7 +67,7 @@ def test_a_label_number_without_a_name_is_an_error(organs, tmp_path):
     voxels[16, 12, 3] = 4
     with pytest.raises(DataError, match=r"seg\.nii\.gz: holds 4; its header has 0 to 3") as refused:
         drawn_from(np.clip(voxels, 0, 4), tmp_path, names={1: "spleen", 2: "liver", 3: "aorta"})
-    assert "--labels" in refused.value.hint
+    assert "`labels`" in refused.value.hint
 
 
 def test_a_few_voxels_without_a_class_become_body_with_a_warning(organs, tmp_path, caplog):
@@ -89,7 +89,7 @@ def test_an_unmatched_class_as_large_as_an_organ_is_an_error_unless_unmatched_is
         DataError, match=rf"amos22 has no class for tumor \({few} voxels\): 0\.1.* of the patient"
     ) as e:
         drawn_from(lesion, tmp_path, names=names)
-    assert "--unmatched body" in e.value.hint
+    assert "`unmatched` body" in e.value.hint
     for unmatched, becomes in (("body", 16), ("background", 0)):
         found, _ = drawn_from(lesion, tmp_path, names=names, unmatched=unmatched)
         assert set(found[lesion == 9]) == {becomes}

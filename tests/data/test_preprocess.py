@@ -76,7 +76,7 @@ def test_a_shard_says_what_is_there_so_far(small_amos, tmp_path):
     assert (first.made, len(first.records), len(first.layout.cases)) == (3, 3, 5)
     second = preprocess(source, tmp_path / "out", settings=SMALL, workers=1, shard=(2, 2))
     assert (second.made, len(second.records)) == (2, 5)
-    with pytest.raises(UsageError, match="--shard 3/2"):
+    with pytest.raises(UsageError, match="`shard` 3/2"):
         preprocess(source, tmp_path / "out", settings=SMALL, shard=(3, 2))
 
 
@@ -399,7 +399,7 @@ def test_a_class_that_the_set_does_not_have_is_refused_with_both_lists(tmp_path,
         preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
     assert "1 Liver, 2 spleen, 3 tumor" in refused.value.message
     assert "amos22: spleen, kidney_right" in refused.value.message
-    assert "--label-set dataset" in refused.value.hint
+    assert "`label_set` dataset" in refused.value.hint
     assert not (tmp_path / "out").exists()
 
 
@@ -447,7 +447,7 @@ def test_a_subject_that_loses_an_organ_is_broken_and_the_others_are_made(tmp_pat
     write_names(path, {1: "spleen", 3: "tumor", 6: "liver"})
     with pytest.raises(BrokenSubjectsError, match=r"case_001.*has no class for tumor \(40 voxels\)") as error:
         preprocess(source, tmp_path / "out", settings=NATIVE, workers=1)
-    assert "--unmatched body" in error.value.hint
+    assert "`unmatched` body" in error.value.hint
     assert list(Store.open(tmp_path / "out").subjects_by_name) == ["case_002"]
     said = Settings(size=32, unmatched="body")  # goes on with the store that is there
     assert preprocess(source, tmp_path / "out", settings=said, workers=1).kept == 1

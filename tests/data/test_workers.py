@@ -49,7 +49,7 @@ def test_an_error_of_the_task_reaches_the_caller_with_its_hint(workers):
 def test_a_worker_that_is_killed_is_an_error_with_advice():
     with pytest.raises(RunError, match="killed") as error:
         list(outcomes(die, range(3), 2))
-    assert "--workers" in error.value.hint
+    assert "`workers`" in error.value.hint
 
 
 def test_a_signal_to_the_whole_group_lets_workers_finish():

@@ -206,12 +206,12 @@ def test_guidance_goes_on_from_the_null_prediction_in_equal_steps_and_keeps_the_
 def test_guidance_needs_a_model_that_was_trained_without_label_maps_too(name, guidance):
     with pytest.raises(UsageError, match="label dropout") as refused:
         make(name).generate(batch_of().labels, rng=draws(4), sampler=Sampler(steps=2, guidance=guidance))
-    assert "--set label_dropout=0.2" in refused.value.hint
+    assert "`set` label_dropout=0.2" in refused.value.hint
 
 
 @pytest.mark.parametrize("guidance", [-0.5, float("nan"), float("inf")])
 def test_an_invalid_guidance_is_refused(guidance):
-    with pytest.raises(UsageError, match=r"--guidance must be 0 or more, not"):
+    with pytest.raises(UsageError, match=r"`guidance` must be 0 or more, not"):
         Sampler(guidance=guidance)
 
 

@@ -240,7 +240,7 @@ def test_guidance_goes_on_from_the_null_map_at_levels_of_0_1_to_5():
 
 
 def test_guidance_needs_label_dropout():
-    with pytest.raises(UsageError, match="--guidance 2 needs a model trained with label dropout"):
+    with pytest.raises(UsageError, match="`guidance` 2 needs a model trained with label dropout"):
         make("edm").generate(labels_of(1), rng=rng_of(1), sampler=Sampler(guidance=2.0))
     with pytest.raises(UsageError, match="label dropout"):
         make("edm-volume").generate_volume(

@@ -363,7 +363,7 @@ def test_phantoms_of_other_settings_are_kept_without_overwrite(small, tmp_path, 
     before = contents(tmp_path / "amos")
     with pytest.raises(UsageError, match=told) as error:
         small(**other)
-    assert "--overwrite" in error.value.hint
+    assert "`overwrite`" in error.value.hint
     assert contents(tmp_path / "amos") == before
     assert small(overwrite=True, **other).skipped == 0
     assert len(discover(tmp_path / "amos").cases) == 1 + other.get("subjects", 2)

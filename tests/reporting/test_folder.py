@@ -61,7 +61,7 @@ def test_a_report_on_other_inputs_is_kept_without_overwrite(tmp_path, inputs):
     reported(tmp_path / "report", one, table="1")
     with pytest.raises(UsageError, match=rf"the report there shows {one}, and this one does not") as error:
         reported(tmp_path / "report", two, table="2")
-    assert "--overwrite" in error.value.hint
+    assert "`overwrite`" in error.value.hint
     assert contents(tmp_path / "report") == {"table.csv": "1"}
     reported(tmp_path / "report", two, one, table="3")  # of which nothing is lost
     reported(tmp_path / "report", two, overwrite=True, table="4")

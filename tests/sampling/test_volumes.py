@@ -204,7 +204,7 @@ def test_a_volume_made_with_other_settings_is_kept_without_overwrite(trained, ma
     before = content(path.parent), path.with_name("seg_synthetic.json").read_bytes()
     with pytest.raises(UsageError, match=f"seg_synthetic.nii.gz: drawn with {told}") as error:
         drawn(trained, mask, **change)
-    assert "--overwrite" in error.value.hint
+    assert "`overwrite`" in error.value.hint
     assert (content(path.parent), path.with_name("seg_synthetic.json").read_bytes()) == before
     drawn(trained, mask, overwrite=True, **change)
     assert path.with_name("seg_synthetic.json").read_bytes() != before[1]

@@ -218,7 +218,7 @@ def test_scores_that_would_be_lost_are_kept_without_overwrite(saved, change, los
     scores.save(saved)  # the same again
     with pytest.raises(UsageError, match=lost) as error:
         change(scores).save(saved)
-    assert "--overwrite" in error.value.hint
+    assert "`overwrite`" in error.value.hint
     assert saved.read_bytes() == before
     change(scores).save(saved, overwrite=True)
     if change is without_psnr:

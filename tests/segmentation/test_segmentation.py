@@ -107,7 +107,7 @@ def test_masks_on_another_grid_are_refused_with_what_to_do(tmp_path, write_nifti
     write_nifti(tmp_path / "a.nii.gz", OWN, moved)
     with pytest.raises(DataError, match=r"its grid is .* from \(1, 0, 0\), that of the volume") as error:
         MaskFolder(tmp_path).segment(VOLUME, AMOS22, "a")
-    assert "--native" in error.value.hint
+    assert "`native`" in error.value.hint
 
 
 def test_a_missing_mask_is_named(tmp_path):
@@ -231,7 +231,7 @@ def test_a_users_mask_is_not_overwritten(tmp_path, change):
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(DataError, match=r"a\.nii\.gz: not overwritten: a\.json does not say") as error:
         CachedSegmenter(Counting(), tmp_path).segment(VOLUME, AMOS22, "a")
-    assert f"--segmenter {tmp_path}" in error.value.hint
+    assert f"`segmenter` {tmp_path}" in error.value.hint
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 

@@ -58,7 +58,7 @@ def test_a_run_may_go_on_with_its_blocks_computed_twice(store, tmp_path):
 def test_a_method_without_blocks_refuses(tmp_path, store, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for method in set(base.method_names()) - set(WITH_BLOCKS):
-        with pytest.raises(UsageError, match=f"{method} does not take --checkpointing"):
+        with pytest.raises(UsageError, match=f"{method} does not take `checkpointing`"):
             configure(store, method, preset="tiny", options={}, training={"checkpointing": True}, device=CPU)
     done = ctsynth("train", *settings(iterations=1), "--checkpointing")
     assert done.exit_code == 0, done.stderr
@@ -132,7 +132,7 @@ def test_compile_without_a_compiler_is_refused_before_the_run(store):
     from torch._inductor import config
 
     without = config.patch({"cpp.cxx": (None, "no-such-compiler")})
-    with without, pytest.raises(UsageError, match=r"--compile on cpu: torch.compile wants a C\+\+ compiler"):
+    with without, pytest.raises(UsageError, match=r"`compile` on cpu: torch.compile wants a C\+\+ compiler"):
         configure(store, "ddpm-concat", preset="tiny", options={}, training={"compile": True}, device=CPU)
 
 
@@ -144,7 +144,7 @@ def test_a_gpu_wants_triton_and_triton_a_c_compiler(monkeypatch, triton, compile
     monkeypatch.delenv("CC", raising=False)
     monkeypatch.setattr("torch.utils._triton.has_triton", lambda: triton)
     monkeypatch.setattr(shutil, "which", lambda name: name if compiler else None)
-    wanted = pytest.raises(UsageError, match=f"--compile on cuda.* wants {missing}") if missing else nullcontext()
+    wanted = pytest.raises(UsageError, match=f"`compile` on cuda.* wants {missing}") if missing else nullcontext()
     with wanted:
         check_compiler(torch.device("cuda"))
 

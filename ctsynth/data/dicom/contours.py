@@ -35,7 +35,7 @@ def read_contours(path: Path, ct: Path | None) -> Volume:
         raise DataError(
             f"{path}: contours lie on their CT's grid, and its series ({uid!r}) is not in"
             f" {path.absolute().parent} or a folder beside it",
-            hint="put the series there, or name its folder: --body-from FOLDER",
+            hint="put the series there, or name its folder: `body_from` FOLDER",
         )
     check_memory(path, 3 * int(np.prod(series.grid.shape)))
     labels, names = np.zeros(series.grid.shape, np.uint16, order="F"), dict[int, str]()

@@ -45,7 +45,7 @@ def read_segments(path: Path, ct: Path | None) -> Volume:
     grid = series.grid if series else own
     if series is None:
         log.warning(
-            "%s: its CT is not beside it: slices above and below its labels are left out (--body-from CT)", path
+            "%s: its CT is not beside it: slices above and below its labels are left out (`body_from` CT)", path
         )
     check_memory(path, 3 * int(np.prod(grid.shape)))
     labels = _combined(path, file)

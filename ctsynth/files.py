@@ -82,7 +82,7 @@ def remove_leftovers(path: Path) -> None:
 
 @contextmanager
 def sole(path: Path) -> Iterator[None]:
-    """Holds a lock file while the work is done: a second process on the same work is told, and writes nothing.
+    """Holds a lock file while the work is done: a second process gets an error and writes nothing.
 
     The lock is the file system's own (flock) and ends with its process, however that ends.
 

@@ -1,4 +1,4 @@
-"""Label sets by name or from files of the user's, and what a dataset.json says of its label volumes."""
+"""Label sets by name or from users' files, and what a dataset.json says of its label volumes."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _LONGEST = 240
 
 
 def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
-    """Refuses to write over a file or folder that is read, whatever path or link it is named by.
+    """Refuses to overwrite a file or folder that is read, whatever path or link it is named by.
 
     Raises:
         UsageError: An output is an input.
@@ -30,7 +30,7 @@ def refuse_inputs(outputs: Iterable[Path], inputs: Iterable[Path]) -> None:
 
 
 def refuse_foreign(path: Path, is_own: Callable[[Path], bool], what: str) -> None:
-    """Refuses to write over a file that is no earlier result of the same kind, as its content shows.
+    """Refuses to overwrite a file that is no earlier result of the same kind, as its content shows.
 
     Args:
         path: The output.

@@ -36,6 +36,13 @@ class Windows:
         return [Windows(*part) for part in zip(*columns, strict=True)]
 
 
+@dataclass(slots=True)
+class StepFake:
+    """What a GAN's generator makes of a batch, graph and all: the step's first phase leaves it for the others."""
+
+    slices: Tensor | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
     """Real slices and their label maps.
@@ -46,15 +53,15 @@ class Batch:
             slice's own in the middle.
         totals: ``TrainableModel.totals`` of the whole batch, where these slices are a part of it: one rank's
             share, or one step's of accumulation. None where they are the whole.
-        shared: by name what an earlier phase of a step leaves, graph and all, for a later one. None where it may
-            not: kept for every part of a batch, it would take the memory that the parts are to save.
+        fake: the step's fake slices. None where each phase makes its own: kept for every part of a batch, they
+            would take the memory that the parts are to save.
         windows: how they lie along z, (N, K) with N K = B; None where each stands alone.
     """
 
     image: Tensor
     labels: Tensor
     totals: Tensor | None = None
-    shared: dict[str, Tensor] | None = None
+    fake: StepFake | None = None
     windows: Windows | None = None
 
     @property

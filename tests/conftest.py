@@ -131,3 +131,26 @@ def phantoms(tmp_path_factory) -> Store:
     make_phantom(root / "amos", subjects=4, test_subjects=3, size=48, slices=24)
     preprocess(root / "amos", root / "out", settings=Settings(size=48), workers=1)
     return Store.open(root / "out")
+
+
+@pytest.fixture(scope="session")
+def small_run(tmp_path_factory) -> Path:
+    """A folder with the store out and runs/one, which was trained on it; not to be changed."""
+    from small_runs import fit  # torch, which most tests do without
+    from small_stores import both_splits
+
+    root = tmp_path_factory.mktemp("small_run")
+    fit(both_splits(root / "out", make_small_case), root / "runs" / "one", lr=3e-2, ema=0.1)
+    return root
+
+
+@pytest.fixture
+def run_folder(small_run, tmp_path, small_case, write_nifti, monkeypatch) -> Path:
+    """A copy of ``small_run`` with a label volume, seg.nii.gz: the working directory."""
+    from small_runs import labels_like
+
+    shutil.copytree(small_run, tmp_path, dirs_exist_ok=True)
+    case = small_case(3)
+    write_nifti(tmp_path / "seg.nii.gz", labels_like(case), case.affine, "LPS")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path

@@ -188,7 +188,7 @@ def test_the_hint_to_repeat_the_command_leaves_out_overwrite(overwrite, monkeypa
     monkeypatch.setattr("ctsynth.phantom.dataset._write", lambda case: write_half(case, full))
     done = ctsynth("phantom", tmp_path, "--subjects", 1, *(["--overwrite"] if overwrite else []))
     hint = " hint: free some space, then run the same command again: finished work is kept"
-    left_out = "; leave out --overwrite, which begins anew"
+    left_out = "; leave out --overwrite, which starts over"
     assert done.exit_code == 1
     assert done.stderr.splitlines()[-1] == hint + (left_out if overwrite else "")
 

@@ -24,26 +24,26 @@ def run():
 
 
 def test_the_real_ct_in_a_table_that_says_that_the_paper_counts_differ(run, real_ct, tmp_path):
-    code, said, _ = run(real_ct, tmp_path / "out", "--workers", 1)
+    code, output, _ = run(real_ct, tmp_path / "out", "--workers", 1)
     assert code == 0
-    rows = [line.split("│") for line in said.splitlines() if "│" in line]
+    rows = [line.split("│") for line in output.splitlines() if "│" in line]
     cells = [[cell.strip() for cell in row[1:-1]] for row in rows]
     assert cells[:2] == [["train", "1", "30", "26,069"], ["test", "1", "20", "6,559"]]
-    assert "label set amos22" in said
+    assert "label set amos22" in output
     masks = [np.load(path) for path in sorted((tmp_path / "out").rglob("mask.npy"), reverse=True)]
     counts = [np.bincount(mask.ravel(), minlength=17) for mask in masks]
     there = [n for n in AMOS22.names if counts[0][n] or counts[1][n]]
     assert cells[2:] == [[str(n), AMOS22.names[n], *(f"{count[n]:,}" for count in counts)] for n in there]
-    assert "classes without a voxel: esophagus, urinary_bladder, prostate" in said
-    assert "slices differ from the paper's" in said
-    assert max(map(len, said.splitlines()[:20])) <= 80
+    assert "classes without a voxel: esophagus, urinary_bladder, prostate" in output
+    assert "slices differ from the paper's" in output
+    assert max(map(len, output.splitlines()[:20])) <= 80
 
 
 def test_json_is_one_object_on_stdout(run, small_amos, tmp_path):
-    code, said, _ = run(
+    code, output, _ = run(
         small_amos(3, 2), tmp_path / "out", "--size", 16, "--workers", 1, "--test-subjects", 1, "--json"
     )
-    content = json.loads(said)
+    content = json.loads(output)
     assert code == 0
     assert content["splits"]["train"] == {"subjects": 3, "slices": 18, "paper_slices": 26069}
     assert content["splits"]["test"] == {"subjects": 1, "slices": 6, "paper_slices": 6559}
@@ -56,24 +56,24 @@ def test_json_is_one_object_on_stdout(run, small_amos, tmp_path):
 
 
 def test_mr_and_subjects_not_made_yet_are_counted_in_the_summary(run, small_amos, tmp_path):
-    _, said, _ = run(small_amos(3, 2), tmp_path / "out", "--size", 16, "--workers", 1, "--shard", "1/2")
-    assert "2 MR subjects" in said
-    assert "2 subjects not made yet" in said
+    _, output, _ = run(small_amos(3, 2), tmp_path / "out", "--size", 16, "--workers", 1, "--shard", "1/2")
+    assert "2 MR subjects" in output
+    assert "2 subjects not made yet" in output
 
 
 def test_user_folders_are_not_compared_with_the_paper(run, small_amos, tmp_path):
     folders = ("--images", "imagesTr", "--labels", "labelsTr", "--test-fraction", 0.5)
-    code, said, _ = run(small_amos(4, 0), tmp_path / "out", *folders, "--size", 16, "--workers", 1)
+    code, output, _ = run(small_amos(4, 0), tmp_path / "out", *folders, "--size", 16, "--workers", 1)
     assert code == 0
-    assert "paper" not in said
+    assert "paper" not in output
 
 
 def test_a_broken_subject_exits_with_1_the_summary_and_one_error(run, small_amos, tmp_path):
     source = small_amos(2, 1)
     (source / "labelsTr" / "amos_0002.nii.gz").write_bytes(b"")
-    code, said, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
+    code, output, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
     assert code == 1
-    assert "1 broken" in said
+    assert "1 broken" in output
     assert "1 of 3 subjects could not be made" in error
     assert "amos_0002.nii.gz: the file is empty" in error
     assert "hint:" in error
@@ -81,7 +81,7 @@ def test_a_broken_subject_exits_with_1_the_summary_and_one_error(run, small_amos
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "output"),
     [
         (["--shard", "0/2"], "wanted I/N with I from 1 to N"),
         (["--shard", "3/2"], "wanted I/N"),
@@ -95,10 +95,10 @@ def test_a_broken_subject_exits_with_1_the_summary_and_one_error(run, small_amos
         (["--split", "x.json", "--test-fraction", "0.5"], "exclude each other"),
     ],
 )
-def test_invalid_arguments_exit_with_2_and_write_nothing(arguments, said, run, small_amos, tmp_path):
+def test_invalid_arguments_exit_with_2_and_write_nothing(arguments, output, run, small_amos, tmp_path):
     code, out, error = run(small_amos(1, 1), tmp_path / "out", *arguments)
     assert (code, out) == (2, "")
-    assert said in error
+    assert output in error
     assert not (tmp_path / "out").exists()
 
 
@@ -108,11 +108,11 @@ def test_a_missing_source_exits_with_2(run, tmp_path):
     assert "amos: no such folder" in error
 
 
-@pytest.mark.parametrize(("test", "said"), [(0, True), (1, False)])
-def test_a_missing_test_split_is_warned_of(test, said, run, small_amos, tmp_path):
+@pytest.mark.parametrize(("test", "is_warned"), [(0, True), (1, False)])
+def test_a_missing_test_split_is_warned_of(test, is_warned, run, small_amos, tmp_path):
     code, _, error = run(small_amos(2, test), tmp_path / "out", "--size", 16, "--workers", 1)
     assert code == 0
-    assert ("warning: no test subjects: sample --data and score need some" in error) is said
+    assert ("warning: no test subjects: sample --data and score need some" in error) is is_warned
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGUSR1])
@@ -126,9 +126,9 @@ def test_a_signal_from_the_cluster_exits_with_75_and_the_next_run_continues(
     source = small_amos(3, 1)
     with monkeypatch.context() as patch:
         patch.setattr(console, "progress", stopped_after_two)
-        code, said, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
-    assert (code, said) == (75, "")
+        code, output, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
+    assert (code, output) == (75, "")
     assert f"stopped by {number.name}" in error
-    code, said, _ = run(source, tmp_path / "out", "--size", 16, "--workers", 1, "--json")
+    code, output, _ = run(source, tmp_path / "out", "--size", 16, "--workers", 1, "--json")
     assert code == 0
-    assert (json.loads(said)["made"], json.loads(said)["kept"]) == (2, 2)
+    assert (json.loads(output)["made"], json.loads(output)["kept"]) == (2, 2)

@@ -9,21 +9,15 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
-from small_runs import ctsynth, fit, labels_like
-from small_stores import both_splits
+from small_runs import ctsynth, labels_like
 
 from ctsynth.data.volume import Volume
 from ctsynth.training import checkpoint
 
 
 @pytest.fixture
-def folder(tmp_path, small_case, write_nifti, monkeypatch):
-    store = both_splits(tmp_path / "out", small_case)
-    fit(store, tmp_path / "runs" / "one", lr=3e-2, ema=0.1)
-    case = small_case(3)
-    write_nifti(tmp_path / "seg.nii.gz", labels_like(case), case.affine)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(run_folder):
+    return run_folder
 
 
 def sampled(*words):

@@ -222,8 +222,8 @@ def test_a_batch_size_that_ranks_cannot_split_is_refused_once_before_training(fo
             monkeypatch.setenv("SLURM_PROCID", str(rank))
             done.append(ctsynth(*words))
     assert {one.exit_code for one in done} == {2}
-    told = "error: batch_size (16) must divide by accumulate (1) times the ranks (32)\n"
-    assert [one.stderr for one in done] == [told, ""][: len(done)]
+    message = "error: batch_size (16) must divide by accumulate (1) times the ranks (32)\n"
+    assert [one.stderr for one in done] == [message, ""][: len(done)]
     assert not (folder / "run").exists()
 
 

@@ -4,31 +4,16 @@ import json
 import shutil
 
 import pytest
-from small_cases import make_small_case
-from small_runs import ctsynth, fit, labels_like, settings
-from small_stores import both_splits
+from small_runs import ctsynth, settings
 
 from ctsynth.scoring.scores import Scores
 
 FILES = {"README.md", "config.json", "export.json", "model.safetensors"}
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory):
-    root = tmp_path_factory.mktemp("made")
-    store = both_splits(root / "out", make_small_case)
-    fit(store, root / "runs" / "one", lr=3e-2, ema=0.1)
-    return root
-
-
 @pytest.fixture
-def folder(made, tmp_path, small_case, write_nifti, monkeypatch):
-    for name in ("runs", "out"):
-        shutil.copytree(made / name, tmp_path / name)
-    case = small_case(3)
-    write_nifti(tmp_path / "seg.nii.gz", labels_like(case), case.affine)
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(run_folder):
+    return run_folder
 
 
 def sampled(model, out):

@@ -98,8 +98,8 @@ def jobs(cluster, tmp_path, monkeypatch):
 
     def wait(task, *states, restarts=None):
         def is_so():
-            told = show(task)
-            return told["JobState"] in states and restarts in (None, int(told["Restarts"]))
+            shown = show(task)
+            return shown["JobState"] in states and restarts in (None, int(shown["Restarts"]))
 
         until(is_so, f"{task} is {' or '.join(states)}; it is {show(task)}; its log: {log()}")
 

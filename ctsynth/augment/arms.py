@@ -86,5 +86,5 @@ def arms_of(names: str) -> tuple[str, ...]:
         elif (spelled := "R+R'" if name == "R+R" else name) in ARMS:
             wanted.add(spelled)
         else:
-            raise UsageError(f"--arms: no arm is called {name!r}", hint=f"there are: {', '.join(ARMS)}, controls")
+            raise UsageError(f"`arms`: no arm is called {name!r}", hint=f"there are: {', '.join(ARMS)}, controls")
     return tuple(name for name in ARMS if name in wanted)

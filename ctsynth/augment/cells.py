@@ -66,7 +66,7 @@ def make_cells(names: Sequence[str], fractions: Sequence[float] | None, draws: i
         ways = comb(len(names), size)
         if draws > ways and size < len(names):
             raise UsageError(
-                f"--draws {draws}: fraction {fraction:g}, {size} of {len(names)} subjects, can be drawn in"
+                f"`draws` {draws}: fraction {fraction:g}, {size} of {len(names)} subjects, can be drawn in"
                 f" {ways} ways only",
                 hint="say fewer draws, or leave that fraction out",
             )
@@ -91,7 +91,7 @@ def _sizes(total: int, fractions: Sequence[float] | None) -> dict[float, int]:
     sizes: dict[float, int] = {}
     for fraction in sorted(fractions if fractions is not None else FRACTIONS):
         if not 0 < fraction <= 1:
-            raise UsageError(f"--fractions: {fraction:g}, wanted above 0 and at most 1", hint="say 0.1 for 10 %")
+            raise UsageError(f"`fractions`: {fraction:g}, wanted above 0 and at most 1", hint="say 0.1 for 10 %")
         size = int(fraction * total + 0.5)
         problem = ""
         if size < 2:
@@ -101,7 +101,7 @@ def _sizes(total: int, fractions: Sequence[float] | None) -> dict[float, int]:
         if not problem:
             sizes[fraction] = size
         elif fractions is not None:
-            raise UsageError(f"--fractions: {fraction:g} of {total} training subjects {problem}")
+            raise UsageError(f"`fractions`: {fraction:g} of {total} training subjects {problem}")
     if not sizes:
         raise UsageError(f"the store has {total} training subjects; the study takes 2 and more")
     return sizes
@@ -116,4 +116,4 @@ def _orders(names: list[str], sizes: Sequence[int], draws: int, seed: int) -> li
             orders.append(order)
         if len(orders) == draws:
             return orders
-    raise UsageError(f"--draws {draws}: found only {len(orders)} that differ", hint="say fewer draws")
+    raise UsageError(f"`draws` {draws}: found only {len(orders)} that differ", hint="say fewer draws")

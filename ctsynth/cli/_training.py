@@ -76,7 +76,7 @@ def check_batch(training: Mapping[str, Any], ranks: int | None) -> None:
     """Refuses a batch that the ranks cannot share, before torch is imported if the batch size is given.
 
     Args:
-        training: The training settings that were said.
+        training: The training settings that were named.
         ranks: As ``--gpus`` or ``--ranks`` says.
 
     Raises:

@@ -66,7 +66,7 @@ class _Commands(typer.core.TyperGroup):
                 traceback.print_exception(error)
             shown = explain(error, next((word for word in words if word in COMMANDS), "ctsynth"))
             if "--overwrite" in words and shown.hint and "same command" in shown.hint:
-                shown.hint += "; leave out --overwrite, which begins anew"
+                shown.hint += "; leave out --overwrite, which starts over"
             console.show(shown)
             sys.exit(shown.exit_code)
 

@@ -55,7 +55,8 @@ def command(
     from ctsynth.files import write_json
     from ctsynth.reporting.page import build_report
     from ctsynth.reporting.tables import remarks, render
-    from ctsynth.sampling.batches import SamplingConfig, pick_sampler
+    from ctsynth.sampling.batches import resolve
+    from ctsynth.sampling.settings import SamplingSettings
     from ctsynth.stop import Stop
     from ctsynth.training import checkpoint
     from ctsynth.training.configure import configure
@@ -75,9 +76,8 @@ def command(
     with Stop() as stop, console.progress("train", iterations) as progress:
         train(store, run, config, device=where, stop=stop, progress=progress)
     trained = checkpoint.load(checkpoint.find(run), where)
-    sampling = SamplingConfig(
-        sampler=pick_sampler(trained.method), seed=seed, device=where, precision=config.training.precision
-    )
+    settings = SamplingSettings(seed=seed, batch_size=16, device=device, precision=config.training.precision)
+    sampling = resolve(settings, trained.method)
     scored = _draw_and_score(store, trained, sampling, out, overwrite=overwrite)
     shown = [run, *(out / "synthetic" / f"from_{kind}" for kind in KINDS)]
     page = build_report(shown, out / "report", overwrite=overwrite, viewer=True)

@@ -108,8 +108,8 @@ def command(
 
         ctsynth preprocess Dataset042/ out/ --label-set dataset
 
-    What is whole and up to date is kept, so the same command goes on where
-    it was stopped. A broken subject does not stop the others; each is named
+    Finished, up-to-date subjects are kept, so the same command continues
+    where it stopped. A broken subject does not stop the others; each is named
     at the end, and the exit code is 1.
     """
     from ctsynth.data.preprocess import find_cases, preprocess

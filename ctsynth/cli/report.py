@@ -63,7 +63,7 @@ def command(
     Writes OUT/index.html, which needs neither network nor any other file, and
     beside it scores, table-1 and table-2 as .csv, .md and .tex and the figures as
     PNG; prints where the page is. Files there that are not an earlier report's
-    are never written over:
+    are never overwritten:
 
         ctsynth report samples/scores.json --out report
         ctsynth report runs/mask samples-mask samples-concat

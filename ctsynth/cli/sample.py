@@ -132,8 +132,8 @@ def command(
 
     A volume that is whole and was made with the same settings is skipped, so
     the same command continues a broken one. One made with other settings is
-    kept unless --overwrite says otherwise; masks, and files of yours, are
-    never written over.
+    kept unless --overwrite says otherwise; masks and your own files are never
+    overwritten.
     """
     _refuse_contradictions(mask, data, masks)
     if uncertainty and samples < 2:

@@ -31,7 +31,7 @@ Metrics = Annotated[
     str | None,
     typer.Option(
         help=f"Comma-separated: {', '.join(names('ctsynth.metrics'))}.",
-        show_default="all that can be had",
+        show_default="all that are available",
         rich_help_panel=WHAT,
     ),
 ]
@@ -156,7 +156,7 @@ def command(
     the reason. Intervals are 95 % bootstrap intervals over subjects.
 
     What is measured of a subject is kept in SYNTHETIC/measured: the same
-    command goes on where it was stopped, and jobs may share the work. Each
+    command continues where it stopped, and jobs may share the work. Each
     measures its share, and the same command without --shard puts the shares
     together:
 

@@ -18,7 +18,7 @@ JOB, TRAIN = "Job", "Training"
 SCRIPT = """\
 #!/bin/bash
 # Trains {count} of ctsynth's methods, a task of the array each. Submit it with: sbatch FILE
-# Preempted, or out of time, a task saves, leaves with 75 and queues itself again; it goes on where it was.
+# Preempted, or out of time, a task saves, leaves with 75 and queues itself again; it continues where it stopped.
 # There is no trap for SIGTERM: scancel ends this shell, and what was canceled is not queued again.
 #SBATCH --job-name=ctsynth
 #SBATCH --array=0-{last}
@@ -104,7 +104,7 @@ def command(
     if unknown := [name for name in chosen if name not in known]:
         raise UsageError(f"no method is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
     if "--overwrite" in (extra or []):
-        raise UsageError("--overwrite: a task that queues itself again would begin anew", hint="leave it out")
+        raise UsageError("--overwrite: a task that queues itself again would start over", hint="leave it out")
     site = {"partition": partition, "account": account}
     weights = os.environ.get("CTSYNTH_WEIGHTS")
     compiled = {True: ["--compile"], False: ["--no-compile"], None: []}[compile_]

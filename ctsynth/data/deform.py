@@ -96,7 +96,7 @@ def deform(
         progress: Called with the number of label volumes done, and the name of the one at hand.
 
     Raises:
-        UsageError: An output is a file of the user's, or was made with other settings.
+        UsageError: An output is a user's file, or was made with other settings.
         DataError: The only label volume cannot be used.
         RunError: Some of several cannot be used, or no deformation of one is plausible; the others are made.
     """

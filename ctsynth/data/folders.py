@@ -23,7 +23,7 @@ def is_whole(root: Path, record: dict[str, Any]) -> bool:
 
 
 def refuse_strangers(root: Path, split: str, name: str) -> None:
-    """Refuses to write a subject where a folder of the user's lies.
+    """Refuses to write a subject where a user's folder lies.
 
     Raises:
         DataError: It is no folder that ``ctsynth preprocess`` made, or holds more than that.
@@ -37,7 +37,7 @@ def refuse_strangers(root: Path, split: str, name: str) -> None:
 
 
 def remove(root: Path, split: str, name: str) -> None:
-    """Removes a subject's folder if it is one that ``ctsynth preprocess`` made; one of the user's stays."""
+    """Removes a subject's folder if it is one that ``ctsynth preprocess`` made; a user's folder stays."""
     if _is_own(root, split, name):
         shutil.rmtree(root / split / name, ignore_errors=True)
 

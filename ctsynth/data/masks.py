@@ -60,7 +60,7 @@ def complete(
         unmatched: What voxels become whose class the set does not have.
 
     Raises:
-        DataError: More than ``ORGAN_SIZED`` of the patient has no class, and nobody said what becomes of it.
+        DataError: More than ``ORGAN_SIZED`` of the patient has no class, and ``unmatched`` is None.
     """
     voxels, body = labels.voxels, own.body_id
     labeled, is_tissue = voxels == body, voxels > body

@@ -70,7 +70,7 @@ def preprocess(
 ) -> Summary:
     """Makes the slice store of a data set.
 
-    A subject that is whole, of the same files and settings is kept, so the same command goes on where it was
+    A subject that is whole, of the same files and settings is kept, so the same command continues where it
     stopped. A broken one does not stop the others.
 
     Args:
@@ -203,7 +203,7 @@ class _Task:
         return "mended" if is_current else "made"
 
     def _found(self, case: SourceCase) -> dict[str, Any]:
-        """The record of the subject that is there; empty where there is none, or it is to be made anew.
+        """The record of the subject that is there; empty where there is none, or it is to be made again.
 
         Raises:
             DataError: It was made with other settings, and no manifest says that the store has these.

@@ -81,8 +81,8 @@ def _compare(path: Path, record: Mapping[str, Any], kind: Kind) -> Standing:
         Volume.load(path)
     except CTSynthError:
         is_whole = False
-    said = codec(path).description(path)
-    if (is_whole or said) and not said.startswith(kind.description):
+    description = codec(path).description(path)
+    if (is_whole or description) and not description.startswith(kind.description):
         return Standing.FOREIGN
     if not is_whole or record.get(DIGEST, "") is None:
         return Standing.DAMAGED

@@ -108,14 +108,13 @@ class Pix2Pix(Method):
 
     def _fake(self, segmap: Tensor, batch: Batch, rng: BatchRNG) -> Tensor:
         """The generator's slice in training; both phases judge the same one, as in the original, if they may."""
-        shared = batch.shared
-        if shared and "fake" in shared:
-            return shared["fake"]
-        if shared is not None:
+        if batch.fake is not None and batch.fake.slices is not None:
+            return batch.fake.slices
+        if batch.fake is not None:
             self.generator.requires_grad_(True)  # frozen while the discriminator learns, which comes first
         fake = self._slices(segmap, self._dropout(batch.labels.shape[-1], rng))
-        if shared is not None:
-            shared["fake"] = fake
+        if batch.fake is not None:
+            batch.fake.slices = fake
         return fake
 
     def _dropout(self, side: int, rng: BatchRNG) -> list[Tensor]:

@@ -84,7 +84,7 @@ class Dice(Metric):
 
     @classmethod
     def make(cls, context: Context) -> Self | str:
-        """The Dice by the segmenter that was named, or by TotalSegmentator if it can be had."""
+        """The Dice by the segmenter that was named, or by TotalSegmentator if it is available."""
         wanted = context.segmenting
         if wanted.segmenter is None and (reason := TotalSegmentator.unavailable(device=wanted.device)):
             return reason

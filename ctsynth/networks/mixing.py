@@ -26,11 +26,11 @@ class Mixing(nn.Module):
         self.conv = zeroed(nn.Conv2d(channels, 3 * channels, 1, bias=False))
 
     def forward(self, x: Tensor, valid: Tensor | None) -> Tensor:
-        """Adds what a slice says to itself and to the ones before and after it."""
+        """Adds to each slice what it, the one before and the one after contribute."""
         h = F.silu(self.norm(x))
         if valid is None:
             return x + self.conv(h).chunk(3, dim=1)[1]
-        said = self.conv(h * valid.reshape(-1, 1, 1, 1)).unflatten(0, valid.shape)
-        before, own, after = said.chunk(3, dim=2)
+        mixed = self.conv(h * valid.reshape(-1, 1, 1, 1)).unflatten(0, valid.shape)
+        before, own, after = mixed.chunk(3, dim=2)
         start, end = (0,) * 6 + (1, 0), (0,) * 6 + (0, 1)
         return x + (own + F.pad(after[:, :-1], start) + F.pad(before[:, 1:], end)).flatten(0, 1)

@@ -1,4 +1,4 @@
-"""What is there already of a data set of phantoms, and that nothing else is written over."""
+"""What is there already of a data set of phantoms; nothing else is overwritten."""
 
 from __future__ import annotations
 

@@ -92,7 +92,7 @@ def is_whole(case: Case, wanted: dict[str, Any], *, overwrite: bool = False) -> 
     """Whether a case's volume is there, as it was drawn from the same mask with the same settings.
 
     Raises:
-        UsageError: What is there is not to be written over.
+        UsageError: What is there must not be overwritten.
     """
     standing, found = look(case.out, KIND)
     if standing is Standing.FOREIGN:
@@ -127,8 +127,8 @@ def _changed(found: Mapping[str, Any], wanted: Mapping[str, Any]) -> str:
     pairs |= {key: (before.get(key), value) for key, value in now.items() if before.get(key) != value}
     if ct != own_ct:
         pairs["body-from"] = (ct or None, own_ct or None)
-    told = [f"{key} {_short(then)}, not {_short(new)}" for key, (then, new) in pairs.items()]
-    return "; ".join(told[:3])
+    listed = [f"{key} {_short(then)}, not {_short(new)}" for key, (then, new) in pairs.items()]
+    return "; ".join(listed[:3])
 
 
 def _flat(record: Mapping[str, Any]) -> dict[str, Any]:

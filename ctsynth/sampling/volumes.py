@@ -41,7 +41,7 @@ def sample(
 ) -> Iterator[Path]:
     """Draws the cases and yields the path of each volume, in their order; those that are whole are skipped.
 
-    Nothing is drawn if one of them would be written over an input, a file of the user's, or a volume that was
+    Nothing is drawn if one of them would overwrite an input, a user's file, or a volume that was
     drawn with other settings. A volume is written while the next one is drawn.
 
     Args:
@@ -54,7 +54,7 @@ def sample(
 
     Raises:
         UsageError: The method does not take that sampler or that choice, nothing here can compile it, or an output
-            is not to be written over.
+            must not be overwritten.
         DataError: The only mask cannot be used.
         RunError: Some of several masks cannot be used; the others are drawn.
         Interrupted: A signal came; the volumes so far are whole.

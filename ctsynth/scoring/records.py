@@ -55,7 +55,7 @@ class Records(Mapping[str, Arrays]):
         """Writes the subject's record, whole or not at all.
 
         Raises:
-            UsageError: There is a file of the user's.
+            UsageError: A user's file is there.
             RunError: It cannot be written.
         """
         refuse_foreign(self._path(subject), _is_own, "a record of what was measured")

@@ -67,7 +67,7 @@ class CachedSegmenter:
         if standing is Standing.FOREIGN or (standing is Standing.CHANGED and not self._overwrite):
             raise DataError(
                 f"{path}: not overwritten: {record_beside(path).name} does not say that this mask was made here",
-                hint=f"move it elsewhere; `segmenter` {self._folder} scores masks of one's own",
+                hint=f"move it elsewhere; `segmenter` {self._folder} scores your own masks",
             )
         if standing is Standing.WHOLE and record["key"] == key and not self._overwrite:
             if kept := _read(path, record["classes"], volume, labels):

@@ -134,11 +134,11 @@ class TotalSegmentator:
     def _run(self, image: nib.Nifti1Image) -> tuple[nib.Nifti1Image, dict[int, str]]:
         """Its masks of an image, and the names of their ids."""
         device = {"cuda": "gpu"}.get(self.device, self.device)
-        said = StringIO()
+        output = StringIO()
         with (
             _private_home(weights.task_root()),
             warnings.catch_warnings(action="ignore"),
-            contextlib.redirect_stdout(said),
+            contextlib.redirect_stdout(output),
         ):
             import_torchvision()
             api = importlib.import_module("totalsegmentator.python_api")
@@ -149,7 +149,7 @@ class TotalSegmentator:
             ):
                 fast = self.mode == "fast"
                 found = api.totalsegmentator(image, None, ml=True, fast=fast, device=device, quiet=True)
-        log.debug("TotalSegmentator said: %s", said.getvalue().strip())
+        log.debug("TotalSegmentator printed: %s", output.getvalue().strip())
         return found, api.class_map["total"]
 
     def _weights(self) -> list[Path]:

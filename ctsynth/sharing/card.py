@@ -159,5 +159,5 @@ def _scores(facts: Facts) -> str:
     if not facts.scores:
         return "## Scores\n\nNone were given (`ctsynth export --scores scores.json`)."
     named = {f"{scores.name}, {scores.split}": scores for scores in facts.scores}
-    said = dict.fromkeys(words for scores in facts.scores for words in remarks(scores))
-    return "\n".join(["## Scores", "", render(named, "markdown"), "", *(f"- {words}" for words in said)]).rstrip()
+    notes = dict.fromkeys(words for scores in facts.scores for words in remarks(scores))
+    return "\n".join(["## Scores", "", render(named, "markdown"), "", *(f"- {words}" for words in notes)]).rstrip()

@@ -86,20 +86,20 @@ def configure(
     )
 
 
-def _training(preset: Mapping[str, Any], said: Mapping[str, Any], slices: int, source: str) -> TrainingConfig:
+def _training(preset: Mapping[str, Any], named: Mapping[str, Any], slices: int, source: str) -> TrainingConfig:
     """The preset's training settings with those that were given; epochs become iterations."""
-    if "iterations" in said and "epochs" in said:
+    if "iterations" in named and "epochs" in named:
         raise UsageError("iterations and epochs: name one of the two")
     length = {"iterations", "epochs"}
-    kept = {key: value for key, value in preset.items() if not (key in length and length & said.keys())}
-    settings = build(TrainingConfig, {**kept, **said}, source)
+    kept = {key: value for key, value in preset.items() if not (key in length and length & named.keys())}
+    settings = build(TrainingConfig, {**kept, **named}, source)
     if settings.epochs is None:
         return settings
     return replace(settings, iterations=math.ceil(settings.epochs * slices / settings.batch_size))
 
 
 def _compile_by_default(iterations: int, device: torch.device) -> bool:
-    """Whether a run is compiled where nobody said so: on a GPU, if it is long enough to gain by it."""
+    """Whether a run is compiled by default: on a GPU, if it is long enough to gain by it."""
     if device.type != "cuda" or iterations < WORTH_COMPILING:
         return False
     try:

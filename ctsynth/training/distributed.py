@@ -51,12 +51,12 @@ class World:
         return self.rank == 0
 
     def agree(self, number: int) -> int:
-        """The largest of what the ranks say; all get the same."""
+        """The largest number of all ranks, the same on each."""
         if self.size == 1:
             return number
-        said = torch.tensor(number)
-        dist.all_reduce(said, dist.ReduceOp.MAX, group=_hosts())
-        return int(said)
+        sent = torch.tensor(number)
+        dist.all_reduce(sent, dist.ReduceOp.MAX, group=_hosts())
+        return int(sent)
 
     def wait(self) -> None:
         """Returns when every rank is here."""
@@ -107,16 +107,16 @@ class Consensus:
 
     def __init__(self, world: World) -> None:
         self._world = world
-        self._said: tuple[dist.Work, Tensor] | None = None
+        self._sent: tuple[dist.Work, Tensor] | None = None
 
     def __call__(self, number: int) -> int:
-        """The largest of what the ranks said at the call before; all get the same."""
+        """The largest number of all ranks at the call before, the same on each."""
         if self._world.size == 1:
             return number
-        before, said = self._said, torch.tensor(number)
-        work = dist.all_reduce(said, dist.ReduceOp.MAX, group=_hosts(), async_op=True)
+        before, sent = self._sent, torch.tensor(number)
+        work = dist.all_reduce(sent, dist.ReduceOp.MAX, group=_hosts(), async_op=True)
         assert work is not None
-        self._said = work, said
+        self._sent = work, sent
         if before is None:
             return 0
         before[0].wait()

@@ -18,7 +18,7 @@ from ctsynth.device import autocast
 from ctsynth.errors import RunError
 from ctsynth.randomness import BatchRNG
 from ctsynth.stop import Stop
-from ctsynth.trainable import Batch, Windows
+from ctsynth.trainable import Batch, StepFake, Windows
 from ctsynth.training.activations import SavedActivations
 from ctsynth.training.checkpoint import make_model
 from ctsynth.training.compile_blocks import recompute_blocks
@@ -159,7 +159,7 @@ def count(config: RunConfig, device: torch.device, slices: int) -> Count:
             ones = torch.ones(slices // model.window, model.window)
             batch = replace(batch, windows=Windows(ones > 0, ones[:, 0], ones[:, 0]))
         if config.training.accumulate == 1:
-            batch = replace(batch, shared={})
+            batch = replace(batch, fake=StepFake())
         rng = BatchRNG.at([("dry run", number) for number in range(slices)], where)
         phases = list(model.phases())
         kept = SavedActivations([*model.parameters(), *model.buffers()])

@@ -37,7 +37,7 @@ class EMA:
 
     @property
     def has_statistics(self) -> bool:
-        """Whether there is batch normalization; its statistics are those of the raw weights until taken anew."""
+        """Whether there is batch normalization; its statistics are the raw weights' until recomputed."""
         return any(compat.is_batch_norm(module) for module in self.model.modules())
 
     @torch.no_grad()

@@ -28,7 +28,7 @@ def make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
         overwrite: A run that is there is deleted.
 
     Raises:
-        UsageError: There is a run, to be neither continued nor deleted; or a file of the user's is in the way.
+        UsageError: There is a run, to be neither continued nor deleted; or a user's file is in the way.
     """
     config = run / "config.json"
     refuse_foreign(config, _is_config, "the config.json of a run")

@@ -16,7 +16,7 @@ from ctsynth.errors import UsageError
 from ctsynth.labels import LabelSet
 from ctsynth.randomness import BatchRNG, seed_of
 from ctsynth.stop import Stop
-from ctsynth.trainable import Batch, Phase, TrainableModel
+from ctsynth.trainable import Batch, Phase, StepFake, TrainableModel
 from ctsynth.training import checkpoint
 from ctsynth.training.compile_blocks import compile_model, recompute_blocks
 from ctsynth.training.distributed import ALONE, World, freeze_others, losses, synchronize_norms, unsynchronized
@@ -127,8 +127,7 @@ class Stepper:
         batch = self._batch([position for part in parts for position in part])
         if self.step + 1 < self.settings.iterations:
             self._read_ahead()
-        shared: dict[str, Tensor] | None = {} if len(parts) == 1 else None
-        batch = replace(batch, shared=shared)
+        batch = replace(batch, fake=StepFake() if len(parts) == 1 else None)
         before = [b.clone() for b in self.model.buffers()] if len(parts) > 1 else []
         logged = self.terms.state() if len(parts) > 1 and self.world.size == 1 else None
         for phase in self.phases:

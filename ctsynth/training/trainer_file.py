@@ -55,7 +55,7 @@ def save(content: Mapping[str, Any], file: Path) -> str:
 
 
 def _plain(content: Any) -> Any:  # noqa: ANN401  what torch.save takes
-    """The same content made anew: pickle's bytes depend on which equal strings and tuples are one object."""
+    """The same content rebuilt: pickle's bytes depend on which equal strings and tuples are one object."""
     if isinstance(content, Mapping):
         return {sys.intern(key) if isinstance(key, str) else key: _plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):

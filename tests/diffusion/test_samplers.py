@@ -154,7 +154,7 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("asked", "message"),
     [
         ({"steps": 0}, "--steps must be at least 1, not 0"),
         ({"eta": 1.1, "name": "ddim"}, r"--eta must be within 0\.\.1, not 1\.1"),
@@ -164,8 +164,8 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
         ({"guidance": np.inf}, "--guidance must be 0 or more, not inf"),
     ],
 )
-def test_invalid_sampler_settings_are_refused(asked, said):
-    with pytest.raises(UsageError, match=said):
+def test_invalid_sampler_settings_are_refused(asked, message):
+    with pytest.raises(UsageError, match=message):
         Sampler(**asked)
 
 

@@ -14,7 +14,7 @@ from ctsynth.errors import UsageError
 from ctsynth.methods import base
 from ctsynth.randomness import BatchRNG
 from ctsynth.sampling.batches import SamplingConfig, draw
-from ctsynth.trainable import Batch
+from ctsynth.trainable import Batch, StepFake
 from ctsynth.training import checkpoint
 
 METHODS = [name for name in base.method_names() if name != "edm-volume"]
@@ -40,7 +40,7 @@ def test_every_method_of_slices_learns_from_and_draws_with_it(name):
     model, labels = make(name), labels_of(2)
     for parameter in model.parameters():
         torch.nn.init.normal_(parameter, std=0.1)
-    batch = Batch(torch.zeros(2, 1, 32, 32), labels, shared={})
+    batch = Batch(torch.zeros(2, 1, 32, 32), labels, fake=StepFake())
     for phase in model.phases():
         loss = model.loss(phase.name, batch, rng())["loss"]
         assert loss.isfinite()

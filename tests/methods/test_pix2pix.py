@@ -26,7 +26,7 @@ from gan_models import CLASSES, CPU, batch_of, draws, learn, make_gan, stream, w
 from ctsynth.errors import UsageError
 from ctsynth.networks.conditioning import one_hot
 from ctsynth.randomness import BatchRNG
-from ctsynth.trainable import Batch
+from ctsynth.trainable import Batch, StepFake
 from ctsynth.training.distributed import freeze_others
 
 make = partial(make_gan, "pix2pix")
@@ -227,7 +227,7 @@ def test_phases_are_the_originals_in_its_order():
 def test_phases_that_share_a_fake_generate_it_once_with_equal_gradients():
     apart, drawn = make(), []
     together = copy.deepcopy(apart)
-    for model, batch in ((apart, batch_of()), (together, replace(batch_of(), shared={}))):
+    for model, batch in ((apart, batch_of()), (together, replace(batch_of(), fake=StepFake()))):
         count = []
         model.generator.register_forward_hook(lambda *_, count=count: count.append(1))
         for phase in model.phases():

@@ -26,7 +26,7 @@ GEOMETRY = Geometry(SHAPE, np.diag([2.0, 2.0, 5.0, 1.0]))
 
 
 class Planted:
-    """Finds what it was told to, and remembers what it was shown."""
+    """Finds given masks, and remembers what it was shown."""
 
     name, version = "planted", "1"
 

@@ -6,29 +6,14 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
-from small_cases import make_small_case
-from small_runs import ctsynth, fit, labels_like
-from small_stores import both_splits
+from small_runs import ctsynth
 
 from ctsynth.data.volume import Volume
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    root = tmp_path_factory.mktemp("model")
-    store = both_splits(root / "out", make_small_case)
-    fit(store, root / "runs" / "one", lr=3e-2, ema=0.1)
-    return root
-
-
 @pytest.fixture
-def folder(model, tmp_path, small_case, write_nifti, monkeypatch):
-    (tmp_path / "runs").symlink_to(model / "runs")
-    (tmp_path / "out").symlink_to(model / "out")
-    case = small_case(3)
-    write_nifti(tmp_path / "seg.nii.gz", labels_like(case), case.affine, "LPS")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+def folder(run_folder):
+    return run_folder
 
 
 def sampled(*words):

@@ -273,7 +273,7 @@ def edit(file, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"method": "gan"}, "no method is called 'gan'"),
         ({"method": "unet2d", "options": {}}, "unet2d is a segmenter"),
@@ -292,13 +292,13 @@ def edit(file, change):
     ],
     ids=str,
 )
-def test_a_config_that_is_wrong_in_a_field_is_refused_by_its_name(run, change, said):
+def test_a_config_that_is_wrong_in_a_field_is_refused_by_its_name(run, change, message):
     path = checkpoint.find(run)
     edit(path / "config.json", lambda _: change)
     with pytest.raises((DataError, UsageError)) as refused:
         checkpoint.load(path, CPU)
     assert refused.value.message.startswith(f"{path / 'config.json'}: ")
-    assert said in refused.value.message
+    assert message in refused.value.message
 
 
 def test_a_network_beyond_this_machines_memory_is_refused_before_it_is_filled(run, monkeypatch):

@@ -104,7 +104,7 @@ def test_on_a_gpu_each_network_is_one_graph_a_phase_and_no_step_makes_another(st
 
 
 @pytest.mark.parametrize(
-    ("device", "iterations", "triton", "said", "compiled"),
+    ("device", "iterations", "triton", "named", "compiled"),
     [
         ("cuda", 5000, True, {}, True),
         ("cuda", 4999, True, {}, False),
@@ -115,12 +115,12 @@ def test_on_a_gpu_each_network_is_one_graph_a_phase_and_no_step_makes_another(st
     ],
 )
 def test_long_runs_on_a_gpu_are_compiled_unless_something_speaks_against(
-    store, monkeypatch, caplog, device, iterations, triton, said, compiled
+    store, monkeypatch, caplog, device, iterations, triton, named, compiled
 ):
     monkeypatch.setattr("torch.utils._triton.has_triton", lambda: triton)
     monkeypatch.setattr(shutil, "which", lambda name: name)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
-    training = {"iterations": iterations, **said}
+    training = {"iterations": iterations, **named}
     run = configure(
         store, "ddpm-concat", preset="tiny", options={}, training=training, device=torch.device(device)
     )

@@ -42,13 +42,13 @@ def test_every_method_is_forecast_with_the_parameters_of_info(store, method):
     run = config(store, method, preset="tiny", options=options, batch_size=2)
     with mock.patch.multiple(dryrun, MOST_STEPS=2, TRIAL_SECONDS=1e9):
         found = forecast(store, run, CPU)
-    told = cost(method, preset="tiny", num_classes=AMOS22.num_classes, size=64)
-    assert found.parameters == told.parameters
+    counted = cost(method, preset="tiny", num_classes=AMOS22.num_classes, size=64)
+    assert found.parameters == counted.parameters
     assert (found.batch, found.steps) == (2, 2)
     assert found.seconds == pytest.approx(run.training.iterations * 2 / found.images_per_s)
     if base.find_method(method).samplers:
         # a backward pass is two forward passes, less where no gradient is wanted
-        assert 2.5 * 2 * told.flops < found.flops <= 3 * 2 * told.flops
+        assert 2.5 * 2 * counted.flops < found.flops <= 3 * 2 * counted.flops
 
 
 def test_flops_of_attention_are_those_of_its_products():
@@ -156,11 +156,11 @@ print(status("VmHWM") - before)
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc tells how much memory a process had")
 def test_a_steps_memory_is_within_a_factor_of_1_6_of_the_forecast(store):
     run = config(store, "ddpm-concat", preset="tiny", options={}, batch_size=8)
-    told = sum(count(run, CPU, 8).memory.values())
+    counted = sum(count(run, CPU, 8).memory.values())
     words = [sys.executable, "-c", ACTUAL, store.root]
     environment = {**os.environ, "PYTHONPATH": ":".join(sys.path)}
     actual = int(subprocess.run(words, capture_output=True, text=True, check=True, env=environment).stdout)
-    assert abs(math.log(actual / told)) < math.log(1.6)
+    assert abs(math.log(actual / counted)) < math.log(1.6)
 
 
 @pytest.fixture

@@ -53,11 +53,11 @@ class Job:
         """Runs the command once more; returns what it says on stderr."""
         process = self.start(run)
         process.join()
-        said = (run.parent / "err").read_text()
-        assert process.exitcode == 0, said
+        stderr = (run.parent / "err").read_text()
+        assert process.exitcode == 0, stderr
         ours = content(run)
         assert {name for name in ours.keys() | self.unbroken if ours.get(name) != self.unbroken.get(name)} == set()
-        return said
+        return stderr
 
 
 def content(run):
@@ -144,11 +144,11 @@ def test_rank_1_is_killed(job, tmp_path, number):
         return ranks
 
     assert broken_off(lambda: job.start(run), run, kill) == 1
-    said = (tmp_path / "err").read_text()
+    stderr = (tmp_path / "err").read_text()
     assert (
-        "error: rank 1 of 2 was killed by SIGKILL: stopped the others\n hint: the same command continues" in said
+        "error: rank 1 of 2 was killed by SIGKILL: stopped the others\n hint: the same command continues" in stderr
     )
-    assert "Traceback" not in said
+    assert "Traceback" not in stderr
     job.ends_right(run)
 
 
@@ -203,13 +203,13 @@ def test_the_disk_is_full_when_a_checkpoint_is_due(job, disk, number):
         return ranks
 
     assert broken_off(lambda: forked_commands.start([*job.words, run], disk.parent), run, fill_the_disk) == 1
-    said = (disk.parent / "err").read_text()
-    assert "Traceback" not in said
+    stderr = (disk.parent / "err").read_text()
+    assert "Traceback" not in stderr
     found = re.search(
         r"error: \S+/run/(\S+): cannot write it: No space left on device; (.*)\n hint: free some space, then run"
-        r" the same command again", said,
+        r" the same command again", stderr,
     )  # fmt: skip
-    assert found, said
+    assert found, stderr
     assert re.fullmatch(r"checkpoints/step_\d{9}|latest", found[1])
     if there := steps(run):
         assert found[2] == f"the checkpoint of step {max(there)} is still there"
@@ -269,12 +269,12 @@ def test_the_newest_checkpoint_is_damaged(job, tmp_path, number):
     names = ("model.safetensors", "ema.safetensors", "trainer.pt", "config.json", "latest")
     file = moment.choice([run / name if name == "latest" else path / name for name in names])
     what = damage(moment, file)
-    said = job.ends_right(run)
+    stderr = job.ends_right(run)
     if file.name == "latest":
-        assert f"continuing {run} at step {newest}\n" in said, what
+        assert f"continuing {run} at step {newest}\n" in stderr, what
     else:
-        assert re.search(rf"warning: {path}.*: trying the checkpoint before it\n", said), (what, said)
-        assert f"continuing {run} at step {before}\n" in said, what
+        assert re.search(rf"warning: {path}.*: trying the checkpoint before it\n", stderr), (what, stderr)
+        assert f"continuing {run} at step {before}\n" in stderr, what
 
 
 def wait_in_the_fifth_step():
@@ -294,8 +294,10 @@ def test_ctrl_c_on_the_launcher_saves_and_exits_with_130(job, tmp_path):
     ranks = forked_commands.ranks(process.pid)
     os.kill(process.pid, signal.SIGINT)
     assert left(process, ranks) == 130
-    said = (tmp_path / "err").read_text()
-    assert re.search(r"error: SIGTERM at step [345]: saved \S+/run\n hint: the same command continues", said), said
+    stderr = (tmp_path / "err").read_text()
+    assert re.search(r"error: SIGTERM at step [345]: saved \S+/run\n hint: the same command continues", stderr), (
+        stderr
+    )
     job.ends_right(tmp_path / "run")
 
 
@@ -310,6 +312,8 @@ def test_a_rank_that_raises_takes_the_others_down_and_says_why(job, tmp_path):
     process.join(HANGS)
     ranks = [path.name.removeprefix("rank ") for path in tmp_path.glob("rank *")]
     assert (left(process, ranks), len(ranks)) == (1, 2)
-    said = (tmp_path / "err").read_text()
-    assert re.search(r"error: train: this is a bug in ctsynth .*: IndexError: list index out of range", said), said
-    assert "Traceback" not in said
+    stderr = (tmp_path / "err").read_text()
+    assert re.search(r"error: train: this is a bug in ctsynth .*: IndexError: list index out of range", stderr), (
+        stderr
+    )
+    assert "Traceback" not in stderr

@@ -21,14 +21,14 @@ def ranks(monkeypatch):
         class Rank:
             def __init__(self, *_, **__):
                 self.code, self.returncode = next(left), None
-                self.told = not on_signal
+                self.signaled = not on_signal
 
             def poll(self):
-                return self.code if self.told else None
+                return self.code if self.signaled else None
 
             def send_signal(self, number):
                 got.append(number)
-                self.told = True
+                self.signaled = True
 
             def wait(self):
                 pass

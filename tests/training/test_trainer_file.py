@@ -73,7 +73,7 @@ EDITS = {
 
 @pytest.mark.parametrize("edit", EDITS)
 def test_a_trainer_file_of_another_form_is_passed_over_by_name(edit, run, made, caplog):
-    keys, value, said = EDITS[edit]
+    keys, value, message = EDITS[edit]
     store, folder = run
     path = checkpoint.path_of(folder, 6)
     content = torch.load(path / "trainer.pt", weights_only=True)
@@ -84,7 +84,7 @@ def test_a_trainer_file_of_another_form_is_passed_over_by_name(edit, run, made, 
         fit(store, folder, keep_every=2)
     (warned,) = caplog.records
     assert warned.getMessage().startswith(f"{path / 'trainer.pt'}: ")
-    assert re.search(said, warned.getMessage())
+    assert re.search(message, warned.getMessage())
     assert weights(folder, 6) == weights(made[1], 6)
 
 

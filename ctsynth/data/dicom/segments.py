@@ -67,7 +67,7 @@ def _combined(path: Path, file: Segmentation) -> NDArray[np.uint16]:
 def _refuse_overlap(path: Path) -> None:
     import highdicom
 
-    file = highdicom.seg.segread(contents(path))  # anew: what was asked before keeps its tables locked
+    file = highdicom.seg.segread(contents(path))  # read again: the earlier object keeps its tables locked
     merged: NDArray[np.uint16] | None = None
     names: dict[int, str] = {}
     for number in file.segment_numbers:

@@ -98,12 +98,13 @@ def find_series(folder: Path, uid: str | None = None) -> Series:
             hint="name the folder that holds a series' files; of multi-frame CT make a .nii.gz, as dcm2niix does",
         )
     if len(of_series) > 1:
-        told = (
+        listed = (
             f"{str(some[0][1].get('SeriesDescription') or 'unnamed')!r} ({len(some)} images)"
             for some in of_series.values()
         )
         raise DataError(
-            f"{folder}: holds {len(of_series)} CT series: {shortened(told)}", hint="put each into its own folder"
+            f"{folder}: holds {len(of_series)} CT series: {shortened(listed)}",
+            hint="put each into its own folder",
         )
     (slices,) = of_series.values()
     return _placed(folder, slices)

@@ -10,6 +10,7 @@ import typer
 
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
+from ctsynth.device import DeviceName
 
 if TYPE_CHECKING:
     from ctsynth.data.store import Store
@@ -33,7 +34,7 @@ def command(
         int, typer.Option(min=10, help="Training steps; 500 take half as long and look half as good.")
     ] = 1000,
     seed: Annotated[int, typer.Option(callback=check_seed, help="Same seed, same demo.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cuda, mps or cpu.")] = "auto",
+    device: Annotated[DeviceName, typer.Option(help="Where to train and to draw.")] = "auto",
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Start the demo in OUT again, also with other settings.")
     ] = False,

@@ -52,9 +52,9 @@ def test_fractions_that_were_not_named_are_left_out_where_they_do_not_differ():
 @pytest.mark.parametrize(
     ("fractions", "draws", "message"),
     [
-        ((0.0,), 1, "--fractions: 0, wanted above 0 and at most 1"),
-        ((1.5,), 1, "--fractions: 1.5, wanted above 0 and at most 1"),
-        ((0.01,), 1, "--fractions: 0.01 of 40 training subjects is 0 of them"),
+        ((0.0,), 1, "`fractions`: 0, wanted above 0 and at most 1"),
+        ((1.5,), 1, "`fractions`: 1.5, wanted above 0 and at most 1"),
+        ((0.01,), 1, "`fractions`: 0.01 of 40 training subjects is 0 of them"),
         ((0.1, 0.11), 1, "is 4 of them, as many as another"),
         ((0.05,), 781, "can be drawn in 780 ways only"),
     ],

@@ -185,8 +185,8 @@ def _clear(out: Path, dataset: Dataset, *, overwrite: bool) -> None:
             continue
         is_ours = look(path, KIND)[0] is Standing.WHOLE
         if not (is_ours and overwrite):
-            hint = "add --overwrite" if is_ours else "move it elsewhere"
-            raise UsageError(f"{path}: not a case of this data set", hint=f"{hint}, or name another --out")
+            hint = "add `overwrite`" if is_ours else "move it elsewhere"
+            raise UsageError(f"{path}: not a case of this data set", hint=f"{hint}, or name another `out`")
         path.unlink()
         record_beside(path).unlink()
 
@@ -223,7 +223,7 @@ def _is_whole(file: _File, *, overwrite: bool) -> bool:
     is_same = all(found[entry] == file.record[entry] for entry in KIND.entries)
     if standing is Standing.CHANGED or not is_same:
         problem = "changed since it was written" if is_same else "made from something else"
-        raise UsageError(f"{file.path}: {problem}", hint="name another --out, or write it again with --overwrite")
+        raise UsageError(f"{file.path}: {problem}", hint="name another `out`, or write it again with `overwrite`")
     return standing is Standing.WHOLE
 
 

@@ -118,5 +118,5 @@ def refuse_unequal(records: Mapping[Run, Record]) -> None:
             if (found := record["work"].get(key)) != value:
                 raise RunError(
                     f"{run.folder}: its {key} is {found}; it is {value} in {first.folder}",
-                    hint="arms compare at equal work only: run the study again with --overwrite",
+                    hint="arms compare at equal work only: run the study again with `overwrite`",
                 )

@@ -65,15 +65,15 @@ class Study:
         if path.exists():
             before = read_json(path)
             if not isinstance(before, dict) or before.keys() != content.keys():
-                raise UsageError(f"{path}: not the record of a study", hint="name another --out")
+                raise UsageError(f"{path}: not the record of a study", hint="name another `out`")
             for key, value in content.items():
                 if before[key] != value and not self.overwrite:
                     raise UsageError(
                         f"{self.out}: the study there was made with {key} {before[key]}, not {value}",
-                        hint="name another --out, or begin again with --overwrite",
+                        hint="name another `out`, or begin again with `overwrite`",
                     )
         elif self.out.is_dir() and any(self.out.iterdir()):
-            raise UsageError(f"{self.out}: a folder with other things in it", hint="name another --out")
+            raise UsageError(f"{self.out}: a folder with other things in it", hint="name another `out`")
         write_json(path, content)
 
     @property

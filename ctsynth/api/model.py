@@ -35,8 +35,8 @@ class Model:
         from ctsynth.device import find_device, find_precision
 
         self._trained = trained
-        self._device = device
-        self._precision = find_precision(precision, find_device(device))
+        self._device = find_device(device)
+        self._precision = find_precision(precision, self._device)
         window = Window(trained.config.level, trained.config.width)
         self.labels: dict[int, str] = dict(trained.labels.names)
         self.window = (window.low, window.high)
@@ -98,9 +98,9 @@ class Model:
         with value_errors():
             settings = SamplingSettings(
                 preset=preset, sampler=sampler, steps=steps, guidance=guidance, seed=int(seed),
-                batch_size=batch_size, device=self._device, precision=self._precision,
+                batch_size=batch_size, precision=self._precision,
             )  # fmt: skip
-            sampling = batches.resolve(settings, self._trained.method)
+            sampling = batches.resolve(settings, self._trained.method, self._device)
             volumes.check(self._trained, sampling)
             masks = to_slices(stack(slices), self.size, "labels")
             drawn = batches.draw(self._trained, masks, spacing, name, sampling)

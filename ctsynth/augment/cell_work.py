@@ -22,7 +22,8 @@ from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Subject
 from ctsynth.errors import RunError, UsageError
 from ctsynth.files import sole, write_json
-from ctsynth.sampling.batches import SamplingConfig, pick_sampler
+from ctsynth.sampling.batches import SamplingConfig, resolve
+from ctsynth.sampling.settings import SamplingSettings
 from ctsynth.segmentation.trained import TrainedSegmenter
 from ctsynth.shards import parse
 from ctsynth.training import checkpoint
@@ -150,15 +151,8 @@ class CellWork:
         overwrite = study.overwrite and (is_own or is_first)
         self._train(folder, config, SliceDataset(view, "train"), overwrite=overwrite)
         trained = checkpoint.load(checkpoint.find(folder), study.device)
-        sampler = pick_sampler(trained.method, steps=settings.steps)
-        sampling = SamplingConfig(
-            sampler=sampler,
-            seed=settings.seed,
-            batch_size=4 if study.device.type == "cpu" else 16,
-            device=study.device,
-            precision=config.training.precision,
-        )
-        return trained, sampling
+        sampling = SamplingSettings(steps=settings.steps, seed=settings.seed, precision=config.training.precision)
+        return trained, resolve(sampling, trained.method, study.device)
 
     def _train(self, folder: Path, config: RunConfig, dataset: SliceDataset, *, overwrite: bool) -> None:
         study, name = self.study, folder.relative_to(self.study.out)

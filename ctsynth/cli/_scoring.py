@@ -91,8 +91,9 @@ class Work:
         from ctsynth.sampling.cases import cases_of_store
         from ctsynth.training import checkpoint
 
-        trained = checkpoint.load(step, find_device(device))
-        sampling = resolve(SamplingSettings(preset=preset, device=device), trained.method)
+        where = find_device(device)
+        trained = checkpoint.load(step, where)
+        sampling = resolve(SamplingSettings(preset=preset), trained.method, where)
         cases = cases_of_store(self.store, self.split, trained, folder)
         draw_volumes(trained, cases, sampling, self.how["shard"], step.name, overwrite=self.how["overwrite"])
 

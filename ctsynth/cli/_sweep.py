@@ -49,8 +49,9 @@ def run(work: Work, model: Path, wanted: str, steps: str | None, out: Path | Non
     folder = (out or run_folder / "sweep") / path.name
     plot = folder / "sweep.png"
     refuse_other_plot(plot)
-    trained = checkpoint.load(path, find_device(device))
-    plain = resolve(SamplingSettings(device=device), trained.method)
+    where = find_device(device)
+    trained = checkpoint.load(path, where)
+    plain = resolve(SamplingSettings(), trained.method, where)
     scored = {}
     for sampler in list(samplers_of(wanted, steps, trained)):
         title, volumes = f"{sampler.name} {sampler.steps}", folder / f"{sampler.name}_{sampler.steps}"

@@ -77,8 +77,8 @@ def command(
     with Stop() as stop, console.progress("train", iterations) as progress:
         train(store, run, config, device=where, stop=stop, progress=progress)
     trained = checkpoint.load(checkpoint.find(run), where)
-    settings = SamplingSettings(seed=seed, batch_size=16, device=device, precision=config.training.precision)
-    sampling = resolve(settings, trained.method)
+    settings = SamplingSettings(seed=seed, batch_size=16, precision=config.training.precision)
+    sampling = resolve(settings, trained.method, where)
     scored = _draw_and_score(store, trained, sampling, out, overwrite=overwrite)
     shown = [run, *(out / "synthetic" / f"from_{kind}" for kind in KINDS)]
     page = build_report(shown, out / "report", overwrite=overwrite, viewer=True)

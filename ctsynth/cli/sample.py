@@ -145,12 +145,13 @@ def command(
 
         path = checkpoint.find(model)
         console.log.info("model: %s", path)
-        trained = checkpoint.load(path, find_device(settings.device), raw=raw)
+        where = find_device(settings.device)
+        trained = checkpoint.load(path, where, raw=raw)
 
         from ctsynth.sampling import volumes
         from ctsynth.sampling.batches import resolve
 
-        sampling = resolve(settings, trained.method)
+        sampling = resolve(settings, trained.method, where)
         volumes.check(trained, sampling)
         cases = _find_cases(trained, mask, data, split, out, masks)
         _draw(

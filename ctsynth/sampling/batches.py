@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ctsynth.data.window import Window
-from ctsynth.device import Precision, autocast, find_device, find_precision
+from ctsynth.device import Precision, autocast, find_precision
 from ctsynth.diffusion.edm import Known
 from ctsynth.diffusion.samplers import Sampler
 from ctsynth.errors import DataError
@@ -83,13 +83,12 @@ class SamplingConfig:
         return (self.chunk or CHUNK) if isinstance(method, VolumeMethod) else None
 
 
-def resolve(settings: SamplingSettings, method: Method) -> SamplingConfig:
-    """Decides what the settings leave open, for that model on this machine.
+def resolve(settings: SamplingSettings, method: Method, device: torch.device) -> SamplingConfig:
+    """Decides what the settings leave open, for that model on that device.
 
     Raises:
-        UsageError: There is no such device, or not that precision on it.
+        UsageError: The device does not have that precision.
     """
-    device = find_device(settings.device)
     return SamplingConfig(
         sampler=_sampler(settings, method),
         seed=settings.seed,

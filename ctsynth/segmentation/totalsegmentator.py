@@ -88,7 +88,7 @@ class TotalSegmentator:
         if self._wanted == "auto" and found == "cpu":
             raise UsageError(
                 "there is no GPU here, and TotalSegmentator on a CPU takes minutes a volume",
-                hint="say `device` cpu if that is what you want",
+                hint="say `ctsynth score --device cpu` if that is what you want",
             )
         return found
 

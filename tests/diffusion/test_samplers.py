@@ -156,12 +156,12 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
 @pytest.mark.parametrize(
     ("asked", "message"),
     [
-        ({"steps": 0}, "--steps must be at least 1, not 0"),
-        ({"eta": 1.1, "name": "ddim"}, r"--eta must be within 0\.\.1, not 1\.1"),
-        ({"eta": -0.1, "name": "ddim"}, r"--eta must be within 0\.\.1, not -0\.1"),
-        ({"eta": 0.5, "name": "ddpm"}, "--eta is DDIM's; ddpm does not take it"),
-        ({"guidance": -0.1}, r"--guidance must be 0 or more, not -0\.1"),
-        ({"guidance": np.inf}, "--guidance must be 0 or more, not inf"),
+        ({"steps": 0}, "`steps` must be at least 1, not 0"),
+        ({"eta": 1.1, "name": "ddim"}, r"`eta` must be within 0\.\.1, not 1\.1"),
+        ({"eta": -0.1, "name": "ddim"}, r"`eta` must be within 0\.\.1, not -0\.1"),
+        ({"eta": 0.5, "name": "ddpm"}, "`eta` is DDIM's; ddpm does not take it"),
+        ({"guidance": -0.1}, r"`guidance` must be 0 or more, not -0\.1"),
+        ({"guidance": np.inf}, "`guidance` must be 0 or more, not inf"),
     ],
 )
 def test_invalid_sampler_settings_are_refused(asked, message):

@@ -285,7 +285,7 @@ def test_the_cpu_is_used_only_if_it_is_asked_for(tmp_path, monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     (tmp_path / "Dataset297_any").mkdir()
     monkeypatch.setenv("TOTALSEG_WEIGHTS_PATH", str(tmp_path))
-    assert "say --device cpu" in TotalSegmentator.unavailable("fast")
+    assert "score --device cpu" in TotalSegmentator.unavailable("fast")
     assert TotalSegmentator.unavailable("fast", "cpu") is None
     assert TotalSegmentator("fast", "cpu").device == "cpu"
     with pytest.raises(UsageError, match="there is no GPU here"):

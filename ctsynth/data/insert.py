@@ -41,7 +41,7 @@ class Insertion:
         """
         name, _, path = text.partition("=")
         if not name or not path:
-            raise UsageError(f"--insert {text}: wanted CLASS=FILE", hint="say --insert tumor=tumor.nii.gz")
+            raise UsageError(f"`insert` {text}: wanted CLASS=FILE", hint="say `insert` tumor=tumor.nii.gz")
         if not Path(path).is_file():
             raise DataError(f"{path}: no such file")
         return cls(name, Path(path), sha256(Path(path)))
@@ -89,7 +89,7 @@ class Insertion:
         elif not names:
             raise DataError(
                 f"{file}: its classes have no names, so {self.name!r} has no number",
-                hint=f"say --insert NUMBER={self.mask}",
+                hint=f"say `insert` NUMBER={self.mask}",
             )
         else:
             known = (number for number, name in names.items() if key(name) == key(self.name))

@@ -133,7 +133,9 @@ def test_a_user_metric_is_on_the_page_of_metrics(folder, monkeypatch):
     (folder / "metrics" / "mae.py").write_text(PLUGIN)
     monkeypatch.setenv("CTSYNTH_PLUGINS", str(folder))
     page = runpy.run_path(str(DOCS / "reference" / "make_cli.py"))["render_metrics"]()
-    assert "| `brightness` | Brightness |  | neither | Mean value of a synthetic slice. |" in page
+    assert (
+        "| `mae` | MAE in body | HU | lower | Mean absolute error inside the body; the mean over slices. |" in page
+    )
 
 
 def test_a_report_on_nothing_exits_with_2(folder):
@@ -142,6 +144,8 @@ def test_a_report_on_nothing_exits_with_2(folder):
     assert "nowhere: no such file or folder" in done.stderr
     (folder / "empty").mkdir()
     assert "neither a training run nor scored" in run("report", "empty").stderr
+    volume = run("report", "samples/subject_0.nii.gz").stderr
+    assert "subject_0.nii.gz: neither a training run nor scored" in volume
 
 
 def test_the_checkpoints_of_a_run_are_the_rows_of_its_iteration_study(tmp_path, small_case):

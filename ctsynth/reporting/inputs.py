@@ -89,7 +89,7 @@ def _entries(path: Path) -> list[Entry]:
     """The scores in a file, or in a folder and all below it (a folder a checkpoint); else the run itself."""
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
-    files = sorted(path.rglob("scores.json")) if path.is_dir() else [path]
+    files = sorted(path.rglob("scores.json")) if path.is_dir() else [path] if path.suffix == ".json" else []
     own = path if _is_run(path) else None
     if files:
         found = {file.resolve(): Scores.load(file) for file in files}

@@ -135,6 +135,7 @@ def find(model: Path | None, runs: Path = Path("runs")) -> Path:
         latest = sorted(runs.glob("*/latest"), key=lambda path: path.stat().st_mtime, reverse=True)
         model = next((path.parent for path in latest if not _is_segmenter(path.parent)), None)
         if model is None:
+            hint += ", or name a run, such as demo/runs/ddpm-mask"
             raise UsageError(f"no run with a checkpoint in {runs}/", hint=hint)
     if (model / "config.json").is_file() and (model / "model.safetensors").is_file():
         return model

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ctsynth.api.errors import as_path, value_errors
+from ctsynth.data.limits import MOST_A_SIDE
 from ctsynth.data.slices import from_slices, stack, to_slices, unstack
-from ctsynth.data.volume import MOST_A_SIDE, Geometry
+from ctsynth.data.volume import Geometry
 from ctsynth.errors import shortened
 from ctsynth.labels import BACKGROUND
 from ctsynth.sampling.settings import Preset, SamplerName, SamplingSettings

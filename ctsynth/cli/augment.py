@@ -10,12 +10,12 @@ import typer
 from ctsynth.cli import console
 from ctsynth.cli._options import check_seed
 from ctsynth.errors import UsageError
+from ctsynth.stop import Stop
 
 if TYPE_CHECKING:
     from ctsynth.augment.forecast import Hours
     from ctsynth.augment.plan import StudyConfig
     from ctsynth.augment.study import Study
-    from ctsynth.stop import Stop
 
 WHAT, SIZE, NETS, RUN = "Study", "Size", "Networks", "Machine"
 
@@ -24,109 +24,125 @@ ANSWER = "augment.json"
 Number = TypeVar("Number", int, float)
 
 
-def command(
-    data: Annotated[Path, typer.Argument(metavar="[DATA]", help="Slice store of `ctsynth preprocess`.")] = Path(
-        "out"
+Data = Annotated[Path, typer.Argument(metavar="[DATA]", help="Slice store of `ctsynth preprocess`.")]
+Out = Annotated[Path, typer.Option(help="The study's folder.", rich_help_panel=WHAT)]
+Arms = Annotated[
+    str | None,
+    typer.Option(
+        metavar="R,R+D,...",
+        help="Comma-separated: R, R+C, R+Dr, R+S, R+D, S, D, R+R; controls: R+real, R+mean, R+shuffled.",
+        show_default="all but the controls",
+        rich_help_panel=WHAT,
     ),
-    out: Annotated[Path, typer.Option(help="The study's folder.", rich_help_panel=WHAT)] = Path("augment"),
-    arms: Annotated[
-        str | None,
-        typer.Option(
-            metavar="R,R+D,...",
-            help="Comma-separated: R, R+C, R+Dr, R+S, R+D, S, D, R+R; controls: R+real, R+mean, R+shuffled.",
-            show_default="all but the controls",
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    generator: Annotated[
-        Literal["own", "all"],
-        typer.Option(
-            help="Trained on each fraction alone, or one on all training subjects.", rich_help_panel=WHAT
-        ),
-    ] = "own",
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Print the plan with its hours, and stop.", rich_help_panel=WHAT)
-    ] = False,
-    export: Annotated[
-        tuple[str, Path] | None,
-        typer.Option(
-            metavar="nnunet DIR",
-            help="Write a raw dataset of nnU-Net for each arm, fraction and draw in place of training segmenters.",
-            show_default=False,
-            rich_help_panel=WHAT,
-        ),
-    ] = None,
-    fractions: Annotated[
-        str | None,
-        typer.Option(
-            metavar="F,...",
-            help="Shares of the training subjects.",
-            show_default="0.05,0.1,0.25,0.5,1",
-            rich_help_panel=SIZE,
-        ),
-    ] = None,
-    draws: Annotated[
-        int, typer.Option(min=1, help="Drawings of subjects for each fraction below 1.", rich_help_panel=SIZE)
-    ] = 3,
-    seeds: Annotated[
-        int, typer.Option(min=1, help="Segmenters of each arm, fraction and draw.", rich_help_panel=SIZE)
-    ] = 3,
-    doses: Annotated[
-        str,
-        typer.Option(
-            metavar="N,...",
-            help="Others to each real subject; only R+Dr, R+S and R+D run beyond the first.",
-            rich_help_panel=SIZE,
-        ),
-    ] = "1,2,4",
-    iterations: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps of every segmenter.", show_default="the preset's", rich_help_panel=SIZE),
-    ] = None,
-    generator_iterations: Annotated[
-        int | None,
-        typer.Option(min=1, help="Steps of a generator.", show_default="the preset's", rich_help_panel=SIZE),
-    ] = None,
-    method: Annotated[
-        str, typer.Option(help="Of the generator: any of `ctsynth info`'s methods.", rich_help_panel=NETS)
-    ] = "ddpm-mask",
-    preset: Annotated[
-        Literal["paper", "small", "tiny"] | None,
-        typer.Option(
-            help="Of generator and segmenter.", show_default="paper on a GPU, else small", rich_help_panel=NETS
-        ),
-    ] = None,
-    steps: Annotated[
-        int | None,
-        typer.Option(
-            min=1, max=1000, help="Denoising steps a slice.", show_default="the method's", rich_help_panel=NETS
-        ),
-    ] = None,
-    seed: Annotated[
-        int,
-        typer.Option(
-            callback=check_seed, help="Same seed, same subjects, deformations and weights.", rich_help_panel=NETS
-        ),
-    ] = 0,
-    device: Annotated[
-        Literal["auto", "cuda", "mps", "cpu"],
-        typer.Option(help="Where to train and draw.", rich_help_panel=RUN),
-    ] = "auto",
-    shard: Annotated[
-        str | None,
-        typer.Option(
-            metavar="I/N",
-            help="Work on share I of N of the draws alone; slurm takes I and N from the array.",
-            show_default=False,
-            rich_help_panel=RUN,
-        ),
-    ] = None,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the plan or the results as JSON.", rich_help_panel=RUN)
-    ] = False,
-    overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Make everything again.", rich_help_panel=RUN)
-    ] = False,
+]
+Generator = Annotated[
+    Literal["own", "all"],
+    typer.Option(help="Trained on each fraction alone, or one on all training subjects.", rich_help_panel=WHAT),
+]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Print the plan with its hours, and stop.", rich_help_panel=WHAT)
+]
+Export = Annotated[
+    tuple[str, Path] | None,
+    typer.Option(
+        metavar="nnunet DIR",
+        help="Write a raw dataset of nnU-Net for each arm, fraction and draw in place of training segmenters.",
+        show_default=False,
+        rich_help_panel=WHAT,
+    ),
+]
+Fractions = Annotated[
+    str | None,
+    typer.Option(
+        metavar="F,...",
+        help="Shares of the training subjects.",
+        show_default="0.05,0.1,0.25,0.5,1",
+        rich_help_panel=SIZE,
+    ),
+]
+Draws = Annotated[
+    int, typer.Option(min=1, help="Drawings of subjects for each fraction below 1.", rich_help_panel=SIZE)
+]
+Seeds = Annotated[
+    int, typer.Option(min=1, help="Segmenters of each arm, fraction and draw.", rich_help_panel=SIZE)
+]
+Doses = Annotated[
+    str,
+    typer.Option(
+        metavar="N,...",
+        help="Others to each real subject; only R+Dr, R+S and R+D run beyond the first.",
+        rich_help_panel=SIZE,
+    ),
+]
+Iterations = Annotated[
+    int | None,
+    typer.Option(min=1, help="Steps of every segmenter.", show_default="the preset's", rich_help_panel=SIZE),
+]
+GeneratorIterations = Annotated[
+    int | None,
+    typer.Option(min=1, help="Steps of a generator.", show_default="the preset's", rich_help_panel=SIZE),
+]
+Method = Annotated[
+    str, typer.Option(help="Of the generator: any of `ctsynth info`'s methods.", rich_help_panel=NETS)
+]
+Preset = Annotated[
+    Literal["paper", "small", "tiny"] | None,
+    typer.Option(
+        help="Of generator and segmenter.", show_default="paper on a GPU, else small", rich_help_panel=NETS
+    ),
+]
+Steps = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=1000, help="Denoising steps a slice.", show_default="the method's", rich_help_panel=NETS
+    ),
+]
+Seed = Annotated[
+    int,
+    typer.Option(
+        callback=check_seed, help="Same seed, same subjects, deformations and weights.", rich_help_panel=NETS
+    ),
+]
+Device = Annotated[
+    Literal["auto", "cuda", "mps", "cpu"],
+    typer.Option(help="Where to train and draw.", rich_help_panel=RUN),
+]
+Shard = Annotated[
+    str | None,
+    typer.Option(
+        metavar="I/N",
+        help="Work on share I of N of the draws alone; slurm takes I and N from the array.",
+        show_default=False,
+        rich_help_panel=RUN,
+    ),
+]
+AsJson = Annotated[
+    bool, typer.Option("--json", help="Print the plan or the results as JSON.", rich_help_panel=RUN)
+]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make everything again.", rich_help_panel=RUN)]
+
+
+def command(
+    data: Data = Path("out"),
+    out: Out = Path("augment"),
+    arms: Arms = None,
+    generator: Generator = "own",
+    dry_run: DryRun = False,
+    export: Export = None,
+    fractions: Fractions = None,
+    draws: Draws = 3,
+    seeds: Seeds = 3,
+    doses: Doses = "1,2,4",
+    iterations: Iterations = None,
+    generator_iterations: GeneratorIterations = None,
+    method: Method = "ddpm-mask",
+    preset: Preset = None,
+    steps: Steps = None,
+    seed: Seed = 0,
+    device: Device = "auto",
+    shard: Shard = None,
+    as_json: AsJson = False,
+    overwrite: Overwrite = False,
 ) -> None:
     """Measure whether synthetic CT helps a segmenter.
 
@@ -136,7 +152,6 @@ def command(
     first, then cut it down:
 
         ctsynth augment out --dry-run
-
         ctsynth augment out --arms R,R+C,R+Dr,R+D --fractions 0.1,1 --doses 1
 
     R real; R+C with CutMix; R+Dr real images deformed with their labels; R+S
@@ -147,8 +162,6 @@ def command(
     command makes what is missing. --shard leaves the results to a last run
     without it.
     """
-    from ctsynth.stop import Stop
-
     config = _config(
         arms, fractions, doses, draws=draws, seeds=seeds, generator=generator, method=method,
         preset=preset or "auto", iterations=iterations, generator_iterations=generator_iterations, steps=steps,

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from ctsynth import __version__
 from ctsynth.data.diffeomorphism import RMS_MM, SMOOTHNESS_MM, Deformation, extent_of
 from ctsynth.data.edit_labels import Edit
-from ctsynth.data.formats import record_beside, stem, volumes
+from ctsynth.data.find_volumes import volumes
+from ctsynth.data.formats import record_beside, stem
 from ctsynth.data.insert import Insertion
 from ctsynth.data.plausible import Labels, distances, implausible
 from ctsynth.data.record import Kind, Standing, look, save

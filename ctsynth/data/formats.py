@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import unicodedata
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol, cast
 
 from ctsynth.errors import DataError, UsageError
-
-if TYPE_CHECKING:
-    from ctsynth.data.volume import Volume
 
 SUFFIXES = (".nii.gz", ".nii")
 """Suffixes of NIfTI, which needs no extra."""
@@ -43,31 +38,9 @@ _OTHER_SUFFIXES = (
 """Suffixes of image files that are not written here; a folder is seldom meant by such a name."""
 
 
-class Codec(Protocol):
-    """What the module of a format offers."""
-
-    def load(self, path: Path, ct: Path | None) -> Volume:
-        """Reads a volume in RAS+; ``ct`` is the CT on whose grid labels without a grid of their own lie.
-
-        Raises:
-            DataError: It cannot be read, or is no single 3-D volume with known axes.
-        """
-
-    def save(self, volume: Volume, path: Path, description: str, window: tuple[float, float] | None) -> None:
-        """Writes a volume on its source's grid; what the window, HU, is goes into the header where there is room.
-
-        Raises:
-            DataError: The format cannot hold this grid.
-        """
-
-    def description(self, path: Path) -> str:
-        """What the file's header says of it, without its voxels; empty if it cannot be read."""
-
-
-def codec(path: Path) -> Codec:
-    """Who reads and writes a path: by its suffix; else DICOM where that is in it; else NIfTI."""
-    module = _MODULES.get(_suffix(path)) or ("dicom" if is_dicom(path) else "nifti_volume")
-    return cast(Codec, import_module(f"ctsynth.data.{module}"))
+def module_of(path: Path) -> str:
+    """The module that reads and writes a path: by its suffix; else by its content, DICOM or NIfTI."""
+    return _MODULES.get(_suffix(path)) or ("dicom" if is_dicom(path) else "nifti_volume")
 
 
 def needs_extra(path: Path, what: str, missing: str | None) -> DataError:
@@ -139,23 +112,6 @@ def samples_beside(volume: Path) -> list[Path]:
 def composed(name: str) -> str:
     """A name as ``stem`` gives it."""
     return unicodedata.normalize("NFC", name)
-
-
-def volumes(folder: Path) -> list[Path]:
-    """The volumes of a folder, by name: files, folders that are a DICOM series, and DICOM labels."""
-    return sorted(path for path in folder.iterdir() if is_volume(path) or _is_dicom_volume(path))
-
-
-def _is_dicom_volume(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    if path.is_dir():
-        return is_dicom(path)
-    if path.suffix.lower() not in (".dcm", "") or not is_dicom(path):
-        return False
-    from ctsynth.data.dicom import is_labels
-
-    return is_labels(path)
 
 
 def record_beside(volume: Path) -> Path:

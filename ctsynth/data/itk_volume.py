@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.data.formats import needs_extra
-from ctsynth.data.volume import Affine, SourceGrid, Volume, check_memory, check_shape
+from ctsynth.data.limits import check_memory, check_shape
+from ctsynth.data.volume import Affine, SourceGrid, Volume
 from ctsynth.errors import DataError
 from ctsynth.labels import BACKGROUND
 

@@ -9,7 +9,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ctsynth.data.formats import SUFFIXES, stem, volumes
+from ctsynth.data.find_volumes import volumes
+from ctsynth.data.formats import SUFFIXES, stem
 from ctsynth.data.manifest import SPLITS
 from ctsynth.data.settings import SplitRule
 from ctsynth.data.source_case import SourceCase

@@ -19,7 +19,7 @@ from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
 from ctsynth.data.formats import is_packed
-from ctsynth.data.volume import check_memory, check_shape
+from ctsynth.data.limits import check_memory, check_shape
 from ctsynth.errors import DataError
 
 _NIFTI2 = 540  # bytes of its header, by which it is known

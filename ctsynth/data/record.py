@@ -9,8 +9,8 @@ from enum import Enum, auto
 from pathlib import Path
 from typing import Any
 
-from ctsynth.data.formats import codec, is_dicom, record_beside
-from ctsynth.data.volume import Volume
+from ctsynth.data.formats import is_dicom, record_beside
+from ctsynth.data.volume import Volume, codec
 from ctsynth.errors import CTSynthError, DataError, RunError
 from ctsynth.files import read_json, remove_leftovers, sha256, write_json
 

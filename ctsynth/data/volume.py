@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
-from typing import Annotated, Any, NotRequired, TypedDict
+from typing import Annotated, Any, NotRequired, Protocol, TypedDict, cast
 
 import numpy as np
 from nibabel.orientations import apply_orientation, inv_ornt_aff, io_orientation, ornt_transform
 from numpy.typing import NDArray
 
-from ctsynth.data.formats import codec
-from ctsynth.device import memory
-from ctsynth.errors import DataError, RunError
+from ctsynth.data.formats import module_of
+from ctsynth.data.limits import MOST_A_SIDE, MOST_VOXELS, Shape
+from ctsynth.errors import DataError
 from ctsynth.files import atomic
 from ctsynth.schema import Range, parse
 
@@ -25,12 +25,6 @@ RAS_PLUS = np.array([[0, 1], [1, 1], [2, 1]])
 
 ITK and DICOM count toward left and posterior (LPS+), which is where left and right get lost.
 """
-
-MOST_A_SIDE = 8192
-"""Voxels along an axis: 2 m of slices 0.25 mm apart, or eight times the usual matrix of a CT."""
-
-MOST_VOXELS = 2**31
-"""Most voxels of a volume, also when its slices are padded to squares: 2048 slices of 1024 x 1024."""
 
 Length = Annotated[int, Range(1, MOST_A_SIDE)]
 _Row = tuple[float, float, float, float]
@@ -44,9 +38,6 @@ PLAUSIBLE_AIR = -200
 
 _FARTHEST = 1e9  # mm, of a voxel from the origin
 _SPACINGS = (0.01, 1000.0)  # mm; what looks finer or coarser is in other units than its header says
-
-
-Shape = tuple[int, int, int]
 
 
 class GridJSON(TypedDict):
@@ -245,35 +236,6 @@ class Volume:
         return apply_orientation(self.voxels, turn), source
 
 
-def check_shape(path: Path, shape: tuple[int, ...]) -> Shape:
-    """The shape of one 3-D volume, as a header declares it.
-
-    Raises:
-        DataError: It is none, or larger than any CT.
-    """
-    if len(shape) < 3 or any(length != 1 for length in shape[3:]) or min(shape) < 1:
-        raise DataError(f"{path}: its shape is {shape}, not that of one 3-D volume")
-    if max(shape) > MOST_A_SIDE or math.prod(shape) > MOST_VOXELS:
-        raise DataError(
-            f"{path}: its shape is {shape}, wanted up to {MOST_A_SIDE:,} voxels a side and {MOST_VOXELS:,} in all"
-        )
-    return shape[0], shape[1], shape[2]
-
-
-def check_memory(path: Path, length: int) -> None:
-    """Refuses a file that declares more bytes than this machine has memory.
-
-    Raises:
-        RunError: It does.
-    """
-    there = memory()
-    if length > there:
-        raise RunError(
-            f"{path}: its header declares {length / 2**30:.1f} GiB of voxels, and this machine has"
-            f" {there / 2**30:.1f} GiB of memory"
-        )
-
-
 def _not_axes(affine: Affine, units: int) -> str:
     """Why an affine in these units cannot be that of a CT; empty if it can."""
     if not np.isfinite(affine).all() or np.abs(affine).max() > _FARTHEST:
@@ -286,3 +248,29 @@ def _not_axes(affine: Affine, units: int) -> str:
         low, high = _SPACINGS
         return f"has voxels of {' x '.join(f'{n:.4g}' for n in lengths)} mm, wanted {low:g} to {high:g} mm a side"
     return ""
+
+
+class Codec(Protocol):
+    """What the module of a format offers."""
+
+    def load(self, path: Path, ct: Path | None) -> Volume:
+        """Reads a volume in RAS+; ``ct`` is the CT on whose grid labels without a grid of their own lie.
+
+        Raises:
+            DataError: It cannot be read, or is no single 3-D volume with known axes.
+        """
+
+    def save(self, volume: Volume, path: Path, description: str, window: tuple[float, float] | None) -> None:
+        """Writes a volume on its source's grid; what the window, HU, is goes into the header where there is room.
+
+        Raises:
+            DataError: The format cannot hold this grid.
+        """
+
+    def description(self, path: Path) -> str:
+        """What the file's header says of it, without its voxels; empty if it cannot be read."""
+
+
+def codec(path: Path) -> Codec:
+    """Who reads and writes a path."""
+    return cast(Codec, import_module(f"ctsynth.data.{module_of(path)}"))

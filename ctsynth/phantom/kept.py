@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ctsynth.data import nifti
-from ctsynth.data.formats import volumes
+from ctsynth.data.find_volumes import volumes
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json, sha256
 from ctsynth.outputs import refuse_foreign

@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.formats import names_a_file, record_beside, renamed, stem, volumes
+from ctsynth.data.find_volumes import volumes
+from ctsynth.data.formats import names_a_file, record_beside, renamed, stem
 from ctsynth.data.masks import complete_labels
 from ctsynth.data.relabel import Given, given_by_dataset
 from ctsynth.data.slices import from_slices, stack, stacked_geometry, to_slices

@@ -6,7 +6,8 @@ import logging
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from ctsynth.data.formats import composed, is_volume, record_beside, renamed, samples_beside, stem, volumes
+from ctsynth.data.find_volumes import volumes
+from ctsynth.data.formats import composed, is_volume, record_beside, renamed, samples_beside, stem
 from ctsynth.data.record import DIGEST
 from ctsynth.data.store import Subject
 from ctsynth.errors import DataError

@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from ctsynth.data.formats import composed, is_volume, stem, volumes
+from ctsynth.data.find_volumes import volumes
+from ctsynth.data.formats import composed, is_volume, stem
 from ctsynth.data.relabel import given_by_dataset, relabeling_of
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError

@@ -14,7 +14,8 @@ from write_dicom import (
     write_slices,
 )
 
-from ctsynth.data.formats import is_dicom, stem, volumes
+from ctsynth.data.find_volumes import volumes
+from ctsynth.data.formats import is_dicom, stem
 from ctsynth.data.relabel import read_labels
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError

@@ -7,7 +7,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from ctsynth.data.formats import SUFFIXES, is_volume, names_a_file, record_beside, stem, volumes
+from ctsynth.data.find_volumes import volumes
+from ctsynth.data.formats import SUFFIXES, is_volume, names_a_file, record_beside, stem
 from ctsynth.data.layouts import discover
 from ctsynth.data.volume import Geometry, Volume
 from ctsynth.errors import DataError, UsageError

@@ -12,7 +12,8 @@ from skimage.draw import polygon2mask
 from ctsynth.data.dicom.headers import header
 from ctsynth.data.dicom.place import find_ct
 from ctsynth.data.itk_volume import LPS, add_segment
-from ctsynth.data.volume import SourceGrid, Volume, check_memory
+from ctsynth.data.limits import check_memory
+from ctsynth.data.volume import SourceGrid, Volume
 from ctsynth.errors import DataError
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from ctsynth.data.dicom.headers import contents
 from ctsynth.data.dicom.place import find_ct
 from ctsynth.data.itk_volume import LPS, add_segment
-from ctsynth.data.volume import SourceGrid, Volume, check_memory, check_shape
+from ctsynth.data.limits import check_memory, check_shape
+from ctsynth.data.volume import SourceGrid, Volume
 from ctsynth.errors import DataError
 
 if TYPE_CHECKING:

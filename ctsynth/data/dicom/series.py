@@ -14,7 +14,8 @@ from pydicom.uid import UID
 from ctsynth.data.dicom.headers import CT, check_lengths, headers
 from ctsynth.data.formats import needs_extra
 from ctsynth.data.itk_volume import LPS
-from ctsynth.data.volume import SourceGrid, Volume, check_memory, check_shape
+from ctsynth.data.limits import check_memory, check_shape
+from ctsynth.data.volume import SourceGrid, Volume
 from ctsynth.errors import DataError, shortened
 
 if TYPE_CHECKING:

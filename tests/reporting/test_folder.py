@@ -92,7 +92,7 @@ def test_the_same_command_resumes_after_an_interruption_anywhere(tmp_path, input
         replace(source, target)
 
     with monkeypatch.context() as patch:
-        patch.setattr("pathlib.os.replace", killed)
+        patch.setattr("os.replace", killed)
         with pytest.raises(KeyboardInterrupt):
             reported(out, *inputs, table="2", more="2")
     reported(out, *inputs, table="3", more="3")

@@ -96,10 +96,11 @@ def described(store: Store, plan: Plan, device: torch.device, hours: Hours | Non
         lines["left out" if not number else " " * number] = reason
     if hours:
         lines["time"] = (
-            f"about {_hours(hours.total)} on one {device_name(device)}: generators {_hours(hours.generators)},"
-            f" volumes {_hours(hours.volumes)}, segmenters {_hours(hours.segmenters)}"
+            f"about {_hours(hours.total)} for all on one {device_name(device)}: {_hours(hours.generators)} for"
+            f" generators, {_hours(hours.volumes)} for volumes, {_hours(hours.segmenters)} for segmenters"
         )
-    lines["shares"] = f"up to {len(plan.cells)}: sbatch --array=1-{len(plan.cells)}, --shard slurm"
+    if (shares := len(plan.cells)) > 1:
+        lines["shares"] = f"up to {shares}: sbatch --array=1-{shares}, --shard slurm"
     return lines
 
 

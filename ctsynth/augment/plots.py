@@ -31,6 +31,7 @@ def learning_curve(results: Results) -> Figure:
         _line(axes, xs, [row.dice for row in rows], plain(arm), COLORS[place % len(COLORS)], dashed=arm == "R")
     axes.set_xscale("log")
     counts = sorted({row.subjects for row in results.rows})
+    axes.set_xlim(counts[0] / 1.25, counts[-1] * 1.25)
     axes.set_xticks(counts, [str(count) for count in counts])
     axes.minorticks_off()
     figure.legend(loc="outside upper left", frameon=False, ncols=4)

@@ -53,13 +53,10 @@ def part(path: Path) -> str:
     return entry(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
 
 
-def imports(path: Path, *, at_run_time: bool = False) -> set[str]:
-    """All modules that a file imports, wherever in it, as dotted names; at run time: less those for types."""
+def imports(path: Path) -> set[str]:
+    """All modules that a file imports, wherever in it, as dotted names."""
     found = set()
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    if at_run_time:
-        tree.body = [node for node in tree.body if not ast.unparse(node).startswith("if TYPE_CHECKING:")]
-    for node in ast.walk(tree):
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -95,7 +92,7 @@ def test_a_module_imports_its_own_package_and_lower_layers_only(path):
 def test_no_modules_import_one_another():
     graph = {path: set() for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py"}
     for path, needs in graph.items():
-        for name in imports(path, at_run_time=True):
+        for name in imports(path):
             parts = name.split(".")[1:] if name.startswith("ctsynth.") else []
             below = [PACKAGE.joinpath(*parts[:length]) for length in range(len(parts), 0, -1)]
             files = [file for place in below for file in (place.with_suffix(".py"), place / "__init__.py")]

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ctsynth.augment import configs, records
 from ctsynth.augment.cells import Cell
@@ -17,6 +16,7 @@ from ctsynth.augment.evaluate import mean_dice, measure
 from ctsynth.augment.mixing import TrainingSet, view_of
 from ctsynth.augment.plan import Run
 from ctsynth.augment.pools import Pools
+from ctsynth.augment.study import COPIES, Study
 from ctsynth.config import RunConfig
 from ctsynth.data.loader import SliceDataset
 from ctsynth.data.store import Subject
@@ -31,13 +31,7 @@ from ctsynth.training.loop import Trainer
 from ctsynth.training.resume_check import refuse_other_settings
 from ctsynth.training.run_folder import make_way
 
-if TYPE_CHECKING:
-    from ctsynth.augment.study import Study
-
 log = logging.getLogger(__name__)
-
-COPIES = "copies.json"
-"""How many synthetic slices of a cell are copies."""
 
 
 @dataclass

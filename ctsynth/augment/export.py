@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctsynth.augment.carry_out import training_sets
 from ctsynth.augment.nnunet import Case, Dataset, write_datasets
 from ctsynth.augment.plan import Run
 from ctsynth.augment.study import Study
@@ -45,7 +46,7 @@ def export_nnunet(
             validation=[_case(by_name[name]) for name in run.cell.validation],
             test=[_case(subject) for subject in study.store.subjects("test")],
         )
-        for number, (run, content) in enumerate(study.training_sets())
+        for number, (run, content) in enumerate(training_sets(study))
     ]
     return write_datasets(out, datasets, study.store.labels, overwrite=study.overwrite, progress=progress)
 

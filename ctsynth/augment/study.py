@@ -1,10 +1,8 @@
-"""Carries a study out: generators, sets, segmenters, each of them made once and found again."""
+"""A study's folder: whose it is, which runs are done, what they found."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -12,20 +10,20 @@ import torch
 
 from ctsynth.augment import records
 from ctsynth.augment.arms import DRAWN
-from ctsynth.augment.cell_work import COPIES, CellWork
 from ctsynth.augment.cells import Cell
-from ctsynth.augment.mixing import TrainingSet
 from ctsynth.augment.plan import Plan, Run
 from ctsynth.augment.results import Results
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError, RunError, UsageError
-from ctsynth.files import read_json, sole, write_json
+from ctsynth.files import read_json, write_json
 from ctsynth.schema import read
-from ctsynth.shards import take
-from ctsynth.stop import Stop, Stopped
+from ctsynth.stop import Stop
 
 RECORD = "study.json"
 """What the runs of a study's folder were made with."""
+
+COPIES = "copies.json"
+"""How many synthetic slices of a cell are copies."""
 
 SCHEMA = 1
 
@@ -80,46 +78,6 @@ class Study:
     def settings(self) -> dict[str, object]:
         """What all runs of the folder have in common."""
         return {"schema": SCHEMA, "store": self.store.digest, **self.plan.config.as_json()}
-
-    def run(self, shard: str = "1/1", progress: Callable[..., None] = lambda done, note="": None) -> None:
-        """Makes what is missing.
-
-        Args:
-            shard: I/N: every N-th cell, beginning with the I-th.
-            progress: Called with the number of segmenters done, and a few words.
-
-        Raises:
-            Interrupted: A signal came; what was at hand is saved.
-            RunError: A loss is not finite, or a file cannot be written.
-        """
-        cells = take(self.plan.cells, shard)
-        runs = [run for cell in cells for run in self.plan.of_cell(cell)]
-        done = 0
-        try:
-            for cell in cells:
-                with sole(self.out / cell.folder / ".augment.lock"):
-                    work = CellWork(self, cell, shard)
-                    for run in self.plan.of_cell(cell):
-                        progress(done, run.folder)
-                        if self.overwrite or self.record(run) is None:
-                            work.carry_out(run, partial(progress, done))
-                        done += 1
-                        progress(done, run.folder)
-                    if self.plan.draws_volumes(cell) and self.copies(cell) is None:
-                        work.count_copies()
-        except Stopped:
-            raise self.stop.interrupted(
-                f"SIGNAL: {done} of {len(runs)} segmenters are done", "the same command goes on with the next"
-            ) from None
-
-    def training_sets(self) -> Iterator[tuple[Run, TrainingSet]]:
-        """What each arm of each cell is trained on, made if need be; but for CutMix, which is no data."""
-        for cell in self.plan.cells:
-            with sole(self.out / cell.folder / ".augment.lock"):
-                work = CellWork(self, cell, "1/1")
-                for run in self.plan.of_cell(cell):
-                    if run.seed == self.plan.config.seed and not run.arm.cutmix:
-                        yield run, work.training_set(run)
 
     def record(self, run: Run) -> records.Record | None:
         """What is known of a run; None where it is not done, or not with these settings."""

@@ -236,6 +236,7 @@ def _print_plan(study: Study, *, as_json: bool) -> None:
 
 def _carry_out(study: Study, shard: str | None) -> None:
     """Says what is planned on stderr, and makes what is missing."""
+    from ctsynth.augment.carry_out import carry_out
     from ctsynth.augment.forecast import described
     from ctsynth.shards import take
 
@@ -247,7 +248,7 @@ def _carry_out(study: Study, shard: str | None) -> None:
     console.log.info("%d of %d segmenters are done", len(study.plan.runs) - missing, len(study.plan.runs))
     study.begin()
     with console.progress("augment", len(runs)) as progress:
-        study.run(shard or "1/1", progress)
+        carry_out(study, shard or "1/1", progress)
 
 
 def _export(study: Study, out: Path) -> None:

@@ -9,6 +9,7 @@ from small_runs import weights
 from small_stores import both_splits
 
 from ctsynth.augment import records
+from ctsynth.augment.carry_out import carry_out
 from ctsynth.augment.copies import share_of_copies
 from ctsynth.augment.page import write_page
 from ctsynth.augment.tables import answer
@@ -23,7 +24,7 @@ def whole(study_store, study_of, tmp_path_factory):
     """A study that nothing has broken."""
     study = study_of(study_store, tmp_path_factory.mktemp("whole") / "augment", arms=ARMS, fractions=(0.5, 1.0))
     study.begin()
-    study.run()
+    carry_out(study)
     return study
 
 
@@ -65,7 +66,7 @@ def test_class_means_and_shuffled_labels_hurt(study_store, study_of, tmp_path):
         segmenter_options={"channels": 8, "multipliers": (1, 2)},
     )  # fmt: skip
     study.begin()
-    study.run()
+    carry_out(study)
     _, *controls = study.results().rows
     gains = {row.arm: row.gain.estimate for row in controls}  # measured: -16 and -18 points of 68
     assert gains["R+mean"] < -5
@@ -120,7 +121,7 @@ def test_a_broken_study_is_taken_up_again(whole, copied):
     before = untouched.stat().st_mtime_ns
     assert len(copied.missing()) == 3
     copied.begin()
-    copied.run()
+    carry_out(copied)
     assert numbers(copied) == numbers(whole)
     assert untouched.stat().st_mtime_ns == before
 
@@ -140,10 +141,10 @@ def test_a_stopped_study_goes_on(whole, study_of, tmp_path, monkeypatch, kind):
 
     monkeypatch.setattr(Stepper, "advance", stop_at)
     with pytest.raises(Interrupted, match=rf"SIGTERM at step {2 * (kind == 'segmenter')}: saved"):
-        study.run()
+        carry_out(study)
     monkeypatch.undo()
     again = study_of(whole.store, study.out, arms=("R", "R+D"), fractions=(0.5,))
-    again.run()
+    carry_out(again)
     for run in again.plan.runs:
         found, wanted = (records.load(place / run.folder) for place in (again.out, whole.out))
         assert {**found, "seconds": 0, "sha256": ""} == {**wanted, "seconds": 0, "sha256": ""}
@@ -154,15 +155,15 @@ def test_one_generator_of_all_subjects_is_trained_once(study_of, study_store, tm
     study = study_of(study_store, tmp_path / "augment", **settings)
     study.begin()
     with pytest.raises(RunError, match="not trained yet; the first task trains it"):
-        study.run("2/2")
-    study.run()
+        carry_out(study, "2/2")
+    carry_out(study)
     assert len(study.results().copies) == 2
     trained = [path.relative_to(study.out).as_posix() for path in study.out.rglob("generator")]
     assert trained == ["generator"]
     config = json.loads((study.out / "generator" / "config.json").read_text())
     assert config["data"]["subjects"] == 4
     again = study_of(study_store, study.out, overwrite=True, **settings)
-    again.run()
+    carry_out(again)
     assert numbers(again) == numbers(study)
 
 

@@ -75,6 +75,8 @@ def test_the_page_distinguishes_the_rows_of_a_sweep(root):
     assert "| ddpm-concat, ddim 1 |" in table
     assert "| ddpm-concat, ddim 2 |" in table
     assert "Time a slice (s)" in table
+    page = (root / "report" / "index.html").read_text()
+    assert page.index("one evaluation a step") < page.index("slices at once")  # plots over evaluations and seconds
 
 
 @pytest.mark.parametrize(

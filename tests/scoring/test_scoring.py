@@ -137,6 +137,15 @@ def test_gray_values_given_for_hu_are_refused(shift, factor, store, samples):
     assert "HU = 400 x -160" in error.value.hint
 
 
+def test_what_a_model_drew_is_hu_also_where_it_shows_no_air(store, samples):
+    path = samples / "subject_2.nii.gz"
+    rewrite(path, lambda hu: np.full_like(hu, 40))
+    with pytest.raises(RunError, match="cannot be HU"):
+        score(samples, store, "test")
+    path.with_name("subject_2.json").write_text(json.dumps({"volume_sha256": sha256(path)}))
+    assert score(samples, store, "test").metrics["psnr"].per_subject["subject_2"] > 0
+
+
 def test_nan_is_refused(store, samples):
     rewrite(samples / "subject_0.nii.gz", lambda hu: np.where(hu > 50, np.nan, hu).astype(np.float32))
     with pytest.raises(RunError, match="NaN"):

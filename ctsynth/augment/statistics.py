@@ -88,8 +88,8 @@ def compare(
     """The difference of two arms with the same runs and subjects, by the two-level bootstrap.
 
     Subjects without a score in some run of either arm are left out. With one draw, such as all training subjects,
-    the seeds take the place of the draws. With one run the interval is over subjects only. With fewer than two
-    subjects there is none.
+    the seeds take the place of the draws, and the interval is for this draw alone: it leaves out how draws differ.
+    With one run it is over subjects only. With fewer than two subjects there is none.
 
     Args:
         a: (runs, subjects), Dice points; NaN where the organ is absent.

@@ -14,8 +14,12 @@ def draws_of(draws, seeds):
 
 
 def simulated(rng, subjects, draws, seeds, *, of_subjects=3, of_draws=0.3, of_seeds=0.3, of_both=0.5, noise=2):
-    """Two arms' difference without effect, (runs, subjects): standard deviations in Dice points."""
+    """Two arms' difference without effect, (runs, subjects): standard deviations in Dice points.
+
+    One draw is all training subjects, of which there is no other.
+    """
     one = rng.standard_normal
+    of_draws = of_draws if draws > 1 else 0
     total = of_subjects * one((1, 1, subjects)) + of_draws * one((draws, 1, 1)) + of_seeds * one((draws, seeds, 1))
     total = total + of_both * one((draws, 1, subjects)) + noise * one((draws, seeds, subjects))
     return total.reshape(draws * seeds, subjects)
@@ -62,8 +66,8 @@ def test_the_interval_covers_95_percent_of_1000_studies_without_effect(size):
 @pytest.mark.parametrize("spread", SPREADS, ids=["all", "runs", "subjects"])
 @pytest.mark.parametrize("size", [(50, 3, 3), (50, 5, 3), (20, 3, 3), (10, 3, 1), (6, 3, 2), (10, 1, 3)], ids=str)
 def test_other_sizes_of_study_are_covered_as_well(size, spread):
-    contrasts = studies(size, [spread], 5000)
-    assert covers(contrasts) == pytest.approx(0.95, abs=0.025)
+    contrasts = studies(size, [spread], 3000)
+    assert covers(contrasts) == pytest.approx(0.95, abs=0.03)  # 0.02, and what 3,000 studies leave open
     assert found_at_its_own_size(contrasts) == pytest.approx(0.80, abs=0.05)
 
 

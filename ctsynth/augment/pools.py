@@ -27,8 +27,8 @@ from ctsynth.training.checkpoint import Trained
 STRENGTHS = (1.0, 0.5, 0.25)
 """Of the deformations that are tried, one after the other."""
 
-Made = tuple[NDArray[np.int16], NDArray[np.uint8]]
-"""(Z, size, size) HU within the window, and labels."""
+Made = tuple[NDArray[np.int16], NDArray[np.uint8], dict[str, Any]]
+"""(Z, size, size) HU within the window, and labels; and what its record shall say besides."""
 
 
 class Copy(NamedTuple):
@@ -128,7 +128,7 @@ class Pools:
                 for copy in missing
             )
             for volume in sample_batches(trained, volumes, sampling):
-                yield volume.hu, volume.masks
+                yield volume.hu, volume.masks, {}
 
         return self._kept(kind, copies, told, make)
 
@@ -140,7 +140,7 @@ class Pools:
                 mask = np.asarray(copy.source.mask())
                 rng = np.random.default_rng([self.config.seed, crc32(copy.name.encode())])
                 hu = means[mask] + deviations[mask] * rng.standard_normal(mask.shape)
-                yield np.rint(np.clip(hu, window.low, window.high)).astype(np.int16), mask
+                yield np.rint(np.clip(hu, window.low, window.high)).astype(np.int16), mask, {}
 
         told = {subject.name: subject.record["ct_sha256"] for subject in self.real}
         return self._kept("class_means", copies, lambda copy: {"of": told}, make)
@@ -154,7 +154,7 @@ class Pools:
             for copy in missing:
                 other = partner(copy)
                 nearest = (2 * np.arange(copy.source.slices) + 1) * other.slices // (2 * copy.source.slices)
-                yield np.asarray(copy.source.ct()), np.asarray(other.mask())[nearest]
+                yield np.asarray(copy.source.ct()), np.asarray(other.mask())[nearest], {}
 
         return self._kept(
             "shuffled", copies, lambda copy: _hashes(copy.source) | {"labels_of": partner(copy).name}, make
@@ -182,8 +182,8 @@ class Pools:
         }
         records = {copy: _whole(root, copy.name, settings[copy]) for copy in copies}
         missing = [copy for copy, record in records.items() if record is None]
-        for copy, (ct, mask) in zip(missing, make(missing) if missing else (), strict=True):
-            record = {"name": copy.name, "split": "train", "geometry": copy.source.geometry.as_json()}
+        for copy, (ct, mask, more) in zip(missing, make(missing) if missing else (), strict=True):
+            record = {"name": copy.name, "split": "train", "geometry": copy.source.geometry.as_json(), **more}
             records[copy] = write_subject(root, record, settings[copy], ct, mask)
         return [_opened(root, copy, record) for copy, record in records.items() if record is not None]
 
@@ -219,7 +219,8 @@ def class_statistics(subjects: Sequence[Subject], classes: int) -> tuple[NDArray
 def deformed_slices(subject: Subject, labels: LabelSet, seed: int, number: int) -> Made:
     """A subject's slices and labels deformed by one plausible map; tissues become body.
 
-    Where no map of full strength is plausible, as of a volume that cuts through organs, weaker ones are tried.
+    Where no map of full strength is plausible, as of a volume that cuts through organs, weaker ones are tried; the
+    record says which it was.
 
     Raises:
         RunError: No map is plausible.
@@ -230,9 +231,10 @@ def deformed_slices(subject: Subject, labels: LabelSet, seed: int, number: int) 
     for strength in STRENGTHS:
         config = DeformConfig(seed=seed, strength=strength)
         try:
-            ct, mask, _ = deformed_pair(*pair, geometry.spacing, labels.names, config, (subject.name, number))
+            ct, mask, found = deformed_pair(*pair, geometry.spacing, labels.names, config, (subject.name, number))
         except RunError as error:
             problem = error
             continue
-        return unstack(ct).astype(np.int16), unstack(mask).astype(np.uint8)
+        told = {"deformation": {"strength": strength, **found}}
+        return unstack(ct).astype(np.int16), unstack(mask).astype(np.uint8), told
     raise problem

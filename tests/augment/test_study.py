@@ -73,6 +73,15 @@ def test_class_means_and_shuffled_labels_hurt(study_store, study_of, tmp_path):
     assert gains["R+shuffled"] < -5
 
 
+def test_the_record_of_a_deformed_subject_says_how(whole):
+    folders = list((whole.out / "fraction-1/draw-0/deformed/train").iterdir())
+    assert len(folders) == 3
+    for folder in folders:
+        found = json.loads((folder / "subject.json").read_text())["subject"]["deformation"]
+        assert found["strength"] in (1.0, 0.5, 0.25)
+        assert found["smallest_jacobian"] >= 0.3
+
+
 def test_arms_differ(whole):
     found = {arm: records.load(folder(whole, arm, 0.5))["weights_sha256"] for arm in ARMS}
     assert len(set(found.values())) == len(ARMS) - 1

@@ -13,6 +13,7 @@ import pytest
 from rich.table import Table
 from typer.testing import CliRunner
 
+from ctsynth import __all__ as public
 from ctsynth import __version__
 from ctsynth.cli import console
 from ctsynth.cli.app import COMMANDS, app
@@ -64,6 +65,13 @@ def test_the_page_of_settings_in_docs_is_that_of_their_dataclass():
     make_cli = reference()
     page = make_cli.SETTINGS_PAGE.read_text(encoding="utf-8")
     assert page == make_cli.render_settings(), "run python docs/reference/make_cli.py"
+
+
+def test_the_page_of_python_in_docs_is_that_of_the_docstrings():
+    make_cli = reference()
+    assert make_cli.PYTHON_PAGE.read_text(encoding="utf-8") == make_cli.render_python()
+    documented = {name.partition(".")[0] for name in make_cli.PYTHON_NAMES}
+    assert documented == set(public) - {"__version__"}
 
 
 @pytest.mark.parametrize(("name", "line"), COMMANDS.items())

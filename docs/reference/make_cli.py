@@ -1,17 +1,20 @@
-"""Writes cli.md, metrics.md and settings.md from the commands, the metrics and the settings themselves."""
+"""Writes cli.md, python.md, metrics.md and settings.md from the code that they describe."""
 
 from __future__ import annotations
 
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator
 from importlib import import_module
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Literal
 
 from typer.models import ArgumentInfo
 
+import ctsynth
 from ctsynth.cli.app import COMMANDS, app
 from ctsynth.config import TrainingConfig
 from ctsynth.metrics import base as metrics
@@ -20,6 +23,7 @@ from ctsynth.schema import Help, described
 PAGE = Path(__file__).with_name("cli.md")
 METRICS_PAGE = Path(__file__).with_name("metrics.md")
 SETTINGS_PAGE = Path(__file__).with_name("settings.md")
+PYTHON_PAGE = Path(__file__).with_name("python.md")
 
 TOP = """# Commands
 
@@ -48,6 +52,15 @@ Made by `python docs/reference/make_cli.py` from `ctsynth.config.TrainingConfig`
 | name | value | default | |
 |---|---|---|---|
 """
+
+
+PYTHON_TOP = """# Python
+
+Made by `python docs/reference/make_cli.py` from the docstrings of `ctsynth/api`; do not edit it by hand. Examples:
+[../python.md](../python.md).
+"""
+
+PYTHON_NAMES = ("load", "Model", "Model.draw", "preprocess", "score", "report")
 
 
 def commands() -> dict[str, Callable[..., None]]:
@@ -87,6 +100,35 @@ def render_settings() -> str:
         default = words.default or f"`{getattr(TrainingConfig(), name)}`"
         rows.append(f"| `{name}` | {_cell(described(hint))} | {_cell(default)} | {_cell(words.text)} |")
     return SETTINGS_TOP + "\n".join([*rows, ""])
+
+
+def render_python() -> str:
+    """The page of functions and classes."""
+    return "\n".join([PYTHON_TOP, *(_documented(name) for name in PYTHON_NAMES)])
+
+
+def _documented(name: str) -> str:
+    """A heading, the call, and the docstring with its arguments as a table."""
+    thing = attrgetter(name)(ctsynth)
+    text, *parts = re.split(r"\n\n(Args|Attributes|Returns|Raises):\n", inspect.cleandoc(thing.__doc__ or ""))
+    lines = [f"## {name}", ""]
+    if not inspect.isclass(thing):
+        parameters = list(inspect.signature(thing).parameters.values())
+        shown = [str(each.replace(annotation=inspect.Parameter.empty)) for each in parameters]
+        stars = [n for n, each in enumerate(parameters) if each.kind is each.KEYWORD_ONLY][:1]
+        for place in stars:
+            shown.insert(place, "*")
+        call = "model.draw" if name == "Model.draw" else f"ctsynth.{name}"
+        lines += ["```text", f"{call}({', '.join(word for word in shown if word != 'self')})", "```", ""]
+    lines += [text.replace("``", "`"), ""]
+    for title, body in zip(parts[::2], parts[1::2], strict=True):
+        items = re.findall(r"^    (\w+): (.*(?:\n {5,}.*)*)", body, re.MULTILINE)
+        if title in ("Args", "Attributes"):
+            rows = [f"| `{key}` | {_cell(' '.join(words.split()).replace('``', '`'))} |" for key, words in items]
+            lines += [f"| {'argument' if title == 'Args' else 'attribute'} | |", "|---|---|", *rows, ""]
+        else:
+            lines += [f"{title}: {' '.join(body.split()).replace('``', '`')}", ""]
+    return "\n".join(lines)
 
 
 def _section(title: str, tail: str, function: Callable[..., None]) -> str:
@@ -139,3 +181,4 @@ if __name__ == "__main__":
     PAGE.write_text(render(), encoding="utf-8")
     METRICS_PAGE.write_text(render_metrics(), encoding="utf-8")
     SETTINGS_PAGE.write_text(render_settings(), encoding="utf-8")
+    PYTHON_PAGE.write_text(render_python(), encoding="utf-8")

@@ -8,4 +8,6 @@ from page_blocks import Blocks
 def page(request, tmp_path, monkeypatch):
     """The blocks that ``runs`` names, to be run in ``tmp_path``."""
     monkeypatch.chdir(tmp_path)
-    return Blocks(*request.function.blocks, monkeypatch.setenv)
+    blocks = Blocks(*request.function.blocks, monkeypatch.setenv)
+    yield blocks
+    assert blocks.done, "what `runs` marks as run was not"

@@ -101,6 +101,7 @@ class Blocks:
         smaller: Words of the page that the test replaces, to take less time or no GPU.
         namespace: What python blocks share.
         printed: What each command wrote to stdout.
+        done: Whether they were run to the end.
     """
 
     page: str
@@ -110,6 +111,7 @@ class Blocks:
     smaller: dict[str, str] = field(default_factory=dict)
     namespace: dict[str, object] = field(default_factory=dict)
     printed: dict[str, str] = field(default_factory=dict)
+    done: bool = False
 
     def run(self) -> None:
         """Writes the files and runs the commands and the python, from top to bottom."""
@@ -127,6 +129,7 @@ class Blocks:
             elif block.runs:
                 for line in text.replace("\\\n", " ").splitlines():
                     self._run_line(line)
+        self.done = True
 
     def _run_line(self, line: str) -> None:
         words = shlex.split(line, comments=True)

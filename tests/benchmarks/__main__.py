@@ -43,8 +43,9 @@ known: of a mixture that no label separates dpm++ takes 25 to 30 to be as near a
 not within the 0.08 ([architecture.md](architecture.md)).
 
 Two workers of `score` gain only where a core is free. They take 0.6 to 3.4 CPU seconds more than one process (11.2
-and 10.6 s for 16 subjects, 22.2 and 18.8 s for 32), half of it side by side. By the clock, at a load of 16 on two
-cores, the ratio was 0.86 for 16 subjects and 1.05 for 32; on two free cores it should be about 0.7.
+and 10.6 s for 16 subjects, 22.2 and 18.8 s for 32), half of it side by side. By the clock, at loads of 16 to
+20 on two cores, half of the ratios were between 0.95 and 1.29; for two free cores these seconds say about 0.7,
+which has not been measured.
 
 <!-- not run: it takes an hour and the peers' code -->
 ```sh

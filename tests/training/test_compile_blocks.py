@@ -166,3 +166,15 @@ def test_compiled_blocks_train_as_the_others_do(store, tmp_path):
         torch.testing.assert_close(compiled.method.state_dict()[name], weight, rtol=0, atol=1e-4, msg=name)
         moved = max(moved, float((weight - before[name]).abs().max()))
     assert moved > 1e-3
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # torch has some about itself
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile wants a C++ compiler for a CPU")
+def test_a_compiled_run_stopped_and_continued_is_unbroken(store, tmp_path):
+    few = {"options": {"multipliers": [1]}, "compile": True}
+    fit(store, tmp_path / "whole", iterations=4, **few)
+    fit(store, tmp_path / "broken", iterations=2, **few)
+    torch._dynamo.reset()  # as in a new process
+    fit(store, tmp_path / "broken", iterations=4, **few)
+    assert weights(tmp_path / "broken", 4) == weights(tmp_path / "whole", 4)

@@ -25,6 +25,9 @@ _DIMENSIONS = re.compile(rb"^(?:NDims\s*=|dimension:)\s*(\w{1,8})", re.IGNORECAS
 _MOST_DIMENSIONS = 5
 """Dimensions of a volume with colors and times; ITK ends the process on some numbers beyond."""
 
+_LONG_FIELD = re.compile(rb"^(?!#|[^:\n]*:=)[^\n]{900}", re.MULTILINE)
+"""A field of NRRD's that ITK may not read: its messages repeat the line in 1 kB, and end the process beyond."""
+
 _ELSEWHERE = re.compile(rb"^(data ?file:|ElementDataFile\s*=\s*(?!LOCAL\s*$))", re.MULTILINE | re.IGNORECASE)
 _MOST_HEADER = 1 << 20
 _SHEAR = 1e-4  # cosine of the angle between two axes; nibabel's float32 affines are off by 1e-6
@@ -123,6 +126,10 @@ def _header(path: Path) -> Any:  # noqa: ANN401  SimpleITK's reader, which has r
     if _ELSEWHERE.search(header):
         raise DataError(
             f"{path}: its voxels are in another file", hint="write it again as one file, or as .nii.gz"
+        )
+    if header.startswith(b"NRRD") and _LONG_FIELD.search(header):
+        raise DataError(
+            f"{path}: cannot read it: a line of its header is damaged", hint="copy or download it again"
         )
     if any(
         not dimensions.isdigit() or int(dimensions) > _MOST_DIMENSIONS

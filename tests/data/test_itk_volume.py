@@ -59,6 +59,25 @@ def test_a_number_of_dimensions_that_cannot_be_never_reaches_itk(suffix, field, 
         Volume.load(path)
 
 
+@pytest.mark.parametrize("field", [b"type: short", b"space: left-posterior-superior", b"encoding: gzip"])
+def test_a_field_too_long_for_itk_never_reaches_it(field, tmp_path, monkeypatch):
+    path = written(tmp_path / "ct.nrrd")
+    content = path.read_bytes()
+    assert field in content
+    path.write_bytes(content.replace(field, field + b"x" * 1200))
+    monkeypatch.setattr(sitk.ImageFileReader, "ReadImageInformation", lambda _: pytest.fail("ITK may crash"))
+    with pytest.raises(DataError, match="a line of its header is damaged"):
+        Volume.load(path)
+
+
+def test_a_long_entry_and_a_long_comment_are_no_damage(tmp_path):
+    path = written(tmp_path / "ct.nrrd")
+    content = path.read_bytes()
+    long = b"\n# " + b"x" * 1200 + b"\nnote:=" + b"y" * 1200 + b"\n\n"
+    path.write_bytes(content.replace(b"\n\n", long, 1))
+    np.testing.assert_array_equal(Volume.load(path).on_source_grid()[0], VOXELS)
+
+
 @pytest.mark.parametrize("suffix", [".nrrd", ".mha"])
 def test_nifti_in_meters_is_written_in_millimeters(suffix, tmp_path):
     image = nib.Nifti1Image(VOXELS, np.diag([0.7e-3, 0.7e-3, 5e-3, 1]))

@@ -75,12 +75,14 @@ def test_the_first_loss_is_that_of_saying_zero_and_training_lowers_it(name):
 @pytest.mark.parametrize("guidance", [1.0, 1.5])
 @pytest.mark.parametrize("sampler", ["dpm++", "ddim", "ddpm"])
 def test_a_mask_is_encoded_once_for_all_steps(name, sampler, guidance):
-    model, calls = make(name, label_dropout=0.2).eval(), {"conditioner": 0, "unet": 0}
+    model, calls, batches = make(name, label_dropout=0.2).eval(), {"conditioner": 0, "unet": 0}, set()
     for part in calls:
         getattr(model, part).register_forward_hook(lambda *_, part=part: calls.update({part: calls[part] + 1}))
+    model.unet.register_forward_hook(lambda _, args, __: batches.add(len(args[0])))
     run = Sampler(name=sampler, steps=7, guidance=guidance)
     image = model.generate(batch_of().labels, rng=draws(4), sampler=run)
     assert calls == {"conditioner": 1, "unet": 7}
+    assert batches == {4 if guidance == 1 else 8}  # the null map costs nothing where it is not needed
     assert image.shape == (4, 1, 16, 16)
     assert image.abs().max() <= 1
 
@@ -121,11 +123,11 @@ def make_alive(name, **options):
 
 KINDS = [{"prediction": "epsilon", "schedule": "linear"}, {"prediction": "v", "schedule": "cosine"}]
 
-LOSS_BOUND, GRADIENT_BOUND, DRAWN_BOUND = 0.004, 0.055, 0.0065
+LOSS_BOUND, GRADIENT_BOUND, DRAWN_BOUND = 0.0045, 0.085, 0.01
 """Of bf16 against fp32: each loss, relative; the gradient's difference in its norm; a pixel of [-1, 1] on average.
 
 One rounding of bf16 is 0.004. Measured of the four methods and two kinds, with AMX and without vectors, at most:
-0.0014, 0.027, 0.0033.
+0.0014, 0.027, 0.0033; the bounds are three times as wide.
 """
 
 
@@ -136,6 +138,8 @@ def test_bf16_equals_fp32_up_to_rounding(name, kind):
     terms, gradient, drawn = worked(model)
     with torch.autocast("cpu", torch.bfloat16):
         low_terms, low_gradient, low_drawn = worked(model)
+        _, v = model.denoiser(batch_of().labels)(draws(4).normal("x", (1, 16, 16)), torch.full((4,), 500))
+    assert v.dtype == torch.float32
     for term, value in low_terms.items():
         assert value.dtype == torch.float32
         assert value.item() == pytest.approx(terms[term].item(), rel=LOSS_BOUND)

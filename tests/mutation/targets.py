@@ -99,6 +99,21 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "EDMVolume.levels: rng.uniform('shared levels').view(shape)[:, :1] < self.options.shared_levels -> "
         "rng.uniform('shared levels').view(shape)[:, :1] <= self.options.shared_levels": "they are never equal",
     },
+    "methods._diffusion": {
+        "DiffusionMethod.loss: rng.uniform('label dropout') >= rate if rate else None -> "
+        "rng.uniform('label dropout') >= rate": "at rate 0 all maps are kept",
+        "DiffusionMethod.loss: rng.uniform('label dropout') >= rate -> "
+        "rng.uniform('label dropout') > rate": "they are never equal",
+        "DiffusionMethod.generate: run(denoise, self.process.schedule, noise, lambda timestep: "
+        "rng.normal(timestep, shape)).clamp(-1, 1) -> run(denoise, self.process.schedule, noise, lambda timestep: "
+        "rng.normal(timestep, shape))": "every sampler ends at an x_0 that is clipped, but for rounding",
+        "DiffusionMethod.generate: 1 -> 2 (2)": "likewise",
+        "DiffusionMethod.generate: 1 -> 2 (3)": "likewise",
+        "DiffusionMethod.denoiser: torch.arange(copies * count, device=labels.device) < count "
+        "if guided else None -> torch.arange(copies * count, device=labels.device) "
+        "< count": "without guidance all maps are kept",
+        "DiffusionMethod.denoiser: 2 -> 3 (2)": "two channels are two chunks, however many are asked for",
+    },
     "diffusion.process": {
         "GaussianDiffusion.training_losses: 2 -> 3": "two channels are two chunks, however many are asked for",
         "GaussianDiffusion.p_mean_variance: 2 -> 3": "likewise",

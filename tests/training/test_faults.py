@@ -30,7 +30,10 @@ HANGS = 600.0
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="ranks are found in Linux's /proc")
 
 
-METHODS = ["ddpm-concat", *(pytest.param(name, marks=pytest.mark.slow) for name in ("spade", "oasis"))]
+METHODS = [
+    "ddpm-concat",
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ("spade", "oasis", "edm-volume")),
+]
 
 
 class Job:

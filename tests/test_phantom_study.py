@@ -1,7 +1,10 @@
-"""The phantom study's commands are ones that ctsynth takes, and treat all methods alike."""
+"""The phantom study: its commands are ones that ctsynth takes, and its page shows what was scored."""
 
 import json
 import os
+import re
+import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +15,8 @@ import typer.main
 from ctsynth.cli.app import app
 from ctsynth.methods.base import method_names
 
-SCRIPT = Path(__file__).parents[1] / "examples" / "phantom-study" / "study.sh"
+ROOT = Path(__file__).parents[1]
+SCRIPT = ROOT / "examples" / "phantom-study" / "study.sh"
 RECORDER = """#!{python} -S
 import json, sys
 with open({log!r}, "a") as file:
@@ -70,3 +74,24 @@ def test_a_training_that_fails_ends_the_study_before_anything_is_scored(tmp_path
     assert "train spade: failed, see logs/train-spade.log" in done.stdout
     assert {words[0] for words in commands} == {"phantom", "preprocess", "train-segmenter", "train"}
     assert len([words for words in commands if words[0] == "train"]) == len(method_names())
+
+
+def test_the_tables_of_the_results_are_made_of_the_rows_beside_them(tmp_path, monkeypatch):
+    for name in ("results.md", "results.csv"):
+        shutil.copy(ROOT / "docs" / name, tmp_path)
+    page = tmp_path / "results.md"
+    page.write_text(
+        re.sub(r"(<!-- table: .* -->\n)[^<]*", r"\1", page.read_text(encoding="utf-8")), encoding="utf-8"
+    )
+    monkeypatch.setattr(sys, "argv", ["tables.py", str(tmp_path / "results.csv"), str(page)])
+    runpy.run_path(str(SCRIPT.with_name("tables.py")), run_name="__main__")
+    for name in ("results.md", "results.csv"):
+        assert (tmp_path / name).read_text(encoding="utf-8") == (ROOT / "docs" / name).read_text(encoding="utf-8")
+    assert page.read_text(encoding="utf-8").count("| edm-volume |") == 7
+
+
+def test_the_pictures_of_the_results_are_small():
+    page = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
+    pictures = [ROOT / "docs" / name for name in re.findall(r"!\[[^]]+\]\((\S+)\)", page)]
+    assert len(pictures) == 2
+    assert max(path.stat().st_size for path in pictures) < 300_000

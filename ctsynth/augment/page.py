@@ -118,8 +118,8 @@ def _questions() -> list[str]:
     return [
         "R+D - R+Dr: is the synthetic texture worth more than the deformation alone? R+D - R+C: is it worth more"
         " than CutMix?",
-        "better or worse: p of at most 0.05 after Holm's adjustment over the fractions. no effect: the whole"
-        f" interval is within {MARGIN:g} points of 0. undecided: neither.",
+        "better or worse: p of at most 0.05 after Holm's adjustment over both contrasts and all fractions. no"
+        f" effect: the whole interval is within {MARGIN:g} points of 0. undecided: neither.",
     ]
 
 

@@ -68,7 +68,7 @@ class Headline:
         fraction: Of the training subjects.
         subjects: Real ones.
         difference: Dice points.
-        adjusted: Its p value, adjusted for the number of fractions (Holm).
+        adjusted: Its p value, adjusted for the number of contrasts: both, at all fractions (Holm).
     """
 
     arms: tuple[str, str]
@@ -128,17 +128,19 @@ class Results:
     @cached_property
     def headlines(self) -> list[Headline]:
         """The two contrasts at the fractions that have both arms."""
-        dose, found = self.plan.config.doses[0], []
-        for pair in HEADLINE:
-            one, other = (self._called(name, dose) for name in pair)
-            fractions = [f for f in self.fractions if self._runs(one, f) and self._runs(other, f)]
-            contrasts = [self._contrast(one, other, fraction, self._scores) for fraction in fractions]
-            adjusted = holm([contrast.p for contrast in contrasts])
-            found += [
-                Headline((one, other), fraction, self._subjects(fraction), contrast, float(p))
-                for fraction, contrast, p in zip(fractions, contrasts, adjusted, strict=True)
-            ]
-        return found
+        dose = self.plan.config.doses[0]
+        pairs = [tuple(self._called(name, dose) for name in pair) for pair in HEADLINE]
+        made = [
+            (one, other, fraction, self._contrast(one, other, fraction, self._scores))
+            for one, other in pairs
+            for fraction in self.fractions
+            if self._runs(one, fraction) and self._runs(other, fraction)
+        ]
+        adjusted = holm([contrast.p for *_, contrast in made])
+        return [
+            Headline((one, other), fraction, self._subjects(fraction), contrast, float(p))
+            for (one, other, fraction, contrast), p in zip(made, adjusted, strict=True)
+        ]
 
     @property
     def fractions(self) -> list[float]:

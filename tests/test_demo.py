@@ -41,7 +41,7 @@ def test_the_demo_goes_all_the_way(tmp_path, monkeypatch):
     assert "Figure 4. Mask, the slice of each method, phantom" in html_of(page)
     assert 'href="viewer.html"' in html_of(page)
     assert "from tissues" in (page.parent / "viewer.html").read_text(encoding="utf-8")
-    assert html_of(page).index("from body, it is told where the patient is") < html_of(page).index("<img")
+    assert html_of(page).index("From body: the mask has one class") < html_of(page).index("<img")
     assert html_of(page).index("<img") < html_of(page).index("<h2>Scores")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "demo").rglob("*.nii.gz")}
     run_demo(tmp_path / "demo", "--iterations", "10", "--device", "cpu")

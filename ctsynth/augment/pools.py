@@ -108,7 +108,7 @@ class Pools:
         trained, sampling = self.generator()
         of_copy = dict(zip(copies, masks, strict=True))
 
-        def told(copy: Copy) -> dict[str, Any]:
+        def made_with(copy: Copy) -> dict[str, Any]:
             return {
                 "mask_sha256": of_copy[copy].record["mask_sha256"],
                 "weights_sha256": trained.digest,
@@ -130,7 +130,7 @@ class Pools:
             for volume in sample_batches(trained, volumes, sampling):
                 yield volume.hu, volume.masks, {}
 
-        return self._kept(kind, copies, told, make)
+        return self._kept(kind, copies, made_with, make)
 
     def _class_means(self, copies: Sequence[Copy]) -> list[Subject]:
         def make(missing: Sequence[Copy]) -> Iterator[Made]:
@@ -142,8 +142,8 @@ class Pools:
                 hu = means[mask] + deviations[mask] * rng.standard_normal(mask.shape)
                 yield np.rint(np.clip(hu, window.low, window.high)).astype(np.int16), mask, {}
 
-        told = {subject.name: subject.record["ct_sha256"] for subject in self.real}
-        return self._kept("class_means", copies, lambda copy: {"of": told}, make)
+        hashes = {subject.name: subject.record["ct_sha256"] for subject in self.real}
+        return self._kept("class_means", copies, lambda copy: {"of": hashes}, make)
 
     def _shuffled(self, copies: Sequence[Copy]) -> list[Subject]:
         def partner(copy: Copy) -> Subject:
@@ -164,7 +164,7 @@ class Pools:
         self,
         kind: Others,
         copies: Sequence[Copy],
-        told: Callable[[Copy], dict[str, Any]],
+        made_with: Callable[[Copy], dict[str, Any]],
         make: Callable[[Sequence[Copy]], Iterator[Made]],
     ) -> list[Subject]:
         """The subjects of a set; those that are missing, damaged or made otherwise are made.
@@ -172,13 +172,13 @@ class Pools:
         Args:
             kind: Its name.
             copies: Which.
-            told: What one is made with.
+            made_with: What decides one.
             make: Makes some, in their order.
         """
         root = self.folder / kind
         own = {key: self.store.settings[key] for key in ("size", "level", "width", "labels")}
         settings = {
-            copy: own | {"augment": {"kind": kind, "seed": self.config.seed} | told(copy)} for copy in copies
+            copy: own | {"augment": {"kind": kind, "seed": self.config.seed} | made_with(copy)} for copy in copies
         }
         records = {copy: _whole(root, copy.name, settings[copy]) for copy in copies}
         missing = [copy for copy, record in records.items() if record is None]
@@ -235,6 +235,6 @@ def deformed_slices(subject: Subject, labels: LabelSet, seed: int, number: int) 
         except RunError as error:
             problem = error
             continue
-        told = {"deformation": {"strength": strength, **found}}
-        return unstack(ct).astype(np.int16), unstack(mask).astype(np.uint8), told
+        more = {"deformation": {"strength": strength, **found}}
+        return unstack(ct).astype(np.int16), unstack(mask).astype(np.uint8), more
     raise problem

@@ -87,10 +87,10 @@ def check_batch(training: Mapping[str, Any], ranks: int | None) -> None:
     size, accumulate = training.get("batch_size"), training.get("accumulate", 1)
     count = max(scheduled()[1], ranks or 1)
     if count > 1 and isinstance(size, int) and isinstance(accumulate, int) and accumulate > 0:
-        _told_once(partial(check_ranks, size, accumulate, count))
+        _report_once(partial(check_ranks, size, accumulate, count))
 
 
-def _told_once(check: Callable[[], None]) -> None:
+def _report_once(check: Callable[[], None]) -> None:
     try:
         check()
     except UsageError as error:
@@ -137,7 +137,7 @@ def fit(
     from ctsynth.training.run_folder import make_way
 
     world = place.world
-    _told_once(partial(config.training.check_ranks, max(place.ranks, world.size), config.window))
+    _report_once(partial(config.training.check_ranks, max(place.ranks, world.size), config.window))
     if place.ranks > 1 and world.size == 1:
         from ctsynth.training.launch import launch
 

@@ -52,10 +52,10 @@ def command(
     for topic, entries in found.items():
         console.echo(f"{topic}:")
         for name, what in entries.items():
-            console.echo(f"  {name:<14} {_told(what) if isinstance(what, dict) else what}")
+            console.echo(f"  {name:<14} {_described(what) if isinstance(what, dict) else what}")
 
 
-def _told(method: dict[str, Any]) -> str:
+def _described(method: dict[str, Any]) -> str:
     counted = ", ".join(f"{phase} {count / 1e6:.1f} M" for phase, count in method["parameters"].items())
     flops = "" if method["flops"] is None else f", {method['flops'] / 1e9:.0f} GFLOP"
     return f"{method['title']:<18} {counted}{flops}" if counted else f"{method['title']:<18} {method['reason']}"

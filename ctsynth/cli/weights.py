@@ -51,7 +51,7 @@ def command(
         found = _import([Path(name) for name in names])
     else:
         found = _verify(names) if action == "verify" else _list(names)
-    console.echo(dumps(found, indent=2) if as_json else _told(found))
+    console.echo(dumps(found, indent=2) if as_json else _described(found))
 
 
 def _list(names: list[str]) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def _task(task: str) -> dict[str, Any]:
     }
 
 
-def _told(found: dict[str, Any]) -> str:
+def _described(found: dict[str, Any]) -> str:
     if "imported" in found:
         return "\n".join(found["imported"])
     lines = []

@@ -21,11 +21,11 @@ button { font: inherit; padding: .3rem 1rem; }
 """
 
 _SCRIPT = """
-const form = document.querySelector("form"), told = document.querySelector("output");
+const form = document.querySelector("form"), count = document.querySelector("output");
 const marks = () => Object.fromEntries(new FormData(form).entries());
 form.addEventListener("change", (event) => {
   event.target.closest("fieldset").classList.add("marked");
-  told.textContent = Object.keys(marks()).length + " of " + form.dataset.count + " marked";
+  count.textContent = Object.keys(marks()).length + " of " + form.dataset.count + " marked";
 });
 document.querySelector("button").addEventListener("click", () => {
   const content = JSON.stringify({schema: 1, reading: form.dataset.reading, marks: marks()}, null, 2);

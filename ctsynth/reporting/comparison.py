@@ -102,9 +102,9 @@ def _by_method(
         for entry in entries:
             if entry.method == method and entry.scores:
                 length = NOTHING if entry.iterations is None else f"{entry.iterations:,}"
-                told = entry.scores.told_tissues
-                source = (PHANTOMS if entry.is_phantom else OURS) + (", told tissues" if told else "")
-                rivals = None if entry.is_phantom or told else OURS + group
+                from_tissues = entry.scores.from_tissues
+                source = (PHANTOMS if entry.is_phantom else OURS) + (", from tissues" if from_tissues else "")
+                rivals = None if entry.is_phantom or from_tissues else OURS + group
                 yield _Line((title, length, source, entry.sampler), _numbers(entry.scores), group=rivals)
 
 

@@ -82,7 +82,7 @@ def find_entries(inputs: Sequence[Path]) -> list[Entry]:
     entries = list({entry.file or entry.run: entry for entry in every}.values())
     scored = {entry.run.resolve() for entry in entries if entry.run and entry.scores}
     entries = [entry for entry in entries if entry.scores or not entry.run or entry.run.resolve() not in scored]
-    return _told_apart(entries)
+    return _distinguished(entries)
 
 
 def _entries(path: Path) -> list[Entry]:
@@ -116,7 +116,7 @@ def _run_of(scores: Scores) -> Path | None:
     return run if run and _is_run(run) else None
 
 
-def _told_apart(entries: list[Entry]) -> list[Entry]:
+def _distinguished(entries: list[Entry]) -> list[Entry]:
     """Adds iterations, then numbers, to names that occur more than once."""
     counts = Counter(entry.name for entry in entries)
     named = [

@@ -16,8 +16,8 @@ from ctsynth.reporting.tables import number
 from ctsynth.scoring.scores import Scores, has_tissues
 
 TISSUES_AND_BODY = (
-    "One model, the same masks: from tissues, it is told where gas, fat, soft and dense tissue lie; from body, "
-    "it is told where the patient is, and invents the rest."
+    "One model, the same masks. From tissues: the mask has gas, fat, soft and dense tissue. From body: the mask "
+    "has one class for all of the patient outside the organs, and the model invents what is there."
 )
 
 METHODS = "Mask, the slice of each method"
@@ -55,8 +55,8 @@ def _abreast(content: Content) -> tuple[str, ...]:
 def _methods(content: Content, shown: Sequence[str]) -> list[Markup]:
     """Figure 4: our pictures in the paper's order and colors, but for the slice that Figure 3 shows."""
     grid = content.grids["Figure 4"]
-    told = {one.told_tissues for one in content.scores.values() if has_tissues(one.provenance)}
-    parts = [part("paragraph", TISSUES_AND_BODY)] if len(told) == 2 else []
+    with_tissues = {one.from_tissues for one in content.scores.values() if has_tissues(one.provenance)}
+    parts = [part("paragraph", TISSUES_AND_BODY)] if len(with_tissues) == 2 else []
     by_iterations = content.grids.get("Figure 3")
     taken = {row.place for row in by_iterations.rows} if by_iterations and len(grid.names) > 1 else set()
     cells_of = {place: cells for place, cells in zip(grid.names, grid.cells, strict=True) if place not in taken}

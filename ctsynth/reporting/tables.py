@@ -34,7 +34,7 @@ PASSED = {
 """Why a score may be better all the same."""
 
 
-TOLD_TISSUES = (
+FROM_TISSUES = (
     "Drawn from tissues: the masks say where gas, fat, soft and dense tissue are, which the paper's do not, "
     "so PSNR and SSIM do not compare with the paper's"
 )
@@ -103,7 +103,7 @@ def phantom_caveat(systems: Sequence[str] = ()) -> str:
 def _rivals(scores: Sequence[Scores]) -> set[int]:
     """The rows that may be called best: of patients, and from masks without tissues, as far as there are any."""
     patients = {row for row, one in enumerate(scores) if not one.phantom}
-    return {row for row in patients if not scores[row].told_tissues} or patients or set(range(len(scores)))
+    return {row for row in patients if not scores[row].from_tissues} or patients or set(range(len(scores)))
 
 
 def _of_one(scores: Scores) -> Table:
@@ -129,7 +129,7 @@ def _of_one(scores: Scores) -> Table:
 def remarks(scores: Scores) -> list[str]:
     """What a reader of all the scores must know: whether they are of phantoms, what floor and ceiling are."""
     said = [phantom_caveat()] if scores.phantom else []
-    said += [TOLD_TISSUES] if scores.told_tissues else []
+    said += [FROM_TISSUES] if scores.from_tissues else []
     for kind, words in MEANING.items():
         reference: Reference = getattr(scores, kind)
         if reference.values:

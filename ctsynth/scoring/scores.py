@@ -74,8 +74,8 @@ class Scores:
     phantom: bool = False
 
     @property
-    def told_tissues(self) -> bool:
-        """Whether the volumes were drawn from tissues, which the paper's masks do not tell."""
+    def from_tissues(self) -> bool:
+        """Whether the volumes were drawn from tissues, which the paper's masks do not have."""
         return has_tissues(self.provenance) and self.provenance.get("tissues") != "none"
 
     def as_json(self, folder: Path | None = None) -> dict[str, Any]:

@@ -47,7 +47,7 @@ def test_the_plan_as_json(study_store, tmp_path):
         (["--shard", "3/2"], "--shard 3/2: wanted I/N with I from 1 to N"),
     ],
 )
-def test_bad_options_are_told_and_write_nothing(study_store, tmp_path, words, message):
+def test_bad_options_are_errors_and_write_nothing(study_store, tmp_path, words, message):
     done = augment(study_store, tmp_path / "augment", *words)
     assert done.exit_code == 2
     assert message in done.stderr

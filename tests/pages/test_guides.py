@@ -77,5 +77,5 @@ def test_tissues(page, tmp_path, small_amos):
     page.run()
     store = Store.open(tmp_path / "out")
     assert store.labels == label_set("amos22+tissues")
-    for place, origin in (("told", "ct"), ("not_told", "none")):
+    for place, origin in (("from_tissues", "ct"), ("from_body", "none")):
         assert json.loads((tmp_path / place / "amos_0101_synthetic.json").read_text())["tissues"] == origin

@@ -8,7 +8,7 @@ from ctsynth.reporting.comparison import NAMES, iteration_table, method_table, n
 from ctsynth.reporting.inputs import Entry
 from ctsynth.reporting.plots import bars_of, organ_bars
 from ctsynth.reporting.table import NOTHING
-from ctsynth.reporting.tables import TOLD_TISSUES, remarks, score_table
+from ctsynth.reporting.tables import FROM_TISSUES, remarks, score_table
 from ctsynth.scoring.scores import Reference, Result, Scores, Sources, Value
 
 PAPER = papers.load()
@@ -242,8 +242,8 @@ def test_volumes_drawn_from_tissues_are_marked_and_never_the_best(origin):
         entry("ddpm-edge", 150_000, psnr=result("PSNR", 14.0, "dB"), dice=dice(50.0)),
     ]
     made = method_table(given, PAPER)
-    assert {row[2] for row in made.rows} == {"paper", "ctsynth", "ctsynth, told tissues"}
-    assert not [name for name in bold(made) if name[2] == "ctsynth, told tissues"]
+    assert {row[2] for row in made.rows} == {"paper", "ctsynth", "ctsynth, from tissues"}
+    assert not [name for name in bold(made) if name[2] == "ctsynth, from tissues"]
     assert [name for name in bold(made) if name[2] == "ctsynth"]
     assert score_table({one.name: one.scores for one in given}).best == {(1, 1), (1, 2)}
-    assert [TOLD_TISSUES in remarks(one.scores) for one in given] == [True, False, False]
+    assert [FROM_TISSUES in remarks(one.scores) for one in given] == [True, False, False]

@@ -163,3 +163,9 @@ def test_an_error_names_a_setting_in_backticks_and_no_option(path):
     texts = [str(text.value) for error in raised for text in ast.walk(error) if isinstance(text, ast.Constant)]
     named = [text for text in texts if re.search(r"(?<!\w)--[a-z]", text)]
     assert not [text for text in named if not re.search(r"\bctsynth |sbatch ", text)]  # commands in full
+
+
+def test_no_two_test_files_have_the_same_name():
+    """Pytest imports them by it, and of two it collects one."""
+    names = [path.name for path in Path(__file__).parent.rglob("test_*.py")]
+    assert len(set(names)) == len(names)

@@ -112,10 +112,11 @@ def _other_weights() -> Path | None:
     return Path(named) if named else None
 
 
-def stacked(records: Mapping[str, Arrays], name: str, d: int = DIMENSIONS) -> Stacked:
-    """An entry of all subjects' records, (slices, d), one subject in memory at a time."""
+def stacked(records: Mapping[str, Arrays], name: str, d: int | None = None) -> Stacked:
+    """An entry of all records, (slices, d) with Inception's d if None; one subject in memory at a time."""
 
     def reading(subject: str) -> Callable[[], Features]:
         return lambda: records[subject][name]
 
-    return Stacked([(len(records[subject][name]), reading(subject)) for subject in records], d)
+    parts = [(len(records[subject][name]), reading(subject)) for subject in records]
+    return Stacked(parts, DIMENSIONS if d is None else d)

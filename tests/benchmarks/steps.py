@@ -45,6 +45,9 @@ class Repeated:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def order(self, _seed: int, _start: int, count: int) -> list[int]:
+        return [0] * count
+
     def read_ahead(self, *_: object) -> None:
         pass
 

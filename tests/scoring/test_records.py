@@ -322,7 +322,10 @@ print(found.slices, re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").re
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a child's peak begins at its parent's")
 def test_peak_memory_does_not_grow_with_the_number_of_slices(tmp_path):
-    """Ten times as many slices of 128 x 128, a pair of which takes 147 kB: 53 MB if they were held."""
+    """Ten times as many slices of 128 x 128, a pair of which takes 147 kB: 53 MB if they were held.
+
+    Measured: 0.3 MB on an idle machine, 5 on a busy one.
+    """
     found = {}
     for subjects in (4, 40):
         store, samples = large_set(tmp_path / str(subjects), subjects)
@@ -332,7 +335,7 @@ def test_peak_memory_does_not_grow_with_the_number_of_slices(tmp_path):
         slices, kilobytes = map(int, done.stdout.split())
         found[slices] = kilobytes / 1024
     assert list(found) == [40, 400]
-    assert found[400] - found[40] < 5
+    assert found[400] - found[40] < 15
 
 
 def large_set(root: Path, subjects: int, size: int = 128, slices: int = 10) -> tuple[Store, Path]:

@@ -61,7 +61,7 @@ def study_store(tmp_path_factory) -> Store:
     return Store.open(root)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def study_of():
     """Makes a study with the small networks; loss.png is left out, which takes longer than these trainings."""
     with mock.patch("ctsynth.figures.loss_curve"):

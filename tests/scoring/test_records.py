@@ -324,7 +324,7 @@ print(found.slices, re.search(r"VmHWM:\s*(\d+) kB", Path("/proc/self/status").re
 def test_peak_memory_does_not_grow_with_the_number_of_slices(tmp_path):
     """Ten times as many slices of 128 x 128, a pair of which takes 147 kB: 53 MB if they were held.
 
-    Measured: 0.3 MB on an idle machine, 5 on a busy one.
+    Measured: 4.0 to 4.1 MB on an idle machine, 5.04 on a busy one; 0.11 MB a subject, from 4 to 120 of them.
     """
     found = {}
     for subjects in (4, 40):
@@ -335,7 +335,7 @@ def test_peak_memory_does_not_grow_with_the_number_of_slices(tmp_path):
         slices, kilobytes = map(int, done.stdout.split())
         found[slices] = kilobytes / 1024
     assert list(found) == [40, 400]
-    assert found[400] - found[40] < 15
+    assert found[400] - found[40] < 8
 
 
 def large_set(root: Path, subjects: int, size: int = 128, slices: int = 10) -> tuple[Store, Path]:

@@ -73,7 +73,7 @@ def test_the_gallery_names_what_there_is():
     for picture in pictures:
         with Image.open(ROOT / "docs" / picture) as image:
             assert image.width >= 780
-    made = re.findall(r"(?:make_pictures.py \S+ |--screenshot=)(\S+\.png)", page)
+    made = re.findall(r"(?:make_pictures.py \S+ |stack_pictures.py |--screenshot=)(\S+\.png)", page)
     assert [f"pictures/{name}" for name in made] == pictures
     for line in re.findall(r"^python (?:../../)?(examples.*)$", page, re.MULTILINE):
         script, *words = shlex.split(line)

@@ -91,6 +91,16 @@ def test_a_row_is_the_mean_of_its_steps(store, tmp_path):
         assert row["loss"] == pytest.approx((first["loss"] + second["loss"]) / 2)
 
 
+def test_checkpoints_are_listed_when_one_is_saved_and_not_at_each_step(store, tmp_path, monkeypatch):
+    saved, found = checkpoint.saved, []
+    for steps in (4, 12):
+        listed = []
+        monkeypatch.setattr(checkpoint, "saved", lambda run, listed=listed: listed.append(run) or saved(run))
+        fit(store, tmp_path / str(steps), iterations=steps, save_every=steps)
+        found.append(len(listed))
+    assert found[0] == found[1] > 0
+
+
 def test_a_broken_line_of_metrics_is_dropped(store, tmp_path):
     run = fit(store, tmp_path / "run", iterations=4)
     with (run / "metrics.jsonl").open("a") as file:

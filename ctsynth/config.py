@@ -36,19 +36,21 @@ class TrainingConfig:
     iterations: Annotated[Iterations, Help("Optimizer steps.", "150000; GANs 300 epochs; tiny 1000")] = 150_000
 
     epochs: Annotated[
-        Iterations | None, Help("Instead of --iterations: passes over the data set.", "none; GANs 300")
+        Iterations | None, Help("Passes over the data set, instead of --iterations.", "none; GANs 300")
     ] = None
     """``iterations`` follows from it and the number of slices."""
 
     batch_size: Annotated[
-        int, Range(1, 65_536), Help("Slices a step; a window of 8 counts as 8.", "16; tiny 8")
+        int,
+        Range(1, 65_536),
+        Help("Slices per step, over all GPUs; edm-volume: a multiple of its window.", "16; tiny 8"),
     ] = 16
 
-    accumulate: Annotated[int, Range(1), Help("Work a batch through in this many parts, to save memory.")] = 1
+    accumulate: Annotated[int, Range(1), Help("Compute a batch in this many parts, to save memory.")] = 1
 
     lr: Annotated[LearningRate | None, Help("Learning rate.", "the method's own")] = None
 
-    betas: Annotated[tuple[Share, Share] | None, Help("Adam's.", "the method's own")] = None
+    betas: Annotated[tuple[Share, Share] | None, Help("Adam's two decay rates.", "the method's own")] = None
 
     lr_schedule: Annotated[
         Literal["constant", "cosine"], Help("cosine falls to 2 % of the rate at the last iteration.")
@@ -63,7 +65,9 @@ class TrainingConfig:
 
     norm_batches: Annotated[
         NotNegative,
-        Help("Batches that averaged weights take batch normalization's statistics from; 0 copies the raw ones."),
+        Help(
+            "Batches to compute the averaged weights' batch normalization statistics from; 0 copies the raw ones."
+        ),
     ] = 50
 
     seed: Annotated[int, Range(0, 2**63 - 1), Help("Same seed, same weights.")] = 0
@@ -73,25 +77,21 @@ class TrainingConfig:
 
     keep_every: Annotated[
         Iterations,
-        Help(
-            "Keep the checkpoints at multiples of so many steps; of the others the newest two.", "25000; tiny 250"
-        ),
+        Help("Keep checkpoints at multiples of this many steps; of the others the newest two.", "25000; tiny 250"),
     ] = 25_000
 
     sample_every: Annotated[Iterations, Help("Steps between sample sheets.", "5000; tiny 250")] = 5_000
 
-    log_every: Annotated[Iterations, Help("Steps that a row of metrics.jsonl sums up.", "50; tiny 10")] = 50
+    log_every: Annotated[Iterations, Help("Steps that a row of metrics.jsonl averages.", "50; tiny 10")] = 50
 
-    tensorboard: Annotated[
-        bool, Help(r"Write the curves for TensorBoard, too, in RUN/tensorboard (ctsynth\[tensorboard]).")
-    ] = False
+    tensorboard: Annotated[bool, Help(r"Also write RUN/tensorboard; needs the extra \[tensorboard].")] = False
 
     tissue_dropout: Annotated[
         float,
         Range(0, 1),
-        Help("Share of slices whose tissues are one body again, in a store with tissues.", "0.2; tiny 0.7"),
+        Help("Store with tissues: share of slices trained with the body as one class.", "0.2; tiny 0.7"),
     ] = 0.2
-    """So that a model draws from both."""
+    """So that a model can draw from both."""
 
     precision: Annotated[Precision, Help("auto is bf16 on a GPU that has it, else fp32.")] = "auto"
 
@@ -104,7 +104,8 @@ class TrainingConfig:
     ] = False
 
     checkpointing: Annotated[
-        bool, Help("Diffusion models: compute blocks twice: a third of the activations, a fifth more time.")
+        bool,
+        Help("Diffusion models: compute blocks twice; a third of the memory for activations, a fifth more time."),
     ] = False
 
     def __post_init__(self) -> None:

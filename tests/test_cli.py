@@ -1,6 +1,7 @@
 """What holds for every command: help, its place in the docs, exit codes, what goes to stderr."""
 
 import importlib.util
+import inspect
 import json
 import logging
 import os
@@ -48,6 +49,14 @@ def test_every_command_has_help_with_an_example_and_every_option_a_description(n
     make_cli = reference()
     for _, option, _, info in make_cli._parameters(make_cli.commands()[name]):
         assert info.help, option
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_fits_80_columns(name):
+    shown = CliRunner().invoke(app, [name, "--help"], env={"COLUMNS": "80"})
+    assert "…" not in shown.stdout  # an option or a word that is cut off
+    text = re.sub(r"\[/?[a-z]*\]", "", inspect.getdoc(reference().commands()[name]))
+    assert [line for line in text.splitlines() if len(line) > 79] == []  # a line that wraps
 
 
 def test_the_reference_in_docs_is_that_of_the_commands():

@@ -24,7 +24,7 @@ ANSWER = "augment.json"
 Number = TypeVar("Number", int, float)
 
 
-Data = Annotated[Path, typer.Argument(metavar="[DATA]", help="Slice store of `ctsynth preprocess`.")]
+Data = Annotated[Path, typer.Argument(metavar="DATA", help="Slice store of `ctsynth preprocess`.")]
 Out = Annotated[Path, typer.Option(help="The study's folder.", rich_help_panel=WHAT)]
 Arms = Annotated[
     str | None,
@@ -46,7 +46,7 @@ Export = Annotated[
     tuple[str, Path] | None,
     typer.Option(
         metavar="nnunet DIR",
-        help="Write a raw dataset of nnU-Net for each arm, fraction and draw in place of training segmenters.",
+        help="Write an nnU-Net raw dataset for each arm, fraction and draw; train no segmenters.",
         show_default=False,
         rich_help_panel=WHAT,
     ),
@@ -55,46 +55,48 @@ Fractions = Annotated[
     str | None,
     typer.Option(
         metavar="F,...",
-        help="Shares of the training subjects.",
+        help="Fractions of the training subjects, as numbers up to 1.",
         show_default="0.05,0.1,0.25,0.5,1",
         rich_help_panel=SIZE,
     ),
 ]
 Draws = Annotated[
-    int, typer.Option(min=1, help="Drawings of subjects for each fraction below 1.", rich_help_panel=SIZE)
+    int, typer.Option(min=1, help="Random choices of subjects for each fraction below 1.", rich_help_panel=SIZE)
 ]
 Seeds = Annotated[
-    int, typer.Option(min=1, help="Segmenters of each arm, fraction and draw.", rich_help_panel=SIZE)
+    int, typer.Option(min=1, help="Segmenters for each arm, fraction and draw.", rich_help_panel=SIZE)
 ]
 Doses = Annotated[
     str,
     typer.Option(
         metavar="N,...",
-        help="Others to each real subject; only R+Dr, R+S and R+D run beyond the first.",
+        help="Deformed or synthetic subjects per real one; only R+Dr, R+S and R+D are run at more than the first.",
         rich_help_panel=SIZE,
     ),
 ]
 Iterations = Annotated[
     int | None,
-    typer.Option(min=1, help="Steps of every segmenter.", show_default="the preset's", rich_help_panel=SIZE),
+    typer.Option(
+        min=1, help="Training steps of each segmenter.", show_default="the preset's", rich_help_panel=SIZE
+    ),
 ]
 GeneratorIterations = Annotated[
     int | None,
-    typer.Option(min=1, help="Steps of a generator.", show_default="the preset's", rich_help_panel=SIZE),
+    typer.Option(
+        min=1, help="Training steps of each generator.", show_default="the preset's", rich_help_panel=SIZE
+    ),
 ]
-Method = Annotated[
-    str, typer.Option(help="Of the generator: any of `ctsynth info`'s methods.", rich_help_panel=NETS)
-]
+Method = Annotated[str, typer.Option(help="Method of the generator: any in `ctsynth info`.", rich_help_panel=NETS)]
 Preset = Annotated[
     Literal["paper", "small", "tiny"] | None,
     typer.Option(
-        help="Of generator and segmenter.", show_default="paper on a GPU, else small", rich_help_panel=NETS
+        help="Preset of generator and segmenter.", show_default="paper on a GPU, else small", rich_help_panel=NETS
     ),
 ]
 Steps = Annotated[
     int | None,
     typer.Option(
-        min=1, max=1000, help="Denoising steps a slice.", show_default="the method's", rich_help_panel=NETS
+        min=1, max=1000, help="Denoising steps per slice.", show_default="the method's", rich_help_panel=NETS
     ),
 ]
 Seed = Annotated[
@@ -111,7 +113,7 @@ Shard = Annotated[
     str | None,
     typer.Option(
         metavar="I/N",
-        help="Work on share I of N of the draws alone; slurm takes I and N from the array.",
+        help="Carry out only share I of N; slurm takes I and N from the job array.",
         show_default=False,
         rich_help_panel=RUN,
     ),
@@ -148,19 +150,20 @@ def command(
 
     Trains segmenters on real subjects, and on real and synthetic ones, all with
     the same steps; measures Dice and surface distance on the store's test
-    subjects; and prints the gain of each arm with its interval. See the plan
-    first, then cut it down:
+    subjects; and prints the gain of each arm with its interval. Print the plan
+    first, and reduce it:
 
         ctsynth augment out --dry-run
         ctsynth augment out --arms R,R+C,R+Dr,R+D --fractions 0.1,1 --doses 1
 
-    R real; R+C with CutMix; R+Dr real images deformed with their labels; R+S
-    synthetic images of the same masks; R+D of deformed masks; S and D synthetic
-    alone; R+R further real subjects. Is the texture worth it? R+D against R+Dr.
+    The arms: R real; R+C real with CutMix; R+Dr real images deformed with their
+    labels; R+S synthetic images of the same masks; R+D synthetic images of
+    deformed masks; S and D synthetic alone; R+R further real subjects. R+D
+    against R+Dr shows what the synthetic texture adds.
 
     Writes OUT/augment.json and a page, OUT/report/index.html. Run again, the
-    command makes what is missing. --shard leaves the results to a last run
-    without it.
+    command makes what is missing. With --shard no results are written: run the
+    command once more without it at the end.
     """
     config = _config(
         arms, fractions, doses, draws=draws, seeds=seeds, generator=generator, method=method,

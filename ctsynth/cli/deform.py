@@ -12,7 +12,10 @@ from ctsynth.cli._options import check_seed
 from ctsynth.errors import UsageError
 
 Mask = Annotated[
-    Path, typer.Argument(help="Label volume in any of the formats, or a folder of them.", show_default=False)
+    Path,
+    typer.Argument(
+        metavar="MASK", help="Label volume in any of the formats, or a folder of them.", show_default=False
+    ),
 ]
 Out = Annotated[
     Path | None, typer.Option(help="Folder for the deformed volumes.", show_default="beside the label volume")
@@ -65,10 +68,10 @@ def command(
 ) -> None:
     """Make new, plausible label volumes by deforming existing ones.
 
-    Each is bent by a smooth, invertible random map (Gaussian of 40 mm) and written
-    as NAME_deformed_0.nii.gz and on, on the label volume's own grid. The JSON
-    beside it has the distance to its source: displacement in mm, and Dice and
-    volume of each class. Paths are printed:
+    Each is bent by a smooth, invertible random map (Gaussian of 40 mm) and
+    written as NAME_deformed_0.nii.gz and so on, on the label volume's own grid.
+    The JSON beside it has the distance to its source: displacement in mm, and
+    Dice and volume ratio of each class. Paths are printed:
 
         ctsynth deform seg.nii.gz --samples 8 --out more/
         ctsynth sample --mask more/

@@ -28,7 +28,7 @@ SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
 
 def command(
-    out: Annotated[Path, typer.Argument(metavar="[OUT]", help="Folder for all results.")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for all results.")] = Path("demo"),
     cond: Annotated[str, typer.Option(help="concat, mask or edge: how the model reads the mask.")] = "mask",
     iterations: Annotated[
         int, typer.Option(min=10, help="Training steps; 500 take half as long and look half as good.")

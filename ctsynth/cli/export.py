@@ -27,12 +27,12 @@ def command(
 
     DIR holds model.safetensors (the averaged weights), config.json and README.md,
     a model card in the form of the Hugging Face Hub with data, split, training
-    and scores; lines with FILL IN wait for licence and intended use. It holds no
-    path of this machine and no pickle, and nothing is sent anywhere:
+    and scores. License and intended use are for you to add, in the lines marked
+    FILL IN. DIR holds no path of this machine and no pickle, and nothing is sent
+    anywhere:
 
-        ctsynth export runs/ddpm-mask ddpm-mask-amos22 --scores synthetic/scores.json
-
-        ctsynth sample --mask seg.nii.gz --model ddpm-mask-amos22
+        ctsynth export runs/ddpm-mask model --scores synthetic/scores.json
+        ctsynth sample --mask seg.nii.gz --model model
 
     Run again, it keeps a card that you filled in. Prints the folder.
     """

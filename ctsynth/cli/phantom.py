@@ -30,7 +30,9 @@ Slices = Annotated[
 ]
 Seed = Annotated[int, typer.Option(callback=check_seed, help="Same seed, same files.", rich_help_panel="Data")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes.", rich_help_panel="Running")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Make all again.", rich_help_panel="Running")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Make all subjects again.", rich_help_panel="Running")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.", rich_help_panel="Running")]
 
 
@@ -47,17 +49,19 @@ def command(
 ) -> None:
     """Make a synthetic abdomen data set in AMOS22's layout.
 
-    For demos, tests and benchmarks: these are drawings with the anatomy, HU (portal-venous) and noise of a CT, and
-    [bold]never a patient[/]. Do not report results on them as results on CT.
+    For demos, tests and benchmarks. Phantoms are drawings with the anatomy, HU
+    (portal-venous) and noise of a CT, [bold]never a patient[/]. Do not report results
+    on them as results on CT.
 
-    OUT gets dataset.json, imagesTr, labelsTr, imagesVa and labelsVa, as AMOS22 has them; subjects differ in size,
-    habitus and organs. dataset.json says that they are phantoms, and so do store, scores and page made of them.
-    What is there and up to date is kept, so the same command goes on after a break:
+    OUT gets dataset.json, imagesTr, labelsTr, imagesVa and labelsVa, as in
+    AMOS22; subjects differ in size, habitus and organs. dataset.json marks them
+    as phantoms, and so are the store, scores and page made from them. Finished,
+    up-to-date subjects are kept, so the same command continues where it stopped:
 
         ctsynth phantom amos/
         ctsynth phantom amos/ --subjects 40 --test-subjects 10 --workers 8
         ctsynth phantom spacings/ --slices 24,72,120
-        ctsynth phantom small/ --size 96 --slices 24 && ctsynth preprocess small/ out/
+        ctsynth phantom small/ --size 96 --slices 24
     """
     from ctsynth.phantom import make_phantom
 

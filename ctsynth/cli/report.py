@@ -13,8 +13,8 @@ from ctsynth.errors import UsageError
 Inputs = Annotated[
     list[Path] | None,
     typer.Argument(
-        help="Scores (scores.json, or a folder with some, such as one a checkpoint), training runs, or both.",
-        metavar="RUN|SCORES...",
+        help="Training runs, and scores: a scores.json, or a folder that contains some.",
+        metavar="RUN|SCORES",
         show_default=False,
     ),
 ]

@@ -20,6 +20,7 @@ WHAT, RESULT, RUN = "What to compare", "Result", "Run"
 Synthetic = Annotated[
     Path,
     typer.Argument(
+        metavar="SYNTHETIC",
         help="Folder of synthetic volumes in HU, SUBJECT.nii.gz or SUBJECT_synthetic.nii.gz; or one of them;"
         " with --checkpoint or --sweep a training run.",
         show_default=False,

@@ -41,7 +41,7 @@ CACHE = "export TORCHINDUCTOR_CACHE_DIR={}  # a task that is queued again finds 
 
 Extra = Annotated[
     list[str] | None,
-    typer.Argument(help="Further options of `ctsynth train`, after --.", show_default=False),
+    typer.Argument(metavar="EXTRA", help="Further options of `ctsynth train`, after --.", show_default=False),
 ]
 Methods = Annotated[
     str | None,

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ctsynth.config import RunConfig
     from ctsynth.data.store import Store
 
+SPEED = "Speed and memory"
 
 Cond = Annotated[
     Literal["concat", "mask", "edge"] | None,
@@ -113,12 +114,13 @@ class MethodOptions:
             *("mask_encoding", "prediction", "schedule", "label_dropout", "label_context", "ttur", "vgg"),
             *("tissue_dropout", "set_", "config"),
         ],
-        DATA: [],
+        DATA: ["tensorboard"],
         COST: [
             *("iterations", "epochs", "batch_size", "accumulate", "lr", "ema", "seed"),
             *("save_every", "keep_every", "sample_every"),
         ],
-        RUN: ["precision", "tensorboard", "compile", "checkpointing"],
+        RUN: ["precision"],
+        SPEED: ["compile", "checkpointing"],
     },
     training=TrainingConfig,
     options=MethodOptions,

@@ -22,18 +22,18 @@ DEFAULTS = {
 
 @settings_options(
     {
-        shared.DATA: [],
+        shared.DATA: ["tensorboard"],
         shared.NET: [],
         shared.COST: [
             *("iterations", "batch_size", "lr", "ema", "seed", "save_every", "keep_every", "sample_every"),
         ],
-        shared.RUN: ["precision", "tensorboard"],
+        shared.RUN: ["precision"],
     },
     defaults=DEFAULTS,
     training=TrainingConfig,
 )
 def command(
-    data: Annotated[Path, typer.Argument(metavar="[DATA]", help="Slice store of `ctsynth preprocess`.")] = Path(
+    data: Annotated[Path, typer.Argument(metavar="DATA", help="Slice store of `ctsynth preprocess`.")] = Path(
         "out"
     ),
     out: Annotated[Path, typer.Option(help="The run's folder.", rich_help_panel=shared.DATA)] = Path(

@@ -14,13 +14,13 @@ from ctsynth.cli import console
 def command(
     action: Annotated[
         Literal["list", "verify", "import"],
-        typer.Argument(help="List the weights, check that they are intact, or import files.", show_default="list"),
+        typer.Argument(metavar="ACTION", help="list, verify or import.", show_default="list"),
     ] = "list",
     what: Annotated[
         list[str] | None,
         typer.Argument(
             metavar="NAME|FILE",
-            help="Names to list or verify, as inception or totalsegmentator; files to import.",
+            help="Names to list or verify, such as inception; files to import.",
             show_default="all known; verify: all that are here",
         ),
     ] = None,
@@ -31,17 +31,15 @@ def command(
     Nothing is downloaded. Inception (FID, KID) and VGG-19 (SPADE) are looked
     for in the folders of $CTSYNTH_WEIGHTS, in ctsynth's own folder and in torch
     hub's cache, TotalSegmentator's (Dice) in $TOTALSEG_HOME_DIR. A file whose
-    SHA-256 is not the published one is never used.
+    SHA-256 is not the published one is never used:
 
         ctsynth weights list
-
         ctsynth weights import pt_inception-2015-12-05-6726825d.pth
-
         ctsynth weights verify inception && ctsynth score samples
 
-    The list has the command that fetches each file on a machine with internet.
-    Files are imported into the first folder of $CTSYNTH_WEIGHTS, or ctsynth's
-    own. Verify ends with 2 if a file is damaged, or one that was named is
+    `list` prints the command that downloads each file on a machine with internet.
+    `import` copies files to the first folder of $CTSYNTH_WEIGHTS, or to ctsynth's
+    own. `verify` exits with 2 if a file is damaged, or if one that you name is
     missing.
     """
     from json import dumps

@@ -24,7 +24,10 @@ class MaskSettings:
 
     format: Annotated[
         Literal["nii.gz", "nii", "nrrd", "mha", "dicom"],
-        Help("Format of the volumes, unless --out names a file; dicom writes folders."),
+        Help(
+            "nii.gz, nii, nrrd, mha or dicom, which writes folders; not needed if --out names a file.",
+            metavar="FORMAT",
+        ),
     ] = "nii.gz"
 
     outside: Annotated[

@@ -137,7 +137,8 @@ def _section(title: str, tail: str, function: Callable[..., None]) -> str:
         is_argument = isinstance(info, ArgumentInfo)
         shown = info.metavar or name.upper() if is_argument else _option(kind, name, info)
         if is_argument:
-            arguments.append(shown)
+            usage = shown if default is inspect.Parameter.empty else f"[{shown}]"
+            arguments.append(f"{usage}..." if typing.get_origin(kind) is list else usage)
         rows.append(f"| `{_cell(shown)}` | {_cell(info.help)} | {_cell(_default(default, info))} |")
     usage = " ".join([title, "[OPTIONS]", *arguments, *([tail] if tail else [])])
     text = inspect.cleandoc(function.__doc__ or "").replace("[bold]", "**").replace("[/]", "**")
@@ -169,8 +170,9 @@ def _option(kind: Any, name: str, info: Any) -> str:  # noqa: ANN401  any annota
 def _default(default: Any, info: Any) -> str:  # noqa: ANN401  any value
     if isinstance(info.show_default, str):
         return info.show_default
-    is_shown = default not in (None, False, inspect.Parameter.empty) and info.show_default
-    return ("yes" if default is True else f"`{default}`") if is_shown else ""
+    if not info.show_default or any(default is nothing for nothing in (None, False, inspect.Parameter.empty)):
+        return ""
+    return "yes" if default is True else f"`{default}`"
 
 
 def _cell(text: str | None) -> str:

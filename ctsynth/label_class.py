@@ -55,7 +55,7 @@ def class_from_json(entry: ClassJSON, source: str) -> LabelClass:
     number, name = entry["id"], entry["name"]
     color = entry.get("colour") or entry.get("color") or chosen_color(number)
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", color):
-        raise DataError(f"{source}: the colour of {name} is {color!r}, not #rrggbb")
+        raise DataError(f"{source}: the color of {name} is {color!r}, wanted #rrggbb")
     return LabelClass(
         id=number,
         name=name,

@@ -16,7 +16,7 @@ def test_every_package_is_on_the_page_and_no_other():
     named = set()
     for line in page.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
-        if line.startswith("|") and len(cells) > 2 and cells[-1] not in ("licence", "---"):
+        if line.startswith("|") and len(cells) > 2 and cells[-1] not in ("license", "---"):
             named |= {name.strip().lower() for name in cells[-3].split(",")}
     assert named == wanted
     assert set(re.findall(r"^\| `(\w+)`", page, re.MULTILINE)) == set(extras) - {"dicom"}

@@ -33,19 +33,20 @@ def preprocess(
     Args:
         source: The data set's folder.
         out: The store's folder.
-        images: Folder of CT volumes, where the source has a layout of its own.
-        labels: Folder of label volumes of the same names.
+        images: Folder of CT volumes, if the source has another layout.
+        labels: Folder of label volumes, named as those in ``images``.
         label_set: The classes of the store: ``amos22``, ``totalsegmentator``, a .json file, or ``dataset``.
-        unmatched: What classes become that the label set does not have; more than a few voxels refuse None.
-        test_subjects: So many CT of imagesVa, the first by id, are test.
-        split: A JSON file with the subjects of train and of test.
-        test_fraction: Share of all subjects that is drawn for test.
-        seed: For that drawing.
+        unmatched: Replacement for classes that the label set does not have; with None they are an error if they
+            cover more than a few voxels.
+        test_subjects: The first N CT of imagesVa, by id, are test.
+        split: A JSON file with the names of the subjects, ``{"train": [...], "test": [...]}``.
+        test_fraction: Choose this share of all subjects at random for test.
+        seed: Seed of that choice.
         size: Side of the slices, pixels.
         level: Middle of the window, HU.
         width: Width of the window, HU.
-        workers: Processes. With more than one call it below ``if __name__ == "__main__":``.
-        overwrite: Make all subjects again, also finished ones.
+        workers: Processes. With more than one, call this function below ``if __name__ == "__main__":``.
+        overwrite: Make all subjects again, finished ones too.
 
     Returns:
         What ``ctsynth preprocess --json`` prints.
@@ -87,11 +88,11 @@ def score(
 
     Args:
         synthetic: Folder of volumes in HU, or one of them.
-        data: Slice store with the real ones.
+        data: Slice store with the real volumes.
         split: Subjects to compare with.
-        metrics: By name; all that can be computed here if None.
+        metrics: Names of metrics; all that can be computed here if None.
         segmenter: For Dice: ``totalsegmentator``, a run of ``ctsynth train-segmenter``, or a folder of masks.
-        native: Dice on the source CT's grid.
+        native: Compute Dice on the source CT's grid.
         partial: Score the volumes that exist if some subjects have none.
         device: Where the segmenter runs.
         out: Where the scores are written; SYNTHETIC/scores.json if None.
@@ -125,7 +126,7 @@ def score(
 def report(
     inputs: str | Path | Sequence[str | Path], out: str | Path = "report", *, overwrite: bool = False
 ) -> Path:
-    """Makes the page of scores and runs, as ``ctsynth report`` does.
+    """Makes a page of scores and runs, as ``ctsynth report`` does.
 
     Args:
         inputs: A run, a scores.json, a folder with some, or several of these.

@@ -70,16 +70,16 @@ class Model:
         Slices are padded to squares and resized to the model's size, and what is drawn is resized back.
 
         Args:
-            labels: (Z, H, W) or (H, W) whole numbers, keys of ``Model.labels`` or 0. The body must be in them.
-            spacing: Between slices, mm: nearer slices start from more alike noise.
-            seed: Same labels and seed, same HU.
+            labels: (Z, H, W) or (H, W) whole numbers: 0, or keys of ``Model.labels``, body included.
+            spacing: Distance between slices, mm; nearer slices start from more similar noise.
+            seed: The same labels and seed give the same HU.
             preset: ``fast``, or ``paper``: ancestral sampling in 1000 steps.
             sampler: ``dpm++``, ``ddim`` or ``ddpm``; the preset's if None.
             steps: Network evaluations a slice; the preset's if None.
             guidance: Scale of classifier-free guidance, 1 for none.
-            outside: Outside the patient: what is drawn, or ``air``: -1000 HU.
+            outside: HU outside the patient: ``window``, as drawn, or ``air``, -1000.
             batch_size: Slices at once; changes rounding only. 16, or 4 on a CPU, if None.
-            name: Keys the noise together with the seed; ``ctsynth sample`` takes the mask file's name.
+            name: Determines the noise, together with the seed; ``ctsynth sample`` uses the mask file's name.
 
         Returns:
             int16 HU of the same shape, within ``Model.window``.
@@ -157,7 +157,7 @@ def load(
         raw: The raw weights, not the averaged ones.
 
     Raises:
-        ValueError: There is none, or it is damaged; or there is no such device.
+        ValueError: There is no model, it is damaged, or there is no such device.
     """
     with value_errors():
         from ctsynth.device import find_device

@@ -1,4 +1,4 @@
-"""How a volume holds together along z: steps, correlation and flicker from slice to slice."""
+"""Consistency of a volume along z: steps, correlation and flicker from slice to slice."""
 
 from __future__ import annotations
 

@@ -27,8 +27,8 @@ class Copies(DescribingMetric):
     """Share of synthetic slices that are nearer to a training slice than 99 % of the real slices are.
 
     Distances are root mean square differences of slices reduced to 32 x 32; slices without a body are left out.
-    Beside it the share that is authentic (AuthPct, Alaa et al. 2022, Sec. 4): farther from the nearest training
-    slice than that is from the nearest slice of another training subject.
+    Beside it the share of authentic slices (AuthPct, Alaa et al. 2022, Sec. 4): farther from the nearest training
+    slice than this one is from the nearest slice of another training subject.
     """
 
     title = "Copies"

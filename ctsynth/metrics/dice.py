@@ -48,11 +48,11 @@ DEFINITION = {
 
 
 class Dice(Metric):
-    """Overlap of the organs that a segmenter finds in a synthetic volume with the label map it was drawn for.
+    """Overlap of the organs that a segmenter finds in a synthetic volume with the label map it was drawn from.
 
     The volume is the slices stacked again, in HU, on the grid that they have in the patient; the reference is the
     store's own label map. An organ that a subject's label map does not show is left out of the mean, found or not;
-    one that the segmenter misses has a Dice of 0. The number of the set is the mean over subjects, then over the
+    one that the segmenter misses has a Dice of 0. The score of the set is the mean over subjects, then over the
     organs of the paper's Table 2.
 
     Args:

@@ -29,10 +29,10 @@ HEIGHTS = 64
 
 
 class Diversity(Metric):
-    """Distance between the samples of one mask over that between real slices of different subjects at that height.
+    """Distance of samples of one mask / distance of real slices of different subjects at the same height.
 
-    0 is one volume drawn again and again; 1 would be as different as patients, which a mask does not allow. The
-    distance is the root of the mean square difference, over all pairs of samples, of slices reduced to 32 x 32.
+    0: all samples are the same volume; 1: as different as patients, which a mask does not allow. The distance is
+    the root of the mean square difference, over all pairs of samples, of slices reduced to 32 x 32.
     """
 
     title = "Diversity"

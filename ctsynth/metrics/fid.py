@@ -22,11 +22,11 @@ _TELL_EVERY = 30.0  # seconds
 
 
 class FID(InceptionMetric):
-    """The TensorFlow-Inception one of pytorch-fid (Heusel et al. 2017), and nothing else is ever called FID.
+    """Fréchet distance of the features of pytorch-fid's TensorFlow Inception (Heusel et al. 2017).
 
-    All synthetic slices against the real slices of the same subjects, as 8-bit gray. Beside it the kernel distance
-    of the same features (KID, Binkowski et al. 2018), which fewer slices do not bias. The features of real slices
-    are kept in the store, so each is computed once.
+    All synthetic slices against the real slices of the same subjects, as 8-bit gray. Nothing else is called FID.
+    Beside it the kernel distance of the same features (KID, Bińkowski et al. 2018), which is unbiased for few
+    slices too. The features of real slices are kept in the store, so each is computed once.
     """
 
     title = "FID"

@@ -32,10 +32,10 @@ MOST_OFF = 0.2
 
 
 class NoisePowerSpectrum(DescribingMetric):
-    """Noise in liver and spleen, synthetic over real: the ratio of its standard deviations; 1 is right.
+    """Standard deviation of the noise in liver and spleen, synthetic / real; 1 is ideal.
 
-    It is taken in squares of 32 pixels that keep 5 mm from the organ's border, after a second-order surface is
-    subtracted. Beside it the difference of the mean frequency of its radial power spectrum, in lp/cm.
+    Measured in squares of 32 pixels at least 5 mm from the organ's border, after subtracting a second-order
+    surface. Beside it the difference of the mean frequency of the radial power spectrum, in lp/cm.
     """
 
     title = "Noise ratio"

@@ -19,10 +19,10 @@ FARTHEST = 60.0
 
 
 class ZCorrelation(ResidualMetric):
-    """Mean absolute error of the correlation of HU that labels do not say, between voxels 1 to 8 slices apart.
+    """Error of the correlation along z, 1 to 8 slices apart, of what labels do not determine; mean absolute value.
 
-    It is that of HU - E[HU given labels]. A subject's curve, Pearson's coefficient against mm, is compared with
-    that of its real volume at the distances up to 60 mm, and at the first in any case.
+    The correlation is that of the residual HU - E[HU | labels]. A subject's curve, Pearson's coefficient against
+    mm, is compared with that of its real volume at distances up to 60 mm, and at least at the first distance.
     """
 
     title = "z-correlation error"

@@ -17,9 +17,10 @@ from ctsynth.scoring.result import Result
 
 
 class ZFlicker(ResidualMetric):
-    """Power of HU that labels do not say along z above 0.25 cycles a slice, synthetic over real; 0 dB is right.
+    """Power along z above 0.25 cycles per slice of what labels do not determine, synthetic / real; 0 dB is ideal.
 
-    It is that of HU - E[HU given labels]. Slices drawn apart have more, a volume blurred along z has less.
+    The power is that of the residual HU - E[HU | labels]. Slices drawn independently have more, a volume blurred
+    along z has less.
     """
 
     title = "z-flicker"

@@ -15,9 +15,9 @@ from ctsynth.scoring.result import Result
 
 
 class ZGradient(DescribingMetric):
-    """Sum of the absolute steps from each voxel of the body to the one above, synthetic over real; 1 is right.
+    """Sum of absolute differences between each voxel of the body and the one above, synthetic / real; 1 is ideal.
 
-    Beside it the same apart: where the label stays from one slice to the next, and where it changes.
+    Also given separately where the label stays the same from slice to slice, and where it changes.
     """
 
     title = "z-gradient"

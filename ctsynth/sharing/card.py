@@ -59,7 +59,7 @@ def _front_matter(facts: Facts) -> str:
     if facts.scores:
         entries["model-index"] = [{"name": facts.name, "results": [_index(scores) for scores in facts.scores]}]
     lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in entries.items()]
-    lines[0] += f"  # {FILL_IN}: the licence under which you share the weights"
+    lines[0] += f"  # {FILL_IN}: the license under which you share the weights"
     return "\n".join(["---", *lines, "---"])
 
 
@@ -116,7 +116,7 @@ def _data(facts: Facts) -> str:
     config, labels = facts.config, LabelSet.from_json(facts.config.labels)
     classes = ", ".join(f"{number} {name}" for number, name in labels.names.items())
     lines = [
-        f"{FILL_IN}: which data set, its licence, and what consent covers.",
+        f"{FILL_IN}: which data set, its license, and what consent covers.",
         "",
         f"- {config.data.get('subjects', '?')} training subjects, {config.data.get('slices', '?')} axial slices",
         f"- SHA-256 of the slice store: `{config.data.get('digest', 'unknown')}`",

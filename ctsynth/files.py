@@ -254,7 +254,7 @@ class HashedFile:
 
 
 _PACKAGE = Path(__file__).parent
-_COMPUTES_NOTHING = ("api", "cli", "reporting", "sharing")  # and nothing that computes imports it
+_COMPUTES_NOTHING = ("api", "cli", "reporting", "sharing")  # no kept result depends on their code
 
 
 @functools.cache
@@ -265,9 +265,7 @@ def code_digest(*parts: str) -> str:
         parts: Files and folders of the package, ``data/window.py``; all that computes if none is given.
     """
     named = [_PACKAGE / part for part in parts]
-    named = named or [
-        path for path in _PACKAGE.iterdir() if path.name not in ("api", "cli", "reporting", "sharing")
-    ]
+    named = named or [path for path in _PACKAGE.iterdir() if path.name not in _COMPUTES_NOTHING]
     assert all(path.exists() for path in named), parts
     files = [file for file in sorted(_PACKAGE.rglob("*.py")) if any(map(file.is_relative_to, named))]
     hashes = {file.relative_to(_PACKAGE).as_posix(): sha256(file) for file in files}

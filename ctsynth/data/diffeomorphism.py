@@ -80,10 +80,6 @@ class Deformation:
             deformation = cls.of_velocity(_WEAKER * deformation.velocity)
         return deformation
 
-    def inverse(self) -> Deformation:
-        """exp(-v)."""
-        return self.of_velocity(-self.velocity, self.spacing)
-
     def at(self, points: Field) -> Field:
         """The displacement at points (3, ...) in mm from the first voxel's center; outside, that of the border."""
         nodes = points / self.spacing

@@ -25,7 +25,6 @@ class Posterior:
     """A diagonal Gaussian over x_{t-1}; every tensor broadcasts against (B, C, H, W)."""
 
     mean: Tensor
-    variance: Tensor
     log_variance: Tensor
 
 
@@ -49,7 +48,6 @@ class GaussianDiffusion:
             "inverse_ratio": np.sqrt(1 / a - 1),
             "posterior_x0": schedule.posterior_mean_x0,
             "posterior_x_t": schedule.posterior_mean_x_t,
-            "posterior_variance": schedule.posterior_variance,
             "min_log_variance": schedule.posterior_log_variance_clipped,
             "max_log_variance": np.log(schedule.betas),
         }
@@ -73,7 +71,6 @@ class GaussianDiffusion:
         """q(x_{t-1} | x_t, x_0) (Ho et al., Eq. 7); the log-variance is clipped at t = 0."""
         return Posterior(
             self._at("posterior_x0", timesteps, x_t) * x0 + self._at("posterior_x_t", timesteps, x_t) * x_t,
-            self._at("posterior_variance", timesteps, x_t),
             self._at("min_log_variance", timesteps, x_t),
         )
 
@@ -107,7 +104,7 @@ class GaussianDiffusion:
             x0 = x0.clamp(-1, 1)
         low, high = (self._at(f"{end}_log_variance", timesteps, x_t) for end in ("min", "max"))
         log_variance = learned_range(v, low, high)
-        return Posterior(self.q_posterior(x0, x_t, timesteps).mean, log_variance.exp(), log_variance), x0
+        return Posterior(self.q_posterior(x0, x_t, timesteps).mean, log_variance), x0
 
     def vb_terms_bpd(
         self, output: Tensor, x0: Tensor, x_t: Tensor, timesteps: Tensor, *, clip: bool = False

@@ -38,8 +38,9 @@ def test_a_ramp_becomes_itself_at_phi(seed):  # linear interpolation of a linear
 @pytest.mark.parametrize("seed", range(3))
 def test_the_inverse_brings_an_image_back_within_a_voxel(seed):
     deformation = random(seed)
+    inverse = Deformation.of_velocity(-deformation.velocity)
     there = [warped_image(part.astype(np.float32), SPACING, deformation) for part in places()]
-    back = np.stack([warped_image(part, SPACING, deformation.inverse()) for part in there])
+    back = np.stack([warped_image(part, SPACING, inverse) for part in there])
     away = np.abs(back - places()) / np.array(SPACING)[:, None, None, None]
     assert away[:, inner(margin=25)].max() < 1
 

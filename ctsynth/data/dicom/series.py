@@ -37,13 +37,11 @@ class Series:
     Args:
         folder: Where it lies.
         files: Files of its slices, in the order of their positions.
-        instances: Their SOP instance UIDs.
         grid: (columns, rows, slices), RAS+ in mm.
     """
 
     folder: Path
     files: tuple[Path, ...]
-    instances: tuple[str, ...]
     grid: SourceGrid
 
 
@@ -137,7 +135,6 @@ def _placed(folder: Path, slices: Sequence[tuple[Path, Dataset]]) -> Series:
     return Series(
         folder,
         tuple(slices[place][0] for place in order),
-        tuple(str(slices[place][1].SOPInstanceUID) for place in order),
         SourceGrid(shape, LPS @ affine),
     )
 

@@ -24,6 +24,9 @@ from ctsynth.stop import SIGNALS
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 """Before torch is imported: small networks are slower on two threads, and their number changes rounding."""
 
+os.fsync = lambda _: None
+"""The tests' files need not outlive a power cut, and waiting for the disk takes milliseconds a file."""
+
 hypothesis.settings.register_profile(
     "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )

@@ -32,6 +32,18 @@ def test_a_file_appears_under_its_name_on_success_only(tmp_path):
     assert list(path.parent.iterdir()) == [path]
 
 
+@pytest.mark.parametrize("names", [[""], ["deep/one", "two"]], ids=["a file", "a folder"])
+def test_all_bytes_are_on_the_disk_before_the_name_is(names, tmp_path, monkeypatch):
+    """Else a power cut could leave a file or a folder whose name is right and whose content is not."""
+    path, synced = tmp_path / "whole", []
+    monkeypatch.setattr(os, "fsync", lambda handle: synced.append((os.fstat(handle).st_ino, path.exists())))
+    with atomic(path) as partial:
+        for name in names:
+            (partial / name).parent.mkdir(parents=True, exist_ok=True)
+            (partial / name).write_text("content")
+    assert sorted(synced) == sorted(((path / name).stat().st_ino, False) for name in names)
+
+
 @pytest.mark.parametrize("error", [ValueError, KeyboardInterrupt, SystemExit])
 def test_nothing_is_left_behind_on_failure_and_the_old_file_stays(error, tmp_path):
     path = tmp_path / "scores.json"

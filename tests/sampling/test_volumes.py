@@ -11,6 +11,7 @@ import pytest
 import SimpleITK as sitk  # noqa: N813  its own abbreviation
 import torch
 from label_names import write_names
+from small_cases import make_small_case
 from small_runs import CPU, fit, labels_like
 from small_stores import both_splits, make_store
 
@@ -32,14 +33,20 @@ from ctsynth.training import checkpoint
 STEPS = Sampler(steps=4)
 
 
-@pytest.fixture
-def store(tmp_path, small_case):
-    return both_splits(tmp_path / "out", small_case)
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return both_splits(tmp_path_factory.mktemp("store") / "out", make_small_case)
 
 
-@pytest.fixture
-def trained(store, tmp_path):
-    run = fit(store, tmp_path / "run", lr=3e-2, ema=0.1, options={"prediction": "v", "schedule": "cosine"})
+@pytest.fixture(scope="module")
+def trained(store, tmp_path_factory):
+    run = fit(
+        store,
+        tmp_path_factory.mktemp("trained") / "run",
+        lr=3e-2,
+        ema=0.1,
+        options={"prediction": "v", "schedule": "cosine"},
+    )
     return checkpoint.load(checkpoint.find(run), CPU)
 
 

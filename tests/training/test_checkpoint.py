@@ -10,10 +10,12 @@ from dataclasses import replace
 import pytest
 import safetensors.torch
 import torch
+from small_cases import make_small_case
 from small_runs import CPU, ctsynth, fit, settings, weights
 from small_stores import both_splits
 
 from ctsynth.config import RunConfig
+from ctsynth.data.store import Store
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import sha256
 from ctsynth.labels import LabelSet
@@ -23,14 +25,22 @@ from ctsynth.sampling.record import provenance
 from ctsynth.training import checkpoint, weights_file
 
 
-@pytest.fixture
-def store(tmp_path, small_case):
-    return both_splits(tmp_path / "out", small_case)
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    """A folder with the store out and runs/one, which was trained on it; not to be changed."""
+    root = tmp_path_factory.mktemp("made")
+    fit(both_splits(root / "out", make_small_case), root / "runs" / "one")
+    return root
 
 
 @pytest.fixture
-def run(store, tmp_path):
-    return fit(store, tmp_path / "runs" / "one")
+def store(made, tmp_path):
+    return Store.open(shutil.copytree(made / "out", tmp_path / "out"))
+
+
+@pytest.fixture
+def run(made, tmp_path):
+    return shutil.copytree(made / "runs" / "one", tmp_path / "runs" / "one")
 
 
 def steps(run):
@@ -292,7 +302,8 @@ def edit(file, change):
     ],
     ids=str,
 )
-def test_a_config_that_is_wrong_in_a_field_is_refused_by_its_name(run, change, message):
+def test_a_config_that_is_wrong_in_a_field_is_refused_by_its_name(run, monkeypatch, change, message):
+    monkeypatch.setattr(checkpoint, "memory", lambda: 2**30)  # what fits is filled, which takes seconds
     path = checkpoint.find(run)
     edit(path / "config.json", lambda _: change)
     with pytest.raises((DataError, UsageError)) as refused:
@@ -379,7 +390,10 @@ def test_without_space_the_old_checkpoint_stays_and_the_message_says_why(store, 
         limit //= 2
     elif writer == "metrics.jsonl":
         limit *= 4
-        (tmp_path / "run" / "metrics.jsonl").write_text('{"step": 1, "loss": 1.0}\n' * (limit // 25))
+        row = (
+            '{"step": 1, "loss": 1.0}'.ljust(limit - 1) + "\n"
+        )  # one long row is read sooner than many short ones
+        (tmp_path / "run" / "metrics.jsonl").write_text(row)
     before = weights(tmp_path / "run", 2)
     with files_of_at_most(limit):
         done = ctsynth(*words)

@@ -136,14 +136,14 @@ class CellWork:
         config = configs.generator_config(
             settings, view, settings.seed + (self.cell.draw if is_own else 0), study.device
         )
-        if not is_own and parse(self.shard)[0] != 1 and not _is_trained(folder, config):
+        if is_own or parse(self.shard)[0] == 1:
+            overwrite = study.overwrite and (is_own or self.cell == study.plan.cells[0])
+            self._train(folder, config, SliceDataset(view, "train"), overwrite=overwrite)
+        elif not _is_trained(folder, config):
             raise RunError(
                 f"{folder}: the generator of all subjects is not trained yet; the first task trains it",
                 hint="start the other tasks when it is done",
             )
-        is_first = self.cell == study.plan.cells[0]
-        overwrite = study.overwrite and (is_own or is_first)
-        self._train(folder, config, SliceDataset(view, "train"), overwrite=overwrite)
         trained = checkpoint.load(checkpoint.find(folder), study.device)
         sampling = SamplingSettings(steps=settings.steps, seed=settings.seed, precision=config.training.precision)
         return trained, resolve(sampling, trained.method, study.device)
@@ -171,6 +171,12 @@ def _is_other(folder: Path, config: RunConfig) -> bool:
 
 
 def _is_trained(folder: Path, config: RunConfig) -> bool:
-    """Whether a run is at its last step."""
-    there = checkpoint.saved(folder)
-    return bool(there) and checkpoint.step_of(there[-1]) == config.training.iterations
+    """Whether a run is at its last step.
+
+    Raises:
+        UsageError: It is one of other settings.
+    """
+    if not checkpoint.saved(folder) or checkpoint.step_of(checkpoint.find(folder)) != config.training.iterations:
+        return False
+    refuse_other_settings(RunConfig.read(folder / "config.json"), config, folder)
+    return True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import Annotated, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,10 +13,11 @@ from ctsynth.data.split_body import join_body
 from ctsynth.data.store import Store, Subject
 from ctsynth.data.volume import Volume
 from ctsynth.labels import LabelSet
+from ctsynth.schema import Range
 from ctsynth.segmentation.overlap import boxes, overlaps, surface_distances
 from ctsynth.segmentation.trained import TrainedSegmenter
 
-ByOrgan = dict[str, float | None]
+ByOrgan = dict[str, Annotated[float, Range(0, 1)] | None]
 """By organ, from 0 to 1; None where the subject does not have it."""
 
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 from zlib import crc32
 
 import numpy as np
@@ -15,11 +16,11 @@ from ctsynth.augment.arms import Others
 from ctsynth.augment.plan import StudyConfig
 from ctsynth.data.deform import DeformConfig, deformed_pair
 from ctsynth.data.folders import is_whole
-from ctsynth.data.manifest import read_subject
+from ctsynth.data.manifest import SubjectRecord, read_subject
 from ctsynth.data.slices import stack, stacked_geometry, unstack
 from ctsynth.data.split_body import join_body
-from ctsynth.data.store import Store, Subject, write_subject
-from ctsynth.errors import RunError
+from ctsynth.data.store import Store, Subject, subject_of, write_subject
+from ctsynth.errors import DataError, RunError
 from ctsynth.labels import LabelSet
 from ctsynth.sampling.batches import SamplingConfig, Slices, sample_batches
 from ctsynth.training.checkpoint import Trained
@@ -180,23 +181,34 @@ class Pools:
         settings = {
             copy: own | {"augment": {"kind": kind, "seed": self.config.seed} | made_with(copy)} for copy in copies
         }
-        records = {copy: _whole(root, copy.name, settings[copy]) for copy in copies}
-        missing = [copy for copy, record in records.items() if record is None]
+        found = {copy: _whole(root, copy, settings[copy]) for copy in copies}
+        missing = [copy for copy, subject in found.items() if subject is None]
         for copy, (ct, mask, more) in zip(missing, make(missing) if missing else (), strict=True):
             record = {"name": copy.name, "split": "train", "geometry": copy.source.geometry.as_json(), **more}
-            records[copy] = write_subject(root, record, settings[copy], ct, mask)
-        return [_opened(root, copy, record) for copy, record in records.items() if record is not None]
+            found[copy] = _described(root, copy, write_subject(root, record, settings[copy], ct, mask))
+        return [subject for subject in found.values() if subject is not None]
 
 
-def _opened(root: Path, copy: Copy, record: dict[str, Any]) -> Subject:
-    voxels = {int(number): count for number, count in record["voxels"].items()}
-    folder = root / "train" / copy.name
-    return replace(copy.source, folder=folder, name=copy.name, split="train", voxels=voxels, record=record)
+def _whole(root: Path, copy: Copy, settings: dict[str, Any]) -> Subject | None:
+    """The subject in the place of a real one, if it is whole and was made with these settings."""
+    found = read_subject(root, "train", copy.name)
+    if not found or found[0] != settings or not is_whole(root, found[1]):
+        return None
+    with suppress(DataError):
+        return _described(root, copy, found[1])
+    return None
 
 
-def _whole(root: Path, name: str, settings: dict[str, Any]) -> dict[str, Any] | None:
-    found = read_subject(root, "train", name)
-    return found[1] if found and found[0] == settings and is_whole(root, found[1]) else None
+def _described(root: Path, copy: Copy, record: dict[str, Any]) -> Subject:
+    """The subject of a record.
+
+    Raises:
+        DataError: The record is impossible, or of another grid than the real one's.
+    """
+    where = str(root / "train" / copy.name / "subject.json")
+    if record["geometry"] != copy.source.geometry.as_json():
+        raise DataError(f"{where}: its geometry is not that of {copy.source.name}")
+    return subject_of(root, copy.source.size, copy.source.highest, cast("SubjectRecord", record), where)
 
 
 def _hashes(subject: Subject) -> dict[str, Any]:

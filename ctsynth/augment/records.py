@@ -7,31 +7,48 @@ import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict, cast
 
 from ctsynth import __version__, history
-from ctsynth.augment.evaluate import Measured
+from ctsynth.augment.evaluate import Measured, organs
 from ctsynth.augment.plan import Plan, Run
 from ctsynth.config import MAY_CHANGE, RunConfig
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError, RunError
 from ctsynth.files import write_json
-from ctsynth.schema import read
+from ctsynth.schema import Range, read
 
 NAME = "result.json"
 
 SCHEMA = 1
 
 
+class _Training(TypedDict):
+    batch_size: int
+
+
+class Work(TypedDict):
+    """What was done to train a segmenter: what must be equal in all arms, but for the seed."""
+
+    steps: int
+    slices: int
+    seed: int
+    training: _Training
+    precision: str
+    network: dict[str, Any]
+    size: int
+    device: str
+
+
 class Record(TypedDict):
     """The content of result.json."""
 
     made_from: dict[str, Any]
-    work: dict[str, Any]
+    work: Work
     chosen: int
     validation: dict[str, float]
     weights_sha256: str
-    seconds: float
+    seconds: Annotated[float, Range(0)]
     measured: Measured
     sha256: str
 
@@ -50,8 +67,8 @@ def made_from(store: Store, plan: Plan, run: Run) -> dict[str, Any]:
     }
 
 
-def work_of(folder: Path, device: str) -> dict[str, Any]:
-    """What was done to train a segmenter, from the files of its run: what must be equal in all arms.
+def work_of(folder: Path, device: str) -> Work:
+    """What was done to train a segmenter, from the files of its run.
 
     Args:
         folder: The run.
@@ -64,16 +81,16 @@ def work_of(folder: Path, device: str) -> dict[str, Any]:
     rows = history.rows(folder / "metrics.jsonl")
     own = {"seed", "iterations"}
     training = dataclasses.asdict(config.training)
-    return {
-        "steps": int(rows[-1]["step"]) if rows else 0,
-        "slices": (int(rows[-1]["step"]) if rows else 0) * config.training.batch_size,
-        "seed": config.training.seed,
-        "training": {key: value for key, value in training.items() if key not in (MAY_CHANGE | own)},
-        "precision": config.training.precision,
-        "network": {key: value for key, value in config.options.items() if key != "cutmix"},
-        "size": config.size,
-        "device": device,
-    }
+    return Work(
+        steps=int(rows[-1]["step"]) if rows else 0,
+        slices=(int(rows[-1]["step"]) if rows else 0) * config.training.batch_size,
+        seed=config.training.seed,
+        training=cast("_Training", {k: v for k, v in training.items() if k not in (MAY_CHANGE | own)}),
+        precision=config.training.precision,
+        network={key: value for key, value in config.options.items() if key != "cutmix"},
+        size=config.size,
+        device=device,
+    )
 
 
 def seconds_of(folder: Path) -> float:
@@ -98,6 +115,17 @@ def load(folder: Path) -> Record | None:
     except DataError:
         return None
     return record if record["sha256"] == _digest(record) else None
+
+
+def is_complete(record: Record, store: Store) -> bool:
+    """Whether a record has every organ of every test subject, and nothing else."""
+    names = set(organs(store.labels).values())
+    wanted = {subject.name: names for subject in store.subjects("test")}
+    measured = record["measured"]
+    return all(
+        {subject: set(by_organ) for subject, by_organ in one.items()} == wanted
+        for one in (measured["dice"], measured["nsd"])
+    )
 
 
 def _digest(content: Mapping[str, Any]) -> str:

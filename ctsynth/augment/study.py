@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Annotated, Any, TypedDict
 
 import torch
 
@@ -16,7 +16,7 @@ from ctsynth.augment.results import Results
 from ctsynth.data.store import Store
 from ctsynth.errors import DataError, RunError, UsageError
 from ctsynth.files import read_json, write_json
-from ctsynth.schema import read
+from ctsynth.schema import Range, read
 from ctsynth.stop import Stop
 
 RECORD = "study.json"
@@ -30,7 +30,7 @@ SCHEMA = 1
 
 class _Copies(TypedDict):
     made_from: dict[str, Any]
-    percent: dict[str, float]
+    percent: dict[str, Annotated[float, Range(0, 100)]]
 
 
 @dataclass
@@ -60,7 +60,8 @@ class Study:
             UsageError: It is another study's, or holds a file of the user's in the place of the record.
         """
         path, content = self.out / RECORD, self.settings
-        if path.exists():
+        held = {file.name for file in self.out.iterdir()} if self.out.is_dir() else set()
+        if path.exists():  # after the listing: another task of an array may begin meanwhile, and writes this first
             before = read_json(path)
             if not isinstance(before, dict) or before.keys() != content.keys():
                 raise UsageError(f"{path}: not the record of a study", hint="name another `out`")
@@ -70,7 +71,7 @@ class Study:
                         f"{self.out}: the study there was made with {key} {before[key]}, not {value}",
                         hint="name another `out`, or begin again with `overwrite`",
                     )
-        elif self.out.is_dir() and any(self.out.iterdir()):
+        elif any(not name.startswith(".partial-") for name in held):
             raise UsageError(f"{self.out}: a folder with other things in it", hint="name another `out`")
         write_json(path, content)
 
@@ -82,7 +83,9 @@ class Study:
     def record(self, run: Run) -> records.Record | None:
         """What is known of a run; None where it is not done, or not with these settings."""
         found = records.load(self.out / run.folder)
-        return found if found and found["made_from"] == records.made_from(self.store, self.plan, run) else None
+        if not found or found["made_from"] != records.made_from(self.store, self.plan, run):
+            return None
+        return found if records.is_complete(found, self.store) else None
 
     def copies(self, cell: Cell) -> dict[str, float] | None:
         """Percent of copies among the synthetic slices of a cell, by set; None where they are not counted."""

@@ -127,7 +127,7 @@ class Store:
         refuse_twins(content["subjects"], manifest)
         subjects = {}
         for number, record in enumerate(content["subjects"]):
-            subject = _subject(
+            subject = subject_of(
                 path, settings["size"], labels.num_classes - 1, record, f"{manifest}: subjects[{number}]"
             )
             if subject.name in subjects:
@@ -170,7 +170,19 @@ class Store:
         return hashlib.sha256(content.encode()).hexdigest()
 
 
-def _subject(root: Path, size: int, highest: int, record: SubjectRecord, where: str) -> Subject:
+def subject_of(root: Path, size: int, highest: int, record: SubjectRecord, where: str) -> Subject:
+    """The subject that a record in a manifest or a subject.json describes; its arrays are not opened.
+
+    Args:
+        root: The store's folder.
+        size: Side of its slices, pixels.
+        highest: The highest id of the label set.
+        record: What is said of it.
+        where: Stands before messages.
+
+    Raises:
+        DataError: The record is impossible.
+    """
     name = plain_name(record["name"], where)
     geometry = Geometry.from_json(record["geometry"], f"{where}.geometry")
     if record["slices"] != geometry.shape[2]:

@@ -3,9 +3,10 @@
 import json
 import shutil
 import signal
+from pathlib import Path
 
 import pytest
-from small_runs import weights
+from small_runs import OPTIONS, weights
 from small_stores import both_splits
 
 from ctsynth.augment import records
@@ -14,6 +15,7 @@ from ctsynth.augment.copies import share_of_copies
 from ctsynth.augment.page import write_page
 from ctsynth.augment.tables import answer
 from ctsynth.errors import Interrupted, RunError, UsageError
+from ctsynth.files import sole
 from ctsynth.training.stepper import Stepper
 
 ARMS = ("R", "R+C", "R+Dr", "R+S", "R+D", "R+R'", "R+real")
@@ -124,6 +126,8 @@ def test_a_broken_study_is_taken_up_again(whole, copied):
     shutil.rmtree(folder(copied, "R+D"))  # one arm is gone, with what it was trained on
     shutil.rmtree(copied.out / "fraction-1/draw-0/synthetic_deformed")
     (folder(copied, "R+S") / records.NAME).unlink()  # one was killed before its record was written
+    described = next(copied.out.glob("fraction-1/draw-0/deformed/train/*/subject.json"))
+    described.write_text(described.read_text().replace('"voxels": {', '"voxels": {"liver": 1,'))
     damaged = folder(copied, "R") / records.NAME
     damaged.write_text(damaged.read_text().replace('"dice"', '"dlce"'))
     untouched = folder(copied, "R+Dr") / records.NAME
@@ -133,6 +137,30 @@ def test_a_broken_study_is_taken_up_again(whole, copied):
     carry_out(copied)
     assert numbers(copied) == numbers(whole)
     assert untouched.stat().st_mtime_ns == before
+
+
+IMPOSSIBLE = {
+    "subject": lambda content: content["measured"]["dice"].popitem(),
+    "organ": lambda content: content["measured"]["nsd"]["amos_0004"].pop("liver"),
+    "Dice": lambda content: content["measured"]["dice"]["amos_0004"].update(liver=1.5),
+    "steps": lambda content: content["work"].update(steps="many"),
+    "batch": lambda content: content["work"]["training"].pop("batch_size"),
+    "seconds": lambda content: content.update(seconds=-1.0),
+}
+
+
+@pytest.mark.parametrize("what", IMPOSSIBLE)
+def test_an_impossible_record_is_none_even_with_its_hash(whole, tmp_path, monkeypatch, what):
+    run = whole.plan.runs[0]
+    content = json.loads((whole.out / run.folder / records.NAME).read_text())
+    del content["sha256"]
+    monkeypatch.setattr(whole, "out", tmp_path)
+    (tmp_path / run.folder).mkdir(parents=True)
+    records.save(tmp_path / run.folder, content)
+    assert whole.record(run) is not None
+    IMPOSSIBLE[what](content)
+    records.save(tmp_path / run.folder, content)
+    assert whole.record(run) is None
 
 
 @pytest.mark.parametrize("kind", ["segmenter", "generator"])
@@ -165,6 +193,9 @@ def test_one_generator_of_all_subjects_is_trained_once(study_of, study_store, tm
     study.begin()
     with pytest.raises(RunError, match="not trained yet; the first task trains it"):
         carry_out(study, "2/2")
+    carry_out(study, "1/2")
+    with sole(study.out / "generator" / ".train.lock"):  # as another task would hold it
+        carry_out(study, "2/2")
     carry_out(study)
     assert len(study.results().copies) == 2
     trained = [path.relative_to(study.out).as_posix() for path in study.out.rglob("generator")]
@@ -174,6 +205,25 @@ def test_one_generator_of_all_subjects_is_trained_once(study_of, study_store, tm
     again = study_of(study_store, study.out, overwrite=True, **settings)
     carry_out(again)
     assert numbers(again) == numbers(study)
+    other = study_of(study_store, study.out, **settings, iterations=7, generator_options=OPTIONS | {"channels": 4})
+    with pytest.raises(UsageError, match="was trained with other settings: channels 8 there, 4 here"):
+        carry_out(other, "2/2")
+
+
+def test_tasks_of_an_array_begin_together(study_store, study_of, tmp_path, monkeypatch):
+    study = study_of(study_store, tmp_path / "augment")
+    study.out.mkdir()
+    (study.out / ".partial-1-study.json").touch()  # another task is at the same place
+    listed = Path.iterdir
+
+    def begun_meanwhile(folder):
+        monkeypatch.undo()
+        study_of(study_store, study.out).begin()
+        return listed(folder)
+
+    monkeypatch.setattr(Path, "iterdir", begun_meanwhile)
+    study.begin()
+    study.begin()
 
 
 def test_a_folder_keeps_one_study(copied, study_of, study_store, tmp_path):

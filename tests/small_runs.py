@@ -27,11 +27,11 @@ OPTIONS = {"channels": 8, "multipliers": [1, 2], "res_blocks": 1, "attention": [
 SMALL = {
     "sdm": OPTIONS | {"head_channels": 4},
     "pix2pix": {"channels": 4, "discriminator_channels": 4},
-    "spade": {"channels": 4, "multipliers": [4, 2, 1], "discriminator_channels": 4, "vgg": "no"},
+    "spade": {"channels": 4, "multipliers": [4, 2, 1], "hidden": 8, "discriminator_channels": 4, "vgg": "no"},
     "unet2d": {"channels": 8, "multipliers": [1, 2, 2]},
     "edm": OPTIONS | {"heads": 4, "head_channels": 0, "encoder_channels": 8},
     "edm-volume": OPTIONS | {"heads": 4, "head_channels": 0, "encoder_channels": 8, "window": 2},
-    "oasis": {"channels": 4, "multipliers": [4, 2, 1], "discriminator_channels": 8},
+    "oasis": {"channels": 4, "multipliers": [4, 2, 1], "hidden": 8, "discriminator_channels": 8},
 }
 """Of the other methods and the segmenter; their generators want slices of 32 x 32 and more."""
 

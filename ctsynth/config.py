@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from ctsynth.device import Precision
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
-from ctsynth.schema import Help, Range, Share, Weight, check, parse, read
+from ctsynth.schema import Help, Range, Share, Weight, check, check_named, parse, read
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         check(self)
         if self.batch_size % self.accumulate:
-            raise UsageError(f"accumulate ({self.accumulate}) must divide batch_size ({self.batch_size})")
+            raise UsageError(f"`accumulate` ({self.accumulate}) must divide `batch_size` ({self.batch_size})")
 
     def check_ranks(self, ranks: int, window: int = 1) -> None:
         """Refuses a number of ranks that cannot share the batches, or a batch of no whole windows.
@@ -129,9 +129,9 @@ def check_ranks(batch_size: int, accumulate: int, ranks: int, window: int = 1) -
         UsageError: They cannot.
     """
     if batch_size % (accumulate * ranks * window):
-        shares = f"accumulate ({accumulate}) times the ranks ({ranks})"
+        shares = f"`accumulate` ({accumulate}) times the ranks ({ranks})"
         shares += f" times the window ({window} slices)" if window > 1 else ""
-        raise UsageError(f"batch_size ({batch_size}) must divide by {shares}")
+        raise UsageError(f"`batch_size` ({batch_size}) must divide by {shares}")
 
 
 MAY_CHANGE = frozenset(
@@ -242,7 +242,7 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Reads a configuration file: ``method``, ``preset``, ``[training]`` and ``[options]``.
 
     Raises:
-        UsageError: No such file, no TOML, or an unknown key at the top.
+        UsageError: No such file, no TOML, an unknown key, or a value that a training setting cannot have.
     """
     try:
         content = tomllib.loads(path.read_text(encoding="utf-8"))
@@ -259,6 +259,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         if not isinstance(value, kinds[key]):
             wanted = "a string" if kinds[key] is str else f"a table: [{key}]"
             raise UsageError(f"{path}: {key} is {value!r}, wanted {wanted}")
+    check_named(TrainingConfig, content.get("training", {}), str(path), "training")
     return content
 
 

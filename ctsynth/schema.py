@@ -106,7 +106,8 @@ class _Place:
         raise self.error(f"{self.source}: {problem}" if self.source else problem, hint=hint)
 
     def refuse(self, value: object, form: Any) -> NoReturn:  # noqa: ANN401  any annotation
-        what = f"{self.path} is {_SHORT.repr(value)}" if self.path else f"it holds {_SHORT.repr(value)}"
+        name = self.path if self.source else f"`{self.path}`"  # of no file, it is a setting: an option, perhaps
+        what = f"{name} is {_SHORT.repr(value)}" if self.path else f"it holds {_SHORT.repr(value)}"
         self.fail(f"{what}, wanted {described(form)}")
 
 
@@ -127,6 +128,8 @@ def read(path: Path, form: type[T], *, schema: int | None = None, hint: str | No
         if schema is not None:
             found = content.get("schema") if isinstance(content, dict) else content
             if found != schema:
+                if found is None:
+                    raise DataError(f"{path}: it has no schema, wanted {schema}: not a file of this kind")
                 later = "update ctsynth" if isinstance(found, int) and found > schema else None
                 raise DataError(f"{path}: schema {_SHORT.repr(found)}, this version reads {schema}", hint=later)
         return parse(form, content, str(path))
@@ -144,6 +147,21 @@ def parse(form: type[T], value: object, source: str, error: type[CTSynthError] =
         error: What is raised.
     """
     return typing.cast("T", _parse(form, value, _Place(source, error)))
+
+
+def check_named(form: type, values: Mapping[str, Any], source: str, within: str) -> None:
+    """Checks the settings that a file names, before defaults join them and hide where they are from.
+
+    Args:
+        form: Dataclass of the settings.
+        values: Those in the file.
+        source: The file, for messages.
+        within: The table that holds them.
+
+    Raises:
+        UsageError: There is no such setting, or its value is of another type or out of bounds.
+    """
+    _named(form, values, _Place(source, UsageError, within))
 
 
 def check(settings: object) -> None:
@@ -230,18 +248,22 @@ def _parse_typeddict(form: Any, value: Mapping[str, Any], place: _Place) -> Mapp
 
 
 def _build(form: Any, value: Mapping[str, Any], place: _Place) -> Any:  # noqa: ANN401  as above
-    hints = _hints(form)
-    for key in value:
-        if key not in hints:
-            place.fail(f"unknown key {place.at(str(key)).path!r}", hint=f"known: {', '.join(hints)}")
     for field in dataclasses.fields(form):
         if field.default is field.default_factory is dataclasses.MISSING and field.name not in value:
             place.fail(f"{place.at(field.name).path} is missing")
-    settings = {key: _parse(hints[key], item, place.at(key)) for key, item in value.items()}
+    settings = _named(form, value, place)
     try:
         return form(**settings)
     except CTSynthError as error:  # of its own __post_init__
         place.fail(f"{place.path}: {error.message}".removeprefix(": "), hint=error.hint)
+
+
+def _named(form: Any, values: Mapping[str, Any], place: _Place) -> dict[str, Any]:  # noqa: ANN401  as above
+    hints = _hints(form)
+    for key in values:
+        if key not in hints:
+            place.fail(f"unknown key {place.at(str(key)).path!r}", hint=f"known: {', '.join(hints)}")
+    return {key: _parse(hints[key], item, place.at(key)) for key, item in values.items()}
 
 
 @functools.cache

@@ -59,6 +59,11 @@ def test_help_fits_80_columns(name):
     assert [line for line in text.splitlines() if len(line) > 79] == []  # a line that wraps
 
 
+def test_the_demo_refuses_another_condition_before_it_makes_anything(tmp_path):
+    assert ctsynth("demo", tmp_path / "demo", "--cond", "both").exit_code == 2
+    assert not (tmp_path / "demo").exists()
+
+
 def test_the_reference_in_docs_is_that_of_the_commands():
     make_cli = reference()
     assert make_cli.PAGE.read_text(encoding="utf-8") == make_cli.render(), "run python docs/reference/make_cli.py"

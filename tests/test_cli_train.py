@@ -100,8 +100,8 @@ def test_a_toml_file_is_read_and_the_command_line_wins(folder):
 
 BAD_TOML = [
     ("banana = 1", "unknown key 'banana'"),
-    ("[training]\nbanana = 1", "unknown key 'banana'"),
-    ("[options]\nbanana = 1", "unknown key 'banana'"),
+    ("[training]\nbanana = 1", "unknown key 'training.banana'"),
+    ("[options]\nbanana = 1", "unknown key 'options.banana'"),
     ("[training]\niterations = '9'", "iterations is '9', wanted a whole number"),
     ("[training]\nlr = true", "lr is True, wanted a finite number above 0"),
     ("[training]\nlr_schedule = 'step'", "lr_schedule is 'step', wanted one of constant, cosine"),
@@ -125,6 +125,7 @@ def test_a_bad_toml_file_is_refused_and_named(folder, text, message):
     (folder / "my.toml").write_text(text)
     done = ctsynth("train", "--preset", "tiny", "--config", "my.toml")
     assert done.exit_code == 2
+    assert done.stderr.startswith("error: my.toml: ")
     assert message in done.stderr
     assert not (folder / "runs").exists()
 
@@ -143,13 +144,13 @@ REFUSED = [
     (["--method", "gan"], "no method is called 'gan'"),
     (["--preset", "huge"], "no preset 'huge'"),
     (["--config", "nowhere.toml"], "nowhere.toml: no such file"),
-    (["--iterations", "0"], "iterations is 0, wanted a whole number within [1, 999,999,999]"),
-    (["--accumulate", "3"], "accumulate (3) must divide batch_size (4)"),
-    (["--seed", "-1"], "seed is -1, wanted a whole number within [0, "),
-    (["--lr", "0"], "lr is 0.0, wanted a finite number above 0"),
-    (["--ema", "1"], "ema is 1.0, wanted a finite number within [0, 1)"),
-    (["--ranks", "100000"], "batch_size (4) must divide by accumulate (1) times the ranks (100000)"),
-    (["--batch-size", str(10**12)], "batch_size is 1000000000000, wanted a whole number within [1, 65,536]"),
+    (["--iterations", "0"], "--iterations is 0, wanted a whole number within [1, 999,999,999]"),
+    (["--accumulate", "3"], "--accumulate (3) must divide --batch-size (4)"),
+    (["--seed", "-1"], "--seed is -1, wanted a whole number within [0, "),
+    (["--lr", "0"], "--lr is 0.0, wanted a finite number above 0"),
+    (["--ema", "1"], "--ema is 1.0, wanted a finite number within [0, 1)"),
+    (["--ranks", "100000"], "--batch-size (4) must divide by --accumulate (1) times the ranks (100000)"),
+    (["--batch-size", str(10**12)], "--batch-size is 1000000000000, wanted a whole number within [1, 65,536]"),
     (["--lr", "nan"], "lr is nan, wanted a finite number above 0"),
     (["--label-dropout", "nan"], "label_dropout is nan, wanted a finite number within [0, 1)"),
     (["--set", f"channels={'[' * 100_000}"], "channels is '[["),
@@ -222,7 +223,7 @@ def test_a_batch_size_that_ranks_cannot_split_is_refused_once_before_training(fo
             monkeypatch.setenv("SLURM_PROCID", str(rank))
             done.append(ctsynth(*words))
     assert {one.exit_code for one in done} == {2}
-    message = "error: batch_size (16) must divide by accumulate (1) times the ranks (32)\n"
+    message = "error: --batch-size (16) must divide by --accumulate (1) times the ranks (32)\n"
     assert [one.stderr for one in done] == [message, ""][: len(done)]
     assert not (folder / "run").exists()
 

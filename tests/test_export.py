@@ -83,6 +83,13 @@ def test_scores_of_another_model_are_refused(folder):
     assert not (folder / "shared").exists()
 
 
+def test_scores_that_are_not_there_are_refused_by_name(folder):
+    done = ctsynth("export", "runs/one", "shared", "--scores", "nowhere.json")
+    assert done.exit_code == 2
+    assert "error: nowhere.json: no such file" in done.stderr
+    assert not (folder / "shared").exists()
+
+
 def test_a_card_that_was_filled_in_is_kept_and_nothing_of_the_user_is_lost(folder):
     ctsynth("export", "runs/one", "shared")
     readme = folder / "shared" / "README.md"

@@ -32,7 +32,7 @@ def test_the_config_of_a_run_trains_it_again(folder):
         "--iterations", 2,
     )  # fmt: skip
     assert other.exit_code == 2  # its epochs and these iterations
-    assert "iterations and epochs: name one of the two" in other.stderr
+    assert "--iterations and --epochs: name one of the two" in other.stderr
 
 
 def test_a_config_that_is_not_of_a_run_is_refused(folder):

@@ -75,7 +75,7 @@ def test_a_value_that_violates_the_schema_is_named(content, said):
 
 def test_a_dataclass_checks_itself():
     check(Content([], rate=0.75))
-    with pytest.raises(UsageError, match=r"^rate is 1\.5, wanted a finite number within \[0, 1\)$"):
+    with pytest.raises(UsageError, match=r"^`rate` is 1\.5, wanted a finite number within \[0, 1\)$"):
         check(Content([], rate=1.5))
 
 
@@ -87,3 +87,6 @@ def test_the_schema_of_a_file_goes_before_its_form(tmp_path):
             read(path, Content, schema=schema, hint="make it again")
         assert refused.value.hint == hint
     assert read(path, dict[str, Any], schema=2)["entries"] == 3
+    write_json(path, {"entries": 3})
+    with pytest.raises(DataError, match=r"x\.json: it has no schema, wanted 1"):
+        read(path, Content, schema=1)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -29,7 +30,9 @@ SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
 def command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for all results.")] = Path("demo"),
-    cond: Annotated[str, typer.Option(help="concat, mask or edge: how the model reads the mask.")] = "mask",
+    cond: Annotated[
+        Literal["concat", "mask", "edge"], typer.Option(help="How the model reads the mask.")
+    ] = "mask",
     iterations: Annotated[
         int, typer.Option(min=10, help="Training steps; 500 take half as long and look half as good.")
     ] = 1000,
@@ -133,7 +136,7 @@ def _draw_and_score(
     return scored
 
 
-def _refuse_other(record: Path, settings: dict[str, object], *, overwrite: bool) -> None:
+def _refuse_other(record: Path, settings: Mapping[str, object], *, overwrite: bool) -> None:
     """Refuses a demo over one that was made with other settings, before minutes are spent."""
     from ctsynth.errors import UsageError
     from ctsynth.files import read_json

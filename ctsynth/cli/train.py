@@ -14,7 +14,7 @@ from ctsynth.cli._settings import settings_options
 from ctsynth.cli._training import COST, DATA, NET, RUN
 from ctsynth.config import TrainingConfig, read_settings
 from ctsynth.errors import UsageError
-from ctsynth.schema import Help
+from ctsynth.schema import Help, check_named
 from ctsynth.stop import Stop
 
 if TYPE_CHECKING:
@@ -166,10 +166,12 @@ def command(
         settings = {**file.get("training", {}), **training}
         shared.check_batch(settings, gpus or ranks)
 
+        from ctsynth.methods.base import find_method
         from ctsynth.training.configure import configure, resolved_before
         from ctsynth.training.start import begun_from
 
         chosen = _find_method(cond, method, file.get("method", "ddpm-mask"))
+        check_named(find_method(chosen).Options, file.get("options", {}), str(config), "options")
         place = shared.find_place(device, gpus, ranks)
         store = _open_store(data, size, asks_for_tissues="tissue_dropout" in training)
         run = out or Path("runs") / chosen

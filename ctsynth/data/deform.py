@@ -175,7 +175,7 @@ def _is_whole(path: Path, wanted: Mapping[str, Any], *, overwrite: bool) -> bool
 def _integers(file: Path, volume: Volume) -> Labels:
     counts = check_labels(str(file), volume.voxels)
     if set(counts) <= {0}:
-        raise DataError(f"{file}: nothing but background")
+        raise DataError(f"{file}: nothing but background (0), wanted labels of organs")
     return volume.voxels.astype(np.uint8 if max(counts) < 256 else np.uint16)
 
 

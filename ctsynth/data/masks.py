@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctsynth.data.body import Mask, body_mask, outline_from_organs
+from ctsynth.data.pairs import check_hu
 from ctsynth.data.relabel import Given, Labels, read_labels
 from ctsynth.data.settings import Unmatched
 from ctsynth.data.volume import Volume
@@ -127,14 +128,16 @@ def complete_labels(
         (X, Y, Z) uint8; ``label``, ``ct`` or ``estimated``; and that CT, where there is one.
 
     Raises:
-        DataError: What ``read_labels`` and ``complete`` refuse; a CT on another grid; nothing but background.
+        DataError: As ``read_labels`` and ``complete``; a CT on another grid or not in HU; nothing but background.
     """
     given = read_labels(file, volume, own, labels=labels, dataset=dataset)
     if not (given.voxels.any() or (given.lost and unmatched != "background")):
-        raise DataError(f"{file}: nothing but background")
+        raise DataError(f"{file}: nothing but background (0), wanted labels of organs or body")
     ct = Volume.load(body_from) if body_from else None
-    if ct and not ct.geometry.same_as(volume.geometry):
-        raise DataError(f"{body_from}: its grid is {ct.geometry}, that of {file} is {volume.geometry}")
+    if body_from and ct:
+        if not ct.geometry.same_as(volume.geometry):
+            raise DataError(f"{body_from}: its grid is {ct.geometry}, that of {file} is {volume.geometry}")
+        check_hu(body_from, ct.voxels)
     find_patient = (
         partial(body_mask, ct.voxels, ct.geometry.spacing)
         if ct

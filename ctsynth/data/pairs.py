@@ -54,11 +54,11 @@ def _check_grids(case: SourceCase, image: Geometry, label: Geometry) -> None:
         )
 
 
-def in_hu(path: Path, voxels: NDArray[Any]) -> NDArray[np.int16]:
-    """A CT's voxels as whole HU.
+def check_hu(path: Path, voxels: NDArray[Any]) -> None:
+    """Refuses voxels that hold NaN or infinity, or that cannot be HU, for none is air.
 
     Raises:
-        DataError: They hold NaN or infinity, or cannot be HU, for none is air.
+        DataError: They are such.
     """
     if voxels.dtype.kind == "f":
         broken = sum(int(np.count_nonzero(~np.isfinite(voxels[:, :, z]))) for z in range(voxels.shape[2]))
@@ -72,6 +72,15 @@ def in_hu(path: Path, voxels: NDArray[Any]) -> NDArray[np.int16]:
             f"{path}: its values go from {low:g} to {high:g}; in HU some would be below {PLAUSIBLE_AIR}",
             hint="give the CT in Hounsfield units, before any window or normalization",
         )
+
+
+def in_hu(path: Path, voxels: NDArray[Any]) -> NDArray[np.int16]:
+    """A CT's voxels as whole HU.
+
+    Raises:
+        DataError: As ``check_hu``.
+    """
+    check_hu(path, voxels)
     if voxels.dtype == np.int16:
         return voxels
     hu = np.empty(voxels.shape, np.int16, order="F")

@@ -34,7 +34,7 @@ class ResidualMetric(DescribingMetric):
     def make(cls, context: Context) -> Self | str:
         """The metric, or why not: the store has no training slices."""
         if not any(context.store.subjects("train")):
-            return "it takes training slices to fit E[HU | labels] to, and the store has none"
+            return "it needs training slices to fit E[HU | labels], and the store has none"
         return super().make(context)
 
     @abstractmethod

@@ -43,7 +43,7 @@ class Copies(DescribingMetric):
         if context.split == "train":
             return "it compares with training slices; score the test split"
         if not context.store.subjects("train"):
-            return "it takes training slices, and the store has none"
+            return "it needs training slices, and the store has none"
         return super().make(context)
 
     @property
@@ -81,8 +81,8 @@ class Copies(DescribingMetric):
         found = self._share(self.title, {name: d < threshold for name, d in distances.items()}, distances)
         notes = self._notes(synthetic, threshold) if found.total.value else ()
         if (slices := int(np.isfinite(known).sum())) < 1 / QUANTILE:
-            few = f"of {slices} real slices the {100 * QUANTILE:g} % quantile is the least distance"
-            notes += (f"{few}: the share tells little",)
+            few = f"with {slices} real slices the {100 * QUANTILE:g} % quantile is their smallest distance"
+            notes += (f"{few}: the share says little",)
         radii = {name: synthetic[name]["radius"] for name in records}
         is_known = any(np.isfinite(radius).any() for radius in radii.values())
         authentic = {name: distances[name] > radii[name] for name in records} if is_known else {}

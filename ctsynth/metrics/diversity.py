@@ -45,9 +45,9 @@ class Diversity(Metric):
     def make(cls, context: Context) -> Self | str:
         """The metric, or why not: one sample a mask, or too few training subjects."""
         if not any(len(samples_beside(path)) > 1 for path in context.files.values()):
-            return "it takes several samples of each mask: ctsynth sample --samples 4"
+            return "it needs several samples of each mask: ctsynth sample --samples 4"
         if len(context.store.subjects("train")) < 2:
-            return "it takes two training subjects, whose slices it compares, and the store has fewer"
+            return "it needs two training subjects, and the store has fewer"
         return cls(context.store, context.files)
 
     @property

@@ -53,9 +53,9 @@ class NoisePowerSpectrum(DescribingMetric):
     def make(cls, context: Context) -> Self | str:
         """The metric, or why not: the label set has neither organ, or slices are too coarse."""
         if not set(ORGANS) & set(context.store.labels.names.values()):
-            return f"it takes {' or '.join(ORGANS)}, and the label set {context.store.labels.name} has neither"
+            return f"it needs {' or '.join(ORGANS)}, and the label set {context.store.labels.name} has neither"
         if context.store.size < SMALLEST:
-            return f"its squares of {ROI} px take slices of {SMALLEST} px or more: these have {context.store.size}"
+            return f"it needs slices of at least {SMALLEST} x {SMALLEST} pixels, these have {context.store.size}"
         return super().make(context)
 
     def describe(self, values: Unit, pair: Pair) -> Record:

@@ -84,14 +84,14 @@ def make_phantom(
 def _check(subjects: int, test_subjects: int, size: int, slices: Sequence[int], seed: int) -> None:
     ranges = (
         ("subjects", subjects, 1, FIRST_TEST_ID - 1),
-        ("test subjects", test_subjects, 0, _LAST_ID + 1 - FIRST_TEST_ID),
+        ("test_subjects", test_subjects, 0, _LAST_ID + 1 - FIRST_TEST_ID),
         ("size", size, 32, 1024),
         *(("slices", number, 1, 720) for number in slices),
         ("seed", seed, 0, 2**63 - 1),
     )
     for name, value, lowest, highest in ranges:
         if not lowest <= value <= highest:
-            raise UsageError(f"phantom: {name} is {value}, wanted {lowest} to {highest}")
+            raise UsageError(f"`{name}` is {value}, wanted {lowest} to {highest}")
 
 
 def _write(case: PhantomCase) -> None:

@@ -93,7 +93,10 @@ def write_reading(systems: Mapping[str, Scores], count: int, folder: Path) -> No
         DataError: A volume is no longer where scores.json points.
     """
     if not systems:
-        raise UsageError("a blind reading shows slices of scored volumes, and nothing here has been scored")
+        raise UsageError(
+            "`blind`: nothing here has been scored, wanted scores of the volumes to read",
+            hint="score them first: ctsynth score SYNTHETIC, and name SYNTHETIC/scores.json",
+        )
     known = [
         [name, one.settings.get("store_digest"), sorted(one.sources.synthetic)] for name, one in systems.items()
     ]

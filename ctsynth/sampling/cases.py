@@ -105,9 +105,15 @@ def cases_of_store(
         DataError: The store has another label set or another slice size than the model, or no such subjects.
     """
     if store.labels != trained.labels:
-        raise DataError(f"{store.root}: labels are {store.labels.name}, the model knows {trained.labels.name}")
+        raise DataError(
+            f"{store.root}: its label set is {store.labels.name}, the model's is {trained.labels.name}",
+            hint="name the store that the model was trained on, or another model",
+        )
     if store.size != trained.config.size:
-        raise DataError(f"{store.root}: slices of {store.size} pixels, the model draws {trained.config.size}")
+        raise DataError(
+            f"{store.root}: its slices have {store.size} pixels a side, the model's {trained.config.size}",
+            hint=f"make a store of that size: ctsynth preprocess --size {trained.config.size}",
+        )
 
     subjects = store.subjects(split)
     if not subjects:
@@ -177,7 +183,9 @@ class _MaskReader:
             return Masks(slices, volume.geometry, body, "ct", background, there)
         slices, origin = _with_tissues(slices, own, self.settings)
         if own.tissues and origin == "none":
-            log.warning("%s: drawn from the body as one class (tissues: `body_from` CT)", self.file)
+            log.warning(
+                "%s has no tissues: drawn from the body as one class (for tissues: `body_from` CT)", self.file
+            )
         return Masks(slices, volume.geometry, body, origin, background, there)
 
 
@@ -244,7 +252,7 @@ def _mask_files(mask: Path, settings: MaskSettings, *, names_one: bool) -> list[
     found = volumes(mask) if mask.is_dir() else [mask]
     files = [file for file in found if file == mask or not _is_drawn(file)]
     if not files:
-        raise UsageError(f"{mask}: no label volumes in this folder")
+        raise UsageError(f"{mask}: no label volumes in this folder", hint="wanted NAME.nii.gz, or another format")
     cts = [ct for ct in (settings.body_from, settings.given) if ct]
     for ct in cts:
         if not ct.exists():

@@ -34,5 +34,8 @@ def choose(names: Sequence[str] | None, context: Context) -> tuple[dict[str, Met
             chosen[name] = made
     if not chosen:
         why = "; ".join(f"{name}: {reason}" for name, reason in left_out.items())
-        raise UsageError(f"no metric to compute: {why or 'none was named'}", hint="see ctsynth score --help")
+        raise UsageError(
+            f"no metric to compute: {why or 'none was named'}",
+            hint="choose other `metrics`: ctsynth info lists them",
+        )
     return chosen, left_out

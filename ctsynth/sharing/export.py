@@ -54,10 +54,10 @@ def export(model: Path, out: Path, *, scores: Sequence[Path] = (), overwrite: bo
         raise UsageError(f"{model}: it is an export already", hint="copy the folder")
     weights = checkpoint.averaged(found, config)
     digest = sha256(weights)
+    loaded = [_of_this_model(path, config, digest) for path in scores]
     known = {"weights_sha256": digest, "scores_sha256": [sha256(path) for path in scores]}
     if _is_there(out, known, overwrite=overwrite):
         return out
-    loaded = [_of_this_model(path, config, digest) for path in scores]
     with atomic(out) as partial:
         partial.mkdir()
         shutil.copyfile(weights, partial / WEIGHTS)

@@ -55,7 +55,7 @@ def configure(
     own = cls.resolve(build(cls.Options, {**chosen.options, **options}, method))
     subjects = store.subjects("train")
     slices = sum(subject.slices for subject in subjects)
-    settings = _training(chosen.training, training, slices, f"training settings of {method}")
+    settings = _training(chosen.training, training, slices)
     if settings.checkpointing and not cls.blocks:
         raise UsageError(
             f"{method} does not take `checkpointing`", hint="to save memory, say `accumulate` 2 or more"
@@ -86,13 +86,13 @@ def configure(
     )
 
 
-def _training(preset: Mapping[str, Any], named: Mapping[str, Any], slices: int, source: str) -> TrainingConfig:
+def _training(preset: Mapping[str, Any], named: Mapping[str, Any], slices: int) -> TrainingConfig:
     """The preset's training settings with those that were given; epochs become iterations."""
     if "iterations" in named and "epochs" in named:
-        raise UsageError("iterations and epochs: name one of the two")
+        raise UsageError("`iterations` and `epochs`: name one of the two")
     length = {"iterations", "epochs"}
     kept = {key: value for key, value in preset.items() if not (key in length and length & named.keys())}
-    settings = build(TrainingConfig, {**kept, **named}, source)
+    settings = build(TrainingConfig, {**kept, **named}, "")
     if settings.epochs is None:
         return settings
     return replace(settings, iterations=math.ceil(settings.epochs * slices / settings.batch_size))

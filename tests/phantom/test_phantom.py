@@ -434,7 +434,7 @@ def test_real_data_is_never_mixed_with_phantoms(small, small_amos):
     "wrong", [{"subjects": 0}, {"subjects": 401}, {"test_subjects": -1}, {"size": 8}, {"slices": 0}, {"seed": -1}]
 )
 def test_numbers_out_of_range_are_refused_by_name(small, wrong):
-    with pytest.raises(UsageError, match=f"{next(iter(wrong)).replace('_', ' ')} is {next(iter(wrong.values()))}"):
+    with pytest.raises(UsageError, match=f"`{next(iter(wrong))}` is {next(iter(wrong.values()))}"):
         small(**wrong)
 
 

@@ -411,7 +411,7 @@ def test_a_class_that_the_model_does_not_know_is_asked_about(trained, tmp_path, 
 
 def test_a_store_of_another_label_set_is_refused_with_both_names(trained, store, tmp_path):
     other = replace(store, labels=label_set("totalsegmentator"))
-    with pytest.raises(DataError, match="labels are totalsegmentator, the model knows amos22"):
+    with pytest.raises(DataError, match=r"its label set is totalsegmentator, the model's is amos22"):
         cases_of_store(other, "test", trained, tmp_path / "drawn")
 
 
@@ -426,6 +426,8 @@ def test_a_body_can_come_from_the_ct(trained, tmp_path, small_case, write_nifti,
     moved[0, 3] += 0.002
     with pytest.raises(DataError, match=r"elsewhere\.nii\.gz: its grid is .*, that of .*seg\.nii\.gz is"):
         drawn(trained, file, body_from=write_nifti(tmp_path / "elsewhere.nii.gz", case.hu, moved), overwrite=True)
+    with pytest.raises(DataError, match=r"seg\.nii\.gz: its values go from 0 to 6; in HU some would be below"):
+        drawn(trained, file, body_from=file, overwrite=True)
 
 
 def test_whole_numbers_in_floats_are_labels(trained, mask, tmp_path, small_case, write_nifti):
@@ -513,7 +515,7 @@ def test_a_store_without_test_subjects_is_refused(trained, tmp_path, small_case)
 
 def test_a_store_of_another_size_is_refused(trained, tmp_path, small_case):
     other = both_splits(tmp_path / "larger", small_case, size=32)
-    with pytest.raises(DataError, match="slices of 32 pixels, the model draws 16"):
+    with pytest.raises(DataError, match=r"slices have 32 pixels a side, the model's 16"):
         cases_of_store(other, "test", trained, tmp_path / "drawn")
 
 

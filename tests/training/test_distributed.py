@@ -192,6 +192,6 @@ def test_ranks_meet_on_the_first_node_of_the_step(nodes, first):
 def test_a_batch_size_that_ranks_cannot_split_is_refused(tmp_path, small_case):
     store = both_splits(tmp_path / "store", small_case)
     with pytest.raises(
-        UsageError, match=r"batch_size \(4\) must divide by accumulate \(1\) times the ranks \(3\)"
+        UsageError, match=r"`batch_size` \(4\) must divide by `accumulate` \(1\) times the ranks \(3\)"
     ):
         fit(store, tmp_path / "run", world=World(0, 3, 0))

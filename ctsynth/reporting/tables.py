@@ -109,8 +109,8 @@ def _rivals(scores: Sequence[Scores]) -> set[int]:
 def _of_one(scores: Scores) -> Table:
     shown = [(heading(result), result, result.total) for result in scores.metrics.values()]
     shown += [
-        (f"{heading(result)} of {title}", result, values[name])
-        for title, values in _references({"": scores})
+        (f"{heading(result)}, {kind}", result, values[name])
+        for kind, values in (("floor", scores.floor.values or {}), ("ceiling", scores.ceiling.values or {}))
         for name, result in scores.metrics.items()
         if name in values
     ]

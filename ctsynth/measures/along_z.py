@@ -44,19 +44,18 @@ def steps(values: NDArray[Any], mask: NDArray[np.integer[Any]]) -> tuple[Array, 
     return sums, counts
 
 
-def correlations(residual: NDArray[np.floating[Any]], body: Mask, lags: int = LAGS) -> Array:
-    """Pearson correlation of voxels with those 1 to ``lags`` slices above them, both in the body.
+def correlations(residual: NDArray[np.floating[Any]], body: Mask) -> Array:
+    """Pearson correlation of voxels with those 1 to ``LAGS`` slices above them, both in the body.
 
     Args:
         residual: (Z, H, W).
         body: (Z, H, W).
-        lags: The farthest, slices.
 
     Returns:
-        (lags,); NaN where no two slices are so far apart, or a value does not vary.
+        (LAGS,); NaN where no two slices are so far apart, or a value does not vary.
     """
-    found = np.full(lags, np.nan)
-    for lag in range(1, min(lags, len(residual) - 1) + 1):
+    found = np.full(LAGS, np.nan)
+    for lag in range(1, min(LAGS, len(residual) - 1) + 1):
         sums = np.zeros(6)
         for here, there, inside, above in zip(residual, residual[lag:], body, body[lag:], strict=False):
             both = inside & above

@@ -34,7 +34,7 @@ def thumbnails(slices: NDArray[np.floating[Any]]) -> NDArray[np.uint8]:
     """
     rows, columns = (_areas(length, min(SIDE, length)) for length in slices.shape[1:])
     small = [np.rint(255 * (rows @ one @ columns.T)).ravel() for one in slices]
-    return np.array(small, np.uint8).reshape(len(slices), -1)
+    return np.array(small, np.uint8).reshape(len(slices), len(rows) * len(columns))
 
 
 def _areas(length: int, side: int) -> NDArray[np.float32]:
@@ -80,8 +80,8 @@ def radii(features: Rows, k: int) -> Array:
         return found
     for rows in _blocks(len(features)):
         squares = np.concatenate([_squares(features[rows], features[c]) for c in _blocks(len(features))], axis=1)
-        squares[np.arange(len(squares)), np.arange(rows.start, rows.start + len(squares))] = np.inf
-        found[rows] = np.partition(squares, k - 1, axis=1)[:, k - 1]
+        squares[np.arange(len(squares)), np.arange(rows.start, rows.start + len(squares))] = -1  # itself, first
+        found[rows] = np.partition(squares, k, axis=1)[:, k]
     return found
 
 
@@ -107,7 +107,7 @@ def density_and_coverage(real: Rows, synthetic: Rows, k: int) -> tuple[Array, ND
 
 
 def _blocks(length: int) -> list[slice]:
-    return [slice(start, min(start + _ROWS, length)) for start in range(0, length, _ROWS)]
+    return [slice(start, start + _ROWS) for start in range(0, length, _ROWS)]
 
 
 def _squares(one: NDArray[Any], other: NDArray[Any]) -> Array:

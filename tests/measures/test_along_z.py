@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
+from scipy.signal import periodogram
 
 from ctsynth.measures.along_z import correlations, flicker_power, steps
 
@@ -53,6 +54,23 @@ def test_the_power_of_white_noise_is_its_variance_in_columns_of_any_length(slice
     assert flicker_power(values, np.ones(shape, bool)) == pytest.approx(25, rel=0.03)
 
 
+@pytest.mark.parametrize("slices", [8, 9, 31, 32])
+def test_the_power_is_that_of_scipys_periodogram_with_a_hann_window_above_a_quarter_cycle(slices):
+    values = autoregressive(0.5)[:slices]
+    _, power = periodogram(values, window="hann", detrend=False, return_onesided=False, axis=0)
+    high = power[slices // 4 + 1 : slices // 2 + 1]
+    assert flicker_power(values, BODY[:slices]) == pytest.approx(high.mean(), rel=1e-6)
+
+
+@pytest.mark.parametrize(("slices", "parts"), [(33, (17, 16)), (65, (22, 22, 21))])
+def test_more_than_32_slices_are_split_into_equal_parts(slices, parts):
+    shape = (slices, 5, 5)
+    values, body = autoregressive(0.5, shape), np.ones(shape, bool)
+    ends = np.cumsum((0, *parts))
+    apart = [flicker_power(values[a:b], body[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    assert flicker_power(values, body) == pytest.approx(np.mean(apart), rel=1e-9)
+
+
 @pytest.mark.parametrize("phi", [-0.5, 0.5, 0.8])
 def test_the_power_of_an_autoregressive_residual_is_that_of_its_spectrum(phi):
     """(1 - phi^2) / (1 + phi^2 - 2 phi cos(2 pi f)) at 9/32 to 16/32 cycles a slice."""
@@ -90,3 +108,5 @@ def test_steps_are_those_within_the_body_apart_where_the_label_changes():
     sums, counts = steps(values, mask)
     assert sums.tolist() == [2 + 0 + 1 + 1, 0.5]
     assert counts.tolist() == [4, 1]
+    for upside_down, found in zip(steps(values[::-1], mask[::-1]), (sums, counts), strict=True):
+        assert (upside_down == found).all()

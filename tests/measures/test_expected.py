@@ -17,11 +17,12 @@ def blocks(seed=0, shape=(6, 48, 48)):
 
 
 def painted(mask):
-    """HU that labels and position determine: each class, its borders blurred, and a slope."""
+    """HU that labels and position determine: each class, its borders blurred, and slopes."""
     hu = np.array([-1000.0, 110, 60, -40])[mask]
     halo = blurred((mask == 1).astype(np.float32), BLURS[1])
-    rows = np.linspace(-1, 1, mask.shape[1])[:, None]
-    return hu + 80 * halo + 10 * rows + 4 * np.linspace(-1, 1, len(mask))[:, None, None]
+    rows, columns = (np.linspace(-1, 1, side) for side in mask.shape[1:])
+    heights = np.linspace(-1, 1, len(mask)) if len(mask) > 1 else np.zeros(1)
+    return hu + 80 * halo + 10 * rows[:, None] - 6 * columns + 4 * heights[:, None, None]
 
 
 def fitted(*masks, noise=0.0):
@@ -33,8 +34,11 @@ def fitted(*masks, noise=0.0):
 
 def test_an_image_determined_by_labels_and_position_has_no_residual():
     expected = fitted(*map(blocks, range(5)))
-    unseen = blocks(9)
-    assert np.abs(expected.residual(painted(unseen), unseen)).max() < 0.5  # HU
+    for slices in (6, 2, 1):
+        unseen = blocks(9)[:slices]
+        assert np.abs(expected.residual(painted(unseen), unseen)).max() < 0.5  # HU
+    assert expected.of_position[:3] == pytest.approx([10, -6, 4], abs=0.1)
+    assert not expected.of_labels[:, 0].any()  # outside the body nothing is fitted
 
 
 def test_noise_is_left_and_what_noise_there_was_in_training_is_not():
@@ -50,10 +54,23 @@ def test_noise_is_left_and_what_noise_there_was_in_training_is_not():
 def test_slices_can_be_chosen_and_keep_their_height():
     mask = blocks()
     one, other = Regression(4), Regression(4)
-    one.add(painted(mask), mask, range(0, 6, 2))
-    other.add(painted(mask), mask)
-    same = [r.solve().residual(painted(mask), mask) for r in (one, other)]
+    hu = painted(mask)
+    other.add(hu, mask)
+    one.add(np.where(np.arange(6)[:, None, None] % 2, np.nan, hu), mask, range(0, 6, 2))
+    same = [r.solve().residual(hu, mask) for r in (one, other)]
     np.testing.assert_allclose(*same, atol=0.5)
+
+
+def test_the_coefficients_are_those_of_ridge_regression_whose_constant_has_no_penalty():
+    """Of one class everywhere, in the two middle slices, at heights of -h and h: h y / (h^2 + RIDGE) and the mean."""
+    h = 1 / 1001
+    mask, hu = np.ones((1002, 4, 4), np.uint8), np.zeros((1002, 4, 4))
+    hu[500], hu[501] = 15, 25
+    regression = Regression(2)
+    regression.add(hu, mask, [500, 501])
+    found = regression.solve()
+    assert found.of_position == pytest.approx([0, 0, 5 * h / (h**2 + 1e-6), 20], rel=1e-3, abs=1e-3)
+    assert np.abs(found.of_labels).max() < 1e-3
 
 
 def test_an_unseen_class_and_a_single_slice_give_finite_values():

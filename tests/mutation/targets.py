@@ -120,6 +120,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "_discretized_log_likelihood: x < -0.999 -> x <= -0.999": "no HU of the window's is there",
         "_discretized_log_likelihood: x > 0.999 -> x >= 0.999": "nor there",
     },
+    "measures.expected": {
+        "Regression.solve: 1 -> 2 (2)": "reshape takes any negative number for what is left",
+        "Regression._features: 1 -> 2": "likewise",
+    },
+    "measures.neighbors": {"constant: 1024 -> 1025": "blocks of any size have the same distances"},
     "metrics.gradient": {"GradientRatio.result: 1 -> 2": "reshape takes any negative number for what is left"},
     "metrics.base": {
         "constant: 0 -> 1": "the bootstrap's seed is a choice, which scores.json states",

@@ -46,7 +46,7 @@ def regions(inner: Mask) -> list[tuple[int, int, int]]:
     """
     found = []
     for z, plane in enumerate(inner):
-        if min(plane.shape) < ROI or plane.sum() < ROI * ROI:
+        if plane.sum() < ROI * ROI:
             continue
         sums = np.pad(plane, ((1, 0), (1, 0))).astype(np.int64).cumsum(axis=0).cumsum(axis=1)
         inside = sums[ROI:, ROI:] - sums[:-ROI, ROI:] - sums[ROI:, :-ROI] + sums[:-ROI, :-ROI] == ROI * ROI
@@ -54,7 +54,7 @@ def regions(inner: Mask) -> list[tuple[int, int, int]]:
             row, column = (int(place) for place in np.unravel_index(int(inside.argmax()), inside.shape))
             found.append((z, row, column))
             half = ROI // 2
-            inside[max(row - half + 1, 0) : row + half, max(column - half + 1, 0) : column + half] = False
+            inside[: row + half, max(column - half + 1, 0) : column + half] = False
     return found
 
 

@@ -34,7 +34,7 @@ def augment(batch: Batch, rng: BatchRNG, strength: float) -> tuple[Tensor, Tenso
     grid = F.affine_grid(_affine(drawn[:, :4]), list(batch.image.shape), align_corners=False)
     image = F.grid_sample(batch.image - AIR, grid, mode="bilinear", align_corners=False) + AIR
     labels = F.grid_sample(batch.labels[:, None].float(), grid, mode="nearest", align_corners=False)
-    return _gray_values(image, drawn[:, 4:], rng), labels[:, 0].round().long()
+    return _gray_values(image, drawn[:, 4:], rng), labels[:, 0].long()
 
 
 def _affine(drawn: Tensor) -> Tensor:

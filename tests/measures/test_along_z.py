@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
@@ -67,7 +69,7 @@ def test_more_than_32_slices_are_split_into_equal_parts(slices, parts):
     shape = (slices, 5, 5)
     values, body = autoregressive(0.5, shape), np.ones(shape, bool)
     ends = np.cumsum((0, *parts))
-    apart = [flicker_power(values[a:b], body[a:b]) for a, b in zip(ends, ends[1:], strict=False)]
+    apart = [flicker_power(values[a:b], body[a:b]) for a, b in itertools.pairwise(ends)]
     assert flicker_power(values, body) == pytest.approx(np.mean(apart), rel=1e-9)
 
 

@@ -62,7 +62,7 @@ def test_slices_can_be_chosen_and_keep_their_height():
 
 
 def test_the_coefficients_are_those_of_ridge_regression_whose_constant_has_no_penalty():
-    """Of one class everywhere, in the two middle slices, at heights of -h and h: h y / (h^2 + RIDGE) and the mean."""
+    """Of one class, in the two middle slices, at heights of -h and h: h y / (h^2 + 1e-6), and the mean."""
     h = 1 / 1001
     mask, hu = np.ones((1002, 4, 4), np.uint8), np.zeros((1002, 4, 4))
     hu[500], hu[501] = 15, 25

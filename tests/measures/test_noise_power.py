@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from scipy.fft import fft2, ifft2
+from scipy.ndimage import gaussian_filter
 
 from ctsynth.measures.noise_power import ROI, eroded, frequencies, mean_frequency, regions, spectrum, variance
 
@@ -58,6 +59,29 @@ def test_regions_keep_5_mm_from_the_border_and_overlap_by_half_at_most():
     found = regions(inner)
     assert found == [(2, 15, 15), (2, 15, 31), (2, 31, 15), (2, 31, 31)]
     assert all(inner[z, r : r + ROI, c : c + ROI].all() for z, r, c in found)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_no_two_regions_overlap_by_more_than_half_and_there_is_no_room_for_another(seed):
+    inner = gaussian_filter(np.random.default_rng(seed).normal(size=(2, 120, 140)), (0, 16, 16)) > -0.02
+    found = np.array(regions(inner))
+    windows = np.lib.stride_tricks.sliding_window_view(inner, (ROI, ROI), axis=(1, 2)).all(axis=(3, 4))
+    places = np.argwhere(windows)
+    assert len(found) > 4
+    assert windows[tuple(found.T)].all()
+    apart = np.abs(places[:, None] - found)  # slices, rows and columns
+    is_near = (apart[..., 0] == 0) & (apart[..., 1:] < ROI // 2).all(axis=2)
+    assert is_near.any(axis=1).all()
+    is_found = (apart == 0).all(axis=2).any(axis=1)
+    assert (is_near[is_found].sum(axis=1) == 1).all()  # near itself alone
+
+
+def test_a_region_may_be_all_that_there_is():
+    inner = np.zeros((1, 40, 40), bool)
+    inner[0, 3 : 3 + ROI, 5 : 5 + ROI] = True
+    assert regions(inner) == [(0, 3, 5)]
+    assert regions(np.ones((1, ROI, ROI), bool)) == [(0, 0, 0)]
+    assert regions(np.ones((1, ROI - 1, 80), bool)) == []
 
 
 def test_small_organs_and_small_slices_have_no_regions():

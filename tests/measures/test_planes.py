@@ -26,6 +26,20 @@ def test_a_linear_volume_stays_linear_on_the_isotropic_grid(axis):
     np.testing.assert_allclose(np.diff(inner, axis=2), -0.1 * 1.5, atol=1e-4)
 
 
+@pytest.mark.parametrize("spacing", [(4.0, 0.7, 2.5), (0.5, 2.0, 0.1)])
+@pytest.mark.parametrize("axis", PLANES.values())
+def test_the_planes_are_numpys_interpolation_along_each_axis_of_the_same_extent(axis, spacing):
+    volume = RNG.random((5, 7, 2)).astype(np.float32)
+    wanted = volume
+    for along, mm in enumerate(spacing):
+        length = volume.shape[along]
+        count = max(1, round(length * mm / 1.5))
+        places = (np.arange(count) + 0.5) * length / count - 0.5  # voxel centers, of grids of the same extent
+        wanted = np.apply_along_axis(lambda row, p=places: np.interp(p, np.arange(len(row)), row), along, wanted)
+    found = list(resampled_planes(volume, np.ones(volume.shape, bool), spacing, axis))
+    np.testing.assert_allclose(np.stack(found, axis=axis), wanted, rtol=1e-5)
+
+
 def test_planes_with_less_than_5_percent_of_body_are_left_out():
     body = np.zeros((5, 10, 10), bool)
     body[1, 0, :5] = True  # exactly 5 %

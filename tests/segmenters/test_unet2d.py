@@ -65,6 +65,18 @@ def test_the_dice_is_of_the_batch_as_a_whole():
     assert dice(certain(found), labels).item() == pytest.approx(2 / 3)
 
 
+def test_an_organ_of_one_pixel_counts_and_the_denominator_has_1e_5_more():
+    sums = torch.tensor([[9, 1, 0, 4]] * 3, dtype=torch.float64)  # background, an organ, one that is absent, body
+    assert soft_dice(sums).item() == pytest.approx(2 / (2 + 1e-5), rel=1e-9)
+
+
+def test_the_loss_is_the_sum_of_its_weighted_terms():
+    torch.manual_seed(0)
+    options = UNet2DOptions(channels=4, multipliers=(1, 2), dice_weight=3.0)
+    terms = UNet2D(options, num_classes=BODY + 1, size=64).loss("segmenter", disc(2), draws(0, 1))
+    torch.testing.assert_close(terms["loss"], terms["cross_entropy"] + 3 * terms["dice"])
+
+
 def test_parts_of_a_batch_have_the_loss_of_the_whole_and_on_average_its_gradient():
     """Of slices that show different organs: a part's own Dice and class weights would be others."""
     torch.manual_seed(0)
@@ -95,9 +107,9 @@ def test_parts_of_a_batch_have_the_loss_of_the_whole_and_on_average_its_gradient
 
 
 def test_class_weights_fall_with_the_root_of_pixel_counts_and_average_1():
-    pixels = torch.tensor([900.0, 0.0, 100.0])
+    pixels = torch.tensor([900.0, 0.0, 1.0])
     weight = _class_weights(pixels)
-    assert (weight[2] / weight[0]).item() == pytest.approx(3.0)
+    assert (weight[2] / weight[0]).item() == pytest.approx(30.0)
     assert ((weight * pixels).sum() / pixels.sum()).item() == pytest.approx(1.0)
 
 

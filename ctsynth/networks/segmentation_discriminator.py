@@ -32,25 +32,23 @@ class SegmentationDiscriminator(nn.Module):
     def __init__(self, num_classes: int, channels: int = 128, levels: int = 6) -> None:
         super().__init__()
         widths = [channels * 2 ** (level // 2) for level in range(levels)]
-        self.down = nn.ModuleList(_Block(i, o) for i, o in pairwise([1, *widths]))
+        inward = enumerate(pairwise([1, *widths]))
+        self.down = nn.ModuleList(_Down(i, o, is_first=number == 0) for number, (i, o) in inward)
         outward = zip(
             [widths[-1], *(2 * width for width in widths[-2::-1])], [*widths[-2::-1], channels // 2], strict=True
         )
-        self.up = nn.ModuleList(_Block(i, o) for i, o in outward)
+        self.up = nn.ModuleList(_Up(i, o) for i, o in outward)
         self.conv_out = xavier_conv(channels // 2, num_classes + 1, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """The logits."""
         skips: list[Tensor] = []
-        for number, block in enumerate(self.down):
-            h = block.residual(F.leaky_relu(x, 0.2) if number else x)  # type: ignore[operator]
-            # the shortcut's 1 x 1 convolution and the mean of 2 x 2 pixels commute
-            x = F.avg_pool2d(h, 2) + block.shortcut(F.avg_pool2d(x, 2))  # type: ignore[operator]
+        for block in self.down:
+            x = block(x)
             skips.append(x)
         skips.pop()
         for block in self.up:
-            h = block.residual(_double(F.leaky_relu(x, 0.2)))  # type: ignore[operator]
-            x = h + _double(block.shortcut(x))  # type: ignore[operator]
+            x = block(x)
             if skips:
                 x = torch.cat([skips.pop(), x], dim=1)
         return self.conv_out(x)
@@ -71,6 +69,27 @@ class _Block(nn.Module):
 
     def shortcut(self, x: Tensor) -> Tensor:
         return x if self.skip is None else self.skip(x)
+
+
+class _Down(_Block):
+    """Halves the slice; the first block reads it as it is, the others after an activation."""
+
+    def __init__(self, in_channels: int, out_channels: int, *, is_first: bool) -> None:
+        super().__init__(in_channels, out_channels)
+        self.is_first = is_first
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.residual(x if self.is_first else F.leaky_relu(x, 0.2))
+        # the shortcut's 1 x 1 convolution and the mean of 2 x 2 pixels commute
+        return F.avg_pool2d(h, 2) + self.shortcut(F.avg_pool2d(x, 2))
+
+
+class _Up(_Block):
+    """Doubles the slice."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.residual(_double(F.leaky_relu(x, 0.2)))
+        return h + _double(self.shortcut(x))
 
 
 def _double(x: Tensor) -> Tensor:

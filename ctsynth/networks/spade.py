@@ -15,9 +15,11 @@ GAIN = 0.02
 """Gain of the Xavier-normal initial weights of SPADE and OASIS."""
 
 
-def xavier_conv(in_channels: int, out_channels: int, kernel: int, *, bias: bool = True, **shape: int) -> nn.Conv2d:
+def xavier_conv(
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, padding: int = 0, bias: bool = True
+) -> nn.Conv2d:
     """A convolution with Xavier-normal weights of gain 0.02 and biases of zero."""
-    layer = nn.Conv2d(in_channels, out_channels, kernel, bias=bias, **shape)  # type: ignore[arg-type]
+    layer = nn.Conv2d(in_channels, out_channels, kernel, stride, padding, bias=bias)
     nn.init.xavier_normal_(layer.weight, GAIN)
     if layer.bias is not None:
         nn.init.zeros_(layer.bias)
@@ -130,9 +132,7 @@ class SPADEGenerator(nn.Module):
         self.levels = nn.ModuleList()
         for multiplier, count in zip(multipliers, blocks, strict=True):
             widths = [*[width] * count, multiplier * channels]
-            self.levels.append(
-                nn.ModuleList(SPADEResBlock(i, o, segmap_channels, hidden) for i, o in pairwise(widths))
-            )
+            self.levels.append(_Level(SPADEResBlock(i, o, segmap_channels, hidden) for i, o in pairwise(widths)))
             width = multiplier * channels
         self.conv_out = xavier_conv(width, 1, 3, padding=1)
 
@@ -140,9 +140,17 @@ class SPADEGenerator(nn.Module):
         """The slice whose tanh is shown."""
         height, width = segmap.shape[-2] // self.factor, segmap.shape[-1] // self.factor
         x = self.conv_in(F.interpolate(segmap, size=(height, width), mode="nearest"))
-        for number, blocks in enumerate(self.levels):
+        for number, level in enumerate(self.levels):
             if number:
                 x = F.interpolate(x, scale_factor=2, mode="nearest")
-            for block in blocks:  # type: ignore[attr-defined]
-                x = block(x, segmap)
+            x = level(x, segmap)
         return self.conv_out(F.leaky_relu(x, 0.2))
+
+
+class _Level(nn.ModuleList):
+    """The residual blocks of one resolution."""
+
+    def forward(self, x: Tensor, segmap: Tensor) -> Tensor:
+        for block in self:
+            x = block(x, segmap)
+        return x

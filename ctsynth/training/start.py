@@ -70,7 +70,7 @@ def begin(model: TrainableModel, start: dict[str, Any]) -> None:
     try:
         content = file.read_bytes()
         weights = safetensors.torch.load(content)
-    except Exception as error:  # of several kinds, as in checkpoint.load_weights
+    except Exception as error:  # of several kinds, as in weights_file.load
         raise DataError(f"{file}: cannot read it: {error}", hint=hint) from error
     if sha256(file) != start["sha256"]:
         raise DataError(f"{file}: not the file that the run began from", hint=hint)

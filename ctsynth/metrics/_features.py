@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -10,10 +10,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ctsynth.data.store import Subject
+from ctsynth.data.store import Store, Subject
 from ctsynth.files import code_digest
 from ctsynth.metrics._inception import CACHE, Features
-from ctsynth.metrics.base import Context
+from ctsynth.metrics.base import Context, Metric, Pair
 from ctsynth.metrics.fid import FID
 from ctsynth.scoring.records import StoreRecords
 
@@ -99,3 +99,36 @@ def trained_segmenter(context: Context) -> OfSegmenter | None:
     if run is None or not (Path(run) / "config.json").is_file():
         return None
     return OfSegmenter(run, context)
+
+
+class FeatureMetric(Metric):
+    """A metric of the features of slices.
+
+    Args:
+        extractor: Makes the features.
+        store: The real slices.
+        split: Whose subjects are scored; the floor takes the other one.
+    """
+
+    def __init__(self, extractor: Extractor, store: Store, split: str) -> None:
+        self.extractor, self._store, self._split = extractor, store, split
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the features depend on."""
+        return {"features of": self.extractor.name, **self.extractor.settings}
+
+    @property
+    def others(self) -> list[Subject]:
+        """The subjects of the other split, which the floor takes."""
+        return self._store.subjects("test" if self._split == "train" else "train")
+
+    def ahead(self, subjects: Sequence[Subject]) -> None:
+        """Computes the features of real slices that are not in the store."""
+        for subject in subjects:
+            self.extractor.features_of(subject)
+
+    def real_features(self, pair: Pair) -> Features:
+        """Those of a pair's real slices, kept in the store if they are the store's."""
+        known = self._store.subjects_by_name.get(pair.subject)
+        return self.extractor.features_of(known) if known else self.extractor.features(pair.real)

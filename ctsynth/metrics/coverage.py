@@ -8,12 +8,12 @@ from typing import Any, Self
 
 import numpy as np
 
-from ctsynth.data.store import Store, Subject
+from ctsynth.data.store import Subject
 from ctsynth.features.frechet import Stacked
 from ctsynth.measures.neighbors import density_and_coverage
-from ctsynth.metrics._features import Extractor, OfInception, trained_segmenter
+from ctsynth.metrics._features import FeatureMetric, OfInception, trained_segmenter
 from ctsynth.metrics._inception import ABSENT, Features
-from ctsynth.metrics.base import Array, Arrays, Context, Metric, Pair, Record, ratio
+from ctsynth.metrics.base import Array, Arrays, Context, Pair, Record, ratio
 from ctsynth.metrics.fid import FID
 from ctsynth.scoring.result import Result
 
@@ -21,7 +21,7 @@ K = 5
 """The ball of a real slice reaches to this neighbor among the real slices, its fifth nearest."""
 
 
-class Coverage(Metric):
+class Coverage(FeatureMetric):
     """Share of real slices whose ball holds a synthetic slice (Naeem et al. 2020); 1 is all.
 
     The ball of a real slice reaches to its 5th nearest real neighbor, in features of Inception or of the segmenter
@@ -33,9 +33,6 @@ class Coverage(Metric):
     digits = 3
     higher_is_better = True
     rank = 12
-
-    def __init__(self, extractor: Extractor, store: Store, split: str) -> None:
-        self._extractor, self._store, self._split = extractor, store, split
 
     @classmethod
     def available(cls) -> str | None:
@@ -55,14 +52,13 @@ class Coverage(Metric):
     @property
     def settings(self) -> Mapping[str, Any]:
         """The features, and k."""
-        return {"features of": self._extractor.name, "k": K, **self._extractor.settings}
+        return {**super().settings, "k": K}
 
     def measure(self, pair: Pair) -> Record:
         """The features of the slices that show a body, ``real`` and ``synthetic``, (n, d) each."""
         shown = pair.mask.any(axis=(1, 2))
-        known = self._store.subjects_by_name.get(pair.subject)
-        real = self._extractor.features_of(known) if known else self._extractor.features(pair.real)
-        return {"real": real[shown], "synthetic": self._extractor.features(pair.synthetic[shown])}
+        synthetic = self.extractor.features(pair.synthetic[shown])
+        return {"real": self.real_features(pair)[shown], "synthetic": synthetic}
 
     def result(self, records: Mapping[str, Arrays]) -> Result:
         """The share of the set and of each subject, and as variant the density."""
@@ -70,20 +66,14 @@ class Coverage(Metric):
 
     def floor(self, records: Mapping[str, Arrays]) -> Result | None:
         """The same for the real slices of the other split."""
-        others = self._store.subjects("test" if self._split == "train" else "train")
-        if not others:
+        if not self.others:
             return None
 
         def reading(subject: Subject) -> Callable[[], Features]:
-            return lambda: self._extractor.features_of(subject)[subject.mask().any(axis=(1, 2))]
+            return lambda: self.extractor.features_of(subject)[subject.mask().any(axis=(1, 2))]
 
-        parts = [(int(one.mask().any(axis=(1, 2)).sum()), reading(one)) for one in others]
-        return self._compare(records, [one.name for one in others], _Parts(parts))
-
-    def ahead(self, subjects: Sequence[Subject]) -> None:
-        """Computes the features of real slices that are not in the store."""
-        for subject in subjects:
-            self._extractor.features_of(subject)
+        parts = [(int(one.mask().any(axis=(1, 2)).sum()), reading(one)) for one in self.others]
+        return self._compare(records, [one.name for one in self.others], _Parts(parts))
 
     def _stacked(self, records: Mapping[str, Arrays], name: str) -> _Parts:
         def reading(subject: str) -> Callable[[], Features]:
@@ -107,7 +97,7 @@ class Coverage(Metric):
         sums = np.array([each.sum() for each in values])
         counts = np.array([float(len(each)) for each in values])
         return Result(
-            title=f"{title} ({self._extractor.name})",
+            title=f"{title} ({self.extractor.name})",
             total=ratio(sums, counts, n=int(counts.sum()), unit=""),
             digits=self.digits,
             higher_is_better=self.higher_is_better,

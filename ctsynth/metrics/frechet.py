@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from collections.abc import Mapping
+from typing import Self
 
-from ctsynth.data.store import Store, Subject
 from ctsynth.features.frechet import Stacked, frechet_distance
-from ctsynth.metrics._features import Extractor, trained_segmenter
+from ctsynth.metrics._features import FeatureMetric, trained_segmenter
 from ctsynth.metrics._inception import stacked
-from ctsynth.metrics.base import Arrays, Context, Metric, Pair, Record
+from ctsynth.metrics.base import Arrays, Context, Pair, Record
 from ctsynth.scoring.result import Result, Value
 
 NEEDS = "it needs a run of ctsynth train-segmenter: ctsynth score --segmenter runs/segmenter"
 
 
-class Frechet(Metric):
+class Frechet(FeatureMetric):
     """Fréchet distance on the features of a trained segmenter; it is not FID, and compares to no FID.
 
     All synthetic slices against the real slices of the same subjects, as in FID. The segmenter is the one that
@@ -29,9 +28,6 @@ class Frechet(Metric):
     higher_is_better = False
     rank = 11
 
-    def __init__(self, extractor: Extractor, store: Store, split: str) -> None:
-        self._extractor, self._store, self._split = extractor, store, split
-
     @classmethod
     def available(cls) -> str | None:
         """The reason, for only a scoring knows its segmenter."""
@@ -43,16 +39,9 @@ class Frechet(Metric):
         extractor = trained_segmenter(context)
         return cls(extractor, context.store, context.split) if extractor else NEEDS
 
-    @property
-    def settings(self) -> Mapping[str, Any]:
-        """What the features depend on."""
-        return {"features of": self._extractor.name, **self._extractor.settings}
-
     def measure(self, pair: Pair) -> Record:
         """The features of the ``real`` and the ``synthetic`` slices, (Z, d) each."""
-        known = self._store.subjects_by_name.get(pair.subject)
-        real = self._extractor.features_of(known) if known else self._extractor.features(pair.real)
-        return {"real": real, "synthetic": self._extractor.features(pair.synthetic)}
+        return {"real": self.real_features(pair), "synthetic": self.extractor.features(pair.synthetic)}
 
     def result(self, records: Mapping[str, Arrays]) -> Result:
         """The distance of the synthetic slices to the real ones."""
@@ -60,16 +49,10 @@ class Frechet(Metric):
 
     def floor(self, records: Mapping[str, Arrays]) -> Result | None:
         """The distance of the real slices of the other split to those that were scored."""
-        others = self._store.subjects("test" if self._split == "train" else "train")
-        if not others:
+        if not self.others:
             return None
-        parts = [(one.slices, functools.partial(self._extractor.features_of, one)) for one in others]
+        parts = [(one.slices, functools.partial(self.extractor.features_of, one)) for one in self.others]
         return self._compare(records, Stacked(parts, _features(records)))
-
-    def ahead(self, subjects: Sequence[Subject]) -> None:
-        """Computes the features of real slices that are not in the store."""
-        for subject in subjects:
-            self._extractor.features_of(subject)
 
     def _compare(self, records: Mapping[str, Arrays], other: Stacked) -> Result:
         features = _features(records)
@@ -77,7 +60,7 @@ class Frechet(Metric):
         n = min(len(real), len(other))
         few = f"of {n:,} slices, no more than its {features:,} features: compare only sets of as many slices"
         return Result(
-            title=f"{self.title} ({self._extractor.name})",
+            title=f"{self.title} ({self.extractor.name})",
             total=Value(value=frechet_distance(real, other) if n > 1 else None, n=n),
             digits=self.digits,
             higher_is_better=self.higher_is_better,

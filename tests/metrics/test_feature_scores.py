@@ -198,7 +198,7 @@ def test_the_distance_on_a_segmenters_features_is_zero_for_real_slices_and_never
     assert "of 6 slices, no more than its 16 features" in real.notes[0]
     floor = metric.floor({pair.subject: measured(metric, pair) for pair in pairs})
     test, train = (
-        np.concatenate([metric._extractor.features_of(one) for one in store.subjects(split)])
+        np.concatenate([metric.extractor.features_of(one) for one in store.subjects(split)])
         for split in ("test", "train")
     )
     assert floor.total.value == pytest.approx(frechet_distance(test, train), rel=1e-3)

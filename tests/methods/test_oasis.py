@@ -265,7 +265,7 @@ def test_the_mean_weight_of_a_pixel_is_1_and_classes_weigh_the_same():
 
 def test_parts_of_a_batch_with_its_pixel_counts_have_the_loss_of_the_whole():
     model, batch = make().eval(), batch_of()  # a power iteration would come between
-    pixels = one_hot(batch.labels, CLASSES).sum((0, 2, 3))
+    pixels = model.totals("discriminator", batch, draws(4))
 
     def real(rows, pixels):
         part = Batch(batch.image[rows], batch.labels[rows], pixels)
@@ -276,6 +276,17 @@ def test_parts_of_a_batch_with_its_pixel_counts_have_the_loss_of_the_whole():
     torch.testing.assert_close(whole, real(slice(0, 4), pixels))
     torch.testing.assert_close(whole, sum(real(rows, pixels) for rows in halves) / 2)
     assert abs(whole - sum(real(rows, None) for rows in halves) / 2) > 1e-3
+
+
+def test_pixels_are_counted_in_the_slices_own_label_maps():
+    model, own = make(label_context=1).eval(), batch_of().labels
+    batch = Batch(batch_of().image, torch.stack([own.roll(1, 0), own, torch.zeros_like(own)], dim=1))
+    pixels = model.totals("generator", batch, draws(4))
+    assert pixels.tolist() == torch.bincount(own.flatten(), minlength=CLASSES).tolist()
+    whole, with_totals = (
+        model.loss("generator", one, draws(4))["loss"] for one in (batch, replace(batch, totals=pixels))
+    )
+    torch.testing.assert_close(whole, with_totals)
 
 
 # Its size

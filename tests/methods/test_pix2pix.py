@@ -215,6 +215,13 @@ def test_an_invalid_option_is_refused_by_name(option, value):
         make(**{option: value})
 
 
+def test_neighbors_label_maps_leave_the_dropout_its_size():
+    model, batch = make(label_context=1), batch_of()
+    batch = replace(batch, labels=batch.labels[:, None].expand(-1, 3, -1, -1))
+    assert model.generate(batch.labels, rng=draws(4), pix2pix_test="original").shape == (4, 1, 32, 32)
+    assert model.loss("generator", batch, draws(4))["loss"].isfinite()
+
+
 # Training
 
 

@@ -70,7 +70,7 @@ TARGETS = {
     "metrics.gradient": Target(("metrics/test_gradient_hu.py",)),
     "metrics.hu": Target(("metrics/test_gradient_hu.py",)),
     "metrics.base": Target(("metrics/test_metric_base.py", "metrics/test_psnr_ssim.py")),
-    "features.frechet": Target(("metrics/test_fid.py",)),
+    "features.frechet": Target(("metrics/test_frechet.py",)),
     "segmentation.overlap": Target(("segmentation/test_overlap.py", "metrics/test_dice.py")),
 }
 """By module, without ``ctsynth``."""

@@ -39,6 +39,13 @@ def test_the_real_ct_in_a_table_that_says_that_the_paper_counts_differ(run, real
     assert max(map(len, output.splitlines()[:20])) <= 80
 
 
+def test_phantoms_are_not_compared_with_the_papers_slices(run, small_amos, tmp_path):
+    source = small_amos(1, 1)
+    (source / "dataset.json").write_text('{"phantom": true}')
+    code, output, error = run(source, tmp_path / "out", "--size", 16, "--workers", 1)
+    assert (code, "paper" in output) == (0, False), error
+
+
 def test_json_is_one_object_on_stdout(run, small_amos, tmp_path):
     code, output, _ = run(
         small_amos(3, 2), tmp_path / "out", "--size", 16, "--workers", 1, "--test-subjects", 1, "--json"

@@ -29,7 +29,7 @@ def show(summary: Summary, out: Path, as_json: bool) -> None:
     table.add_column("split")
     table.add_column("subjects", justify="right")
     table.add_column("slices", justify="right")
-    is_amos = summary.layout.name == "amos22"
+    is_amos = summary.layout.name == "amos22" and not summary.layout.phantom
     if is_amos:
         table.add_column("the paper's", justify="right")
     for split, paper in PAPER_SLICES.items():

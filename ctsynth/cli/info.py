@@ -52,13 +52,13 @@ def command(
     for topic, entries in found.items():
         console.echo(f"{topic}:")
         for name, what in entries.items():
-            console.echo(f"  {name:<14} {_described(what) if isinstance(what, dict) else what}")
+            console.echo(f"  {name:<13} {_described(what) if isinstance(what, dict) else what}")
 
 
 def _described(method: dict[str, Any]) -> str:
-    counted = ", ".join(f"{phase} {count / 1e6:.1f} M" for phase, count in method["parameters"].items())
+    counted = ", ".join(f"{phase} {count / 1e6:.1f}" for phase, count in method["parameters"].items())
     flops = "" if method["flops"] is None else f", {method['flops'] / 1e9:.0f} GFLOP"
-    return f"{method['title']:<18} {counted}{flops}" if counted else f"{method['title']:<18} {method['reason']}"
+    return f"{method['title']:<16} {f'{counted} M{flops}' if counted else method['reason']}"
 
 
 def _cost(name: str, size: int) -> dict[str, Any]:

@@ -240,7 +240,7 @@ def test_an_existing_run_is_continued_refused_or_replaced(folder):
     assert "continuing runs/ddpm-concat at step 2" in ctsynth("train", *settings(iterations=4)).stderr
     refused = ctsynth("train", *settings(iterations=4), "--no-resume")
     assert refused.exit_code == 2
-    assert "runs/ddpm-concat is there" in refused.stderr
+    assert "runs/ddpm-concat: a run is there already" in refused.stderr
     other = ctsynth("train", *settings(iterations=4), "--seed", 3)
     assert other.exit_code == 2
     assert "seed 0 there, 3 here" in other.stderr

@@ -100,8 +100,9 @@ class Edit:
         deformation = Deformation.of_velocity(velocity * np.exp(-0.5 * (away / REACH_MM) ** 2))
         if (smallest := deformation.smallest_jacobian()) < SMALLEST_JACOBIAN:
             raise DataError(
-                f"{file}: {self} leaves a region {smallest:.2f} of its volume, wanted {SMALLEST_JACOBIAN} or more",
-                hint="use a smaller edit",
+                f"{file}: the edit {self} leaves a region {smallest:.2f} of its volume,"
+                f" wanted {SMALLEST_JACOBIAN} or more",
+                hint="use a factor nearer to 1, or a smaller shift",
             )
         return deformation
 

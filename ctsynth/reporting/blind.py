@@ -115,7 +115,8 @@ def read_marks(marks: Path, answers: Path) -> Reading:
         DataError: A file is missing or of another form.
         UsageError: The marks are of another page, or there are none.
     """
-    truth, given = read(answers, _Answers, schema=SCHEMA), read(marks, _Marks, schema=SCHEMA)
+    truth = read(answers, _Answers, schema=SCHEMA)
+    given = read(marks, _Marks, schema=SCHEMA, hint="name the file that a reader saved from blind.html")
     if given["reading"] != truth["reading"]:
         raise UsageError(
             f"{marks}: marks of reading {given['reading']}, and {answers} has the answers to {truth['reading']}",

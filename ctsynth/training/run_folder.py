@@ -39,7 +39,8 @@ def make_way(run: Path, *, resume: bool, overwrite: bool) -> None:
         _remove(run)
     elif not resume:
         raise UsageError(
-            f"{run} is there", hint="continue it (`resume`), replace it (`overwrite`) or name another `out`"
+            f"{run}: a run is there already",
+            hint="continue it (`resume`), replace it (`overwrite`) or name another `out`",
         )
 
 

@@ -163,7 +163,7 @@ def test_an_edit_fades_with_the_distance_from_its_class():
         (["--scale", "6=0"], "--scale 6=0: wanted CLASS=FACTOR, above 0"),
         (["--shift", "6=1,2"], "--shift 6=1,2: wanted CLASS=RIGHT,ANTERIOR,SUPERIOR in mm"),
         (["--scale", "pancreas=0.8"], "no class 'pancreas'"),
-        (["--scale", "6=3"], "6=3 leaves a region 0.0"),
+        (["--scale", "6=3"], "the edit 6=3 leaves a region 0.0"),
         (["--shift", "6=0,200,0"], "6=0,200,0 "),
     ],
 )

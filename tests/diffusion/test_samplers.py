@@ -153,6 +153,18 @@ def test_x_0_is_clipped_to_the_pictures_range_at_every_step(name):
     assert ends.abs().max() <= 1
 
 
+@pytest.mark.parametrize("name", SAMPLERS)
+def test_the_denoiser_is_given_the_timestep_of_each_item(name):
+    schedule, seen = linear_schedule(100), []
+
+    def denoise(x, timesteps):
+        seen.append(timesteps.tolist())
+        return 0.5 * x, None
+
+    Sampler(name=name, steps=4)(denoise, schedule, torch.ones(3, 1, 2, 2), lambda _: torch.zeros(3, 1, 2, 2))
+    assert seen == [[timestep] * 3 for timestep in SAMPLERS[name].spacing(schedule, 4).tolist()]
+
+
 @pytest.mark.parametrize(
     ("asked", "message"),
     [

@@ -167,6 +167,15 @@ def test_a_set_whose_features_depend_on_one_another_has_its_distance_from_one_wh
     assert frechet_distance(*sets[::swap]) == pytest.approx(wanted, rel=1e-6)
 
 
+@pytest.mark.parametrize(("n", "rows"), [(5, 5), (8, 8), (300, 8)])
+def test_a_root_of_a_covariance_has_no_more_rows_than_there_are_things_or_features(n, rows):
+    one = features(n, 8, 0)
+    mean, root = frechet._deviations(one)
+    assert root.shape == (rows, 8)
+    np.testing.assert_allclose(mean, one.mean(axis=0), rtol=1e-5)
+    np.testing.assert_allclose(root.T @ root, np.cov(one, rowvar=False), atol=1e-5)
+
+
 def test_the_kernel_distance_of_two_things_that_are_repeated_is_that_of_their_kernels():
     """Each subset has the same (x.x / d + 1)^3 + (y.y / d + 1)^3 - 2 (x.y / d + 1)^3."""
     x, y = np.array([1.0, 2, -1]), np.array([0.5, 1, 3])

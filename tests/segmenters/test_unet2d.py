@@ -167,7 +167,7 @@ def test_the_loss_is_of_augmented_slices(strength, changed):
     [
         ({"channels": 6}, "channels must divide by 4, not 6"),
         ({"multipliers": ()}, "multipliers must be one or more numbers"),
-        ({"augmentation": -1}, "augmentation is -1, wanted .* at least 0"),
+        ({"augmentation": -1}, "`augmentation` is -1, wanted .* at least 0"),
         ({"dropout": 1.0}, r"within \[0, 1\)"),
     ],
 )

@@ -34,6 +34,15 @@ hypothesis.settings.load_profile("busy")
 """Examples may take any time: the machine may have more to do."""
 
 
+LONGEST = ("slurm", "learning", "resume", "fuzz", "compile_blocks", "dryrun", "distributed", "faults", "study")
+
+
+def pytest_collection_modifyitems(items):
+    """Begins with the files that take longest: one that began last would leave the other workers without work."""
+    places = {f"test_{name}.py": place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.name, len(places)))
+
+
 @pytest.fixture(autouse=True)
 def no_weights_of_ones_own(tmp_path_factory, monkeypatch):
     """What lies in a developer's caches changes no result."""

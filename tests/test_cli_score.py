@@ -120,7 +120,7 @@ def test_a_user_metric_is_in_the_table_the_file_and_the_page(folder, monkeypatch
     assert "mae" in json.loads((folder / "samples" / "scores.json").read_text())["metrics"]
     assert "mae,," in run("score", "samples", "--format", "csv").stdout
     assert "MAE in body" in run("score", "samples", "--format", "latex").stdout
-    assert "mae" in json.loads(run("info", "--size", "64", "--json").stdout)["metrics"]
+    assert "mae" in json.loads(run("info", "--size", "8", "--json").stdout)["metrics"]
     monkeypatch.delenv("CTSYNTH_PLUGINS")  # the page needs the scores, not the metric
     page = run("report", "samples", "--out", "page")
     assert page.stdout == "page/index.html\n"

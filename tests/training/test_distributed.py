@@ -30,7 +30,7 @@ from ctsynth.training.distributed import (
 from ctsynth.training.launch import _free_port
 
 METHODS = ["ddpm-concat", "ddpm-mask", "ddpm-edge", *SMALL]
-TRAINING = {"iterations": 5, "save_every": 5, "log_every": 1, "lr": 1e-4}
+TRAINING = {"iterations": 3, "save_every": 3, "log_every": 1, "lr": 1e-4}
 
 
 def calm_adam():

@@ -149,7 +149,7 @@ def write_text(path: Path, text: str) -> None:
         partial.write_text(text, encoding="utf-8", errors="surrogateescape")  # names of files need not be UTF-8
 
 
-def write_json(path: Path, content: Any) -> None:  # noqa: ANN401  whatever json can hold
+def write_json(path: Path, content: object) -> None:
     """Writes a JSON file whole or not at all; NaN and infinity are refused."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 

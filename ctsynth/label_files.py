@@ -6,7 +6,6 @@ import functools
 import logging
 import re
 from pathlib import Path
-from typing import Any
 
 from ctsynth.errors import DataError, UsageError
 from ctsynth.files import read_json
@@ -165,7 +164,7 @@ def _bundled(name: str) -> LabelSet:
     return LabelSet.from_json(read_json(path), name)
 
 
-def _is_dataset_json(content: Any) -> bool:  # noqa: ANN401  parsed JSON
+def _is_dataset_json(content: object) -> bool:
     return isinstance(content, dict) and isinstance(content.get("labels"), dict) and "classes" not in content
 
 

@@ -53,7 +53,7 @@ def _is_own(root: Path, split: str, name: str) -> bool:
     return not files or (files <= _FILES and any(_names(record, split, name) for record in _records(root, folder)))
 
 
-def _records(root: Path, folder: Path) -> list[Any]:
+def _records(root: Path, folder: Path) -> list[object]:
     found = []
     with suppress(DataError, KeyError, TypeError):
         found.append(read_json(folder / "subject.json")["subject"])
@@ -62,5 +62,5 @@ def _records(root: Path, folder: Path) -> list[Any]:
     return found
 
 
-def _names(record: Any, split: str, name: str) -> bool:  # noqa: ANN401  parsed JSON
+def _names(record: object, split: str, name: str) -> bool:
     return isinstance(record, dict) and (record.get("split"), record.get("name")) == (split, name)

@@ -154,7 +154,7 @@ def _changed(found: dict[str, Any], settings: dict[str, Any]) -> str:
     return f"{key} {_short(found.get(key))}, not {_short(settings.get(key))}" if key else ""
 
 
-def _short(setting: Any) -> str:  # noqa: ANN401  parsed JSON
+def _short(setting: object) -> str:
     return str(setting["name"] if isinstance(setting, dict) and "name" in setting else setting)
 
 

@@ -9,7 +9,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypedDict
+from typing import Annotated, Literal, TypedDict
 
 import numpy as np
 from PIL import Image
@@ -200,7 +200,7 @@ def _store(name: str, scores: Scores) -> Store:
     return store
 
 
-def _address(pixels: Any) -> str:  # noqa: ANN401  an RGB array
+def _address(pixels: figures.RGB) -> str:
     """A slice as PNG, every pixel of it, with nothing that tells where it comes from."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).convert("L").save(buffer, format="PNG", optimize=True)

@@ -62,7 +62,7 @@ def _folded(title: str, parts: Mapping[str, Mapping[str, Any]]) -> Markup:
     return part("folded", title, part("settings", shown), False)
 
 
-def _flat(value: Any) -> str:  # noqa: ANN401  parsed JSON
+def _flat(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_flat(inner)}" for key, inner in value.items())
     if isinstance(value, list | tuple):

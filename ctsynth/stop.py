@@ -16,7 +16,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _WHILE_LEAVING = {signal.SIGTERM: signal.SIG_IGN, signal.SIGUSR1: signal.SIG_IGN, signal.SIGINT: signal.SIG_DFL}
 """What signals do between the work's end and the process's: a second SIGTERM must not replace the exit code 75."""
 
-_NOTICE = b"\nCtrl-C: stopping when the work at hand is saved; a second Ctrl-C stops at once\n"
+_NOTICE = b"\nCtrl-C: stopping when the current work is saved; a second Ctrl-C stops at once\n"
 
 
 class Stopped(BaseException):  # which no ``except Exception`` swallows
@@ -26,8 +26,8 @@ class Stopped(BaseException):  # which no ``except Exception`` swallows
 class Stop:
     """Whether to stop; a context manager while which the signals are caught.
 
-    The first signal asks to stop. Further ones change nothing, so that the save goes on, but for a second Ctrl-C:
-    that raises ``KeyboardInterrupt``. Once a signal has come, the context ends with the process: its handlers are
+    The first signal asks to stop. Further ones change nothing, so that the save is finished, but a second Ctrl-C
+    raises ``KeyboardInterrupt``. Once a signal has come, the context ends with the process: its handlers are
     not taken back.
     """
 

@@ -26,8 +26,8 @@ def settings_options(
     """Gives a command an option for each of these fields.
 
     A parameter of the command that is annotated with its dataclass gets an instance. One that is a dict gets the
-    options that were named on the command line: presets and files decide the others, and whoever puts all of
-    them together checks their bounds.
+    options that were named on the command line: presets and files decide the others, and the bounds are checked
+    when all of them are put together.
 
     Args:
         panels: All panels of the command's help in their order. The options of the fields, and of the command's

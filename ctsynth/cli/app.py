@@ -131,7 +131,7 @@ def ctsynth(
         ctsynth train --cond mask --gpus 4
         ctsynth sample --mask seg.nii.gz
 
-    No data at hand? `ctsynth demo` makes its own and shows the whole way in five minutes.
+    No data? `ctsynth demo` makes its own and runs every step in five minutes.
     """
     console.configure(verbose=verbose, quiet=quiet)
 

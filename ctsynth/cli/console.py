@@ -71,7 +71,7 @@ def echo_table(table: Table) -> None:
 
 
 def say(text: str) -> None:
-    """Prints a line to stderr; where that cannot be written, the work goes on without."""
+    """Prints a line to stderr; where that cannot be written, the work continues without."""
     try:
         typer.echo(text, err=True)
     except OSError:
@@ -118,7 +118,7 @@ def mend_streams() -> None:
 def _result() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:  # as with `| head`: whoever reads it has enough
+    except BrokenPipeError:  # as with `| head`: the reader has enough
         raise
     except OSError as error:
         _discard(sys.stdout)

@@ -1,4 +1,4 @@
-"""``ctsynth demo``: the whole way on a machine without data, GPU or network."""
+"""``ctsynth demo``: every step on a machine without data, GPU or network."""
 
 from __future__ import annotations
 

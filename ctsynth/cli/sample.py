@@ -121,7 +121,7 @@ def command(
 
     Each is written as int16 HU on the label volume's own grid, as
     NAME_synthetic.nii.gz beside it unless --out says otherwise, with a
-    NAME_synthetic.json that tells what made it. Its path is printed:
+    NAME_synthetic.json that records how it was made. Its path is printed:
 
         ctsynth sample --mask seg.nii.gz
         ctsynth sample --mask segs/ --out synthetic/ --labels totalsegmentator
@@ -130,10 +130,9 @@ def command(
         ctsynth sample --mask seg.seg.nrrd --format nrrd --outside air
         ctsynth sample --mask seg.nii.gz --given ct.nii.gz --given-slices 0:20
 
-    A volume that is whole and was made with the same settings is skipped, so
-    the same command continues a broken one. One made with other settings is
-    kept unless --overwrite says otherwise; masks and your own files are never
-    overwritten.
+    A complete volume that was made with the same settings is skipped, so the same
+    command continues an interrupted one. A volume made with other settings is only
+    replaced with --overwrite; masks and your own files are never overwritten.
     """
     _refuse_contradictions(mask, data, masks)
     if uncertainty and samples < 2:

@@ -137,7 +137,7 @@ def _disc(radius: float, pixel: tuple[float, float]) -> Mask:
 
 
 def _opened(mask: Mask, pixel: tuple[float, float]) -> Mask:
-    """Without what is thin; a body cut by the border of the picture goes on beyond it."""
+    """Without what is thin; a body cut by the border of the picture continues beyond it."""
     disc = _disc(_THIN, pixel)
     eroded = ndimage.binary_erosion(mask, disc, border_value=1)
     return np.asarray(ndimage.binary_dilation(eroded, disc))

@@ -94,7 +94,7 @@ def deform(
         out: Folder for them; None is that of each label volume.
         config: How.
         overwrite: Replace volumes made with other settings.
-        progress: Called with the number of label volumes done, and the name of the one at hand.
+        progress: Called with the number of label volumes done, and the name of the current one.
 
     Raises:
         UsageError: An output is a user's file, or was made with other settings.
@@ -222,7 +222,7 @@ def deformed_pair(
     """An image and its labels deformed by the same map: that of ``deformed``, which gives the same labels.
 
     Args:
-        image: (X, Y, Z) RAS+, HU; interpolated linearly, and beyond the volume its border goes on.
+        image: (X, Y, Z) RAS+, HU; interpolated linearly, and beyond the volume its border is repeated.
         labels: (X, Y, Z), of the image.
         spacing: Of the voxels, mm.
         names: Of the classes, as far as they are known.

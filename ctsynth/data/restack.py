@@ -59,7 +59,7 @@ def _check_values(voxels: NDArray[Any], path: Path, store: Store) -> None:
 
 
 def _was_drawn_here(path: Path) -> bool:
-    """Whether its record vouches for it: then it is in HU, and a model that has learned little may show no air."""
+    """Whether a record of `sample` belongs to it: then it is in HU, even if an early model drew no air."""
     try:
         record = read_json(record_beside(path))
     except DataError:

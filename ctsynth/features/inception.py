@@ -117,7 +117,7 @@ def import_torchvision() -> object:
     """Imports torchvision even where its compiled operators do not load, as those of PyPI on a torch without CUDA.
 
     Inception needs none of them, but the import fails because two are not declared. They are then declared without
-    a body: whoever calls them gets torchvision's own error.
+    a body: calling them raises torchvision's own error.
 
     Returns:
         What they are declared by, which has to stay.

@@ -46,7 +46,7 @@ class EDMVolumeOptions(EDMOptions):
 
 
 _SHORT = {"window": 4}
-"""Of a batch of 8 that makes two windows: with one, a step sees too little of the data."""
+"""Two windows in a batch of 8: with one, a step sees too little of the data."""
 
 
 class EDMVolume(EDM, VolumeMethod):

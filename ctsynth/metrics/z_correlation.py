@@ -1,4 +1,4 @@
-"""Whether what labels do not say goes on from slice to slice as far as it does in real volumes."""
+"""Whether what labels do not determine is correlated along z as far as in real volumes."""
 
 from __future__ import annotations
 

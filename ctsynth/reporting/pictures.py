@@ -70,7 +70,7 @@ def _methods(content: Content, shown: Sequence[str]) -> list[Markup]:
 
 
 def _differences(content: Content, shown: Sequence[str], places: Sequence[str]) -> Markup:
-    """Of each method beside one another, with the scores of each slice."""
+    """The methods beside one another, with the scores of each slice."""
     by_place = {name: {row.place: row for row in _rows(content, name)} for name in shown}
     lines = []
     for place in places:

@@ -60,7 +60,7 @@ def _is_sweep(path: Path) -> bool:
 
 
 def save_plot(scores: Sweep, path: Path, cost: Cost = "seconds") -> None:
-    """Writes the figure of a sweep as PNG, in the place of an earlier one alone."""
+    """Writes the figure of a sweep as PNG, which replaces nothing but an earlier one."""
     refuse_other_plot(path)
     with atomic(path) as partial:
         sweep_figure(scores, cost).savefig(partial, dpi=110, metadata=_MADE_BY)

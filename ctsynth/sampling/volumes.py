@@ -75,7 +75,7 @@ def sample(
             if queue.left:
                 raise stop.interrupted(
                     f"SIGNAL: {queue.done} of {len(cases)} volumes are whole",
-                    "the same command goes on with the next",
+                    "the same command continues with the next",
                 ) from None
         yield from queue.whole()
     if broken := queue.broken:

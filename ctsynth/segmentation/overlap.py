@@ -11,7 +11,7 @@ from scipy import ndimage
 Box = tuple[slice, ...]
 
 TOLERANCE_MM = 2.0
-"""Of the normalized surface Dice."""
+"""Tolerance of the normalized surface Dice."""
 
 
 def overlaps(reference: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -33,7 +33,7 @@ def overlaps(reference: NDArray[np.uint8], found: NDArray[np.uint8]) -> NDArray[
 
 
 class SurfaceDistances(NamedTuple):
-    """Of each surface voxel of two masks to the other mask's surface, mm; infinite where the other is empty.
+    """Distance of each surface voxel of two masks to the other's surface, mm; infinite where the other is empty.
 
     A surface voxel has a neighbor outside by one of its six faces. Each counts once.
     """
@@ -53,7 +53,7 @@ class SurfaceDistances(NamedTuple):
     def nsd(self, tolerance: float = TOLERANCE_MM) -> float:
         """The normalized surface Dice: the share of both surfaces within the tolerance of the other one, 0 to 1.
 
-        Nikolov et al. 2021, with surface voxels in the place of surface area, as in MONAI. 0 if one of the masks
+        Nikolov et al. 2021, with surface voxels instead of surface area, as in MONAI. 0 if one of the masks
         is empty, NaN if both are.
 
         Args:

@@ -27,7 +27,7 @@ class Facts:
         config: Settings of its training.
         name: Name of the folder.
         step: Optimizer steps behind its weights.
-        split: Subjects of train and of test, and whether they are phantoms; None where the store is not at hand.
+        split: Subjects of train and of test, and whether they are phantoms; None where the store is not there.
         digest: SHA-256 of its weights.
         scores: Scores of volumes that it drew.
     """
@@ -130,7 +130,7 @@ def _data(facts: Facts) -> str:
 def _split(facts: Facts) -> Iterator[str]:
     """Which subjects were held out: two people compare the hash."""
     if facts.split is None:
-        yield "- the split is not at hand where this was exported"
+        yield "- the split is unknown: the store was not there when this was exported"
         return
     for name in ("train", "test"):
         subjects = facts.split[name]

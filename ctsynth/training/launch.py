@@ -24,7 +24,7 @@ IN_ORDER = (0, Interrupted.exit_code, InterruptedByUser.exit_code)
 def launch(command: Sequence[str], ranks: int, stop: Stop) -> int:
     """Runs a ``ctsynth`` command on several ranks and returns its exit code.
 
-    A signal goes on to every rank. A rank that dies takes the others down at once.
+    A signal is passed to every rank. A rank that dies takes the others down at once.
 
     Args:
         command: Its words, without ``ctsynth``.

@@ -111,7 +111,8 @@ class MetricsLog:
                     file.write(json.dumps(row) + "\n")
         except OSError as error:
             raise RunError(
-                f"{self.path}: cannot write it: {error.strerror}", hint="free some space; the same command goes on"
+                f"{self.path}: cannot write it: {error.strerror}",
+                hint="free some space; the same command continues",
             ) from error
         self.terms.clear()
         self.restart_clock()

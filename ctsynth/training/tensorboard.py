@@ -29,7 +29,7 @@ class Curves:
 
     Args:
         run: The run's folder.
-        step: Where the run goes on; what was written of later steps no longer counts.
+        step: Where the run continues; what was written of later steps no longer counts.
     """
 
     def __init__(self, run: Path, step: int) -> None:
@@ -58,5 +58,5 @@ class Curves:
 
     def _cannot_write(self, error: OSError) -> RunError:
         return RunError(
-            f"{self.folder}: cannot write it: {error.strerror}", hint="free some space; the same command goes on"
+            f"{self.folder}: cannot write it: {error.strerror}", hint="free some space; the same command continues"
         )

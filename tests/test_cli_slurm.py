@@ -88,7 +88,7 @@ def test_the_script_asks_slurm_for_what_a_preempted_job_needs():
 def test_a_task_that_would_restart_from_scratch_each_time_is_refused():
     done = ctsynth("slurm", "--", "--overwrite")
     assert (done.exit_code, done.stdout) == (2, "")
-    assert "--overwrite: a task that queues itself again would start over" in done.stderr
+    assert "--overwrite: a requeued task would start over" in done.stderr
 
 
 def test_an_unknown_method_is_refused():

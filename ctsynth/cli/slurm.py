@@ -18,8 +18,8 @@ JOB, TRAIN = "Job", "Training"
 SCRIPT = """\
 #!/bin/bash
 # Trains {count} of ctsynth's methods, a task of the array each. Submit it with: sbatch FILE
-# Preempted, or out of time, a task saves, leaves with 75 and queues itself again; it continues where it stopped.
-# There is no trap for SIGTERM: scancel ends this shell, and what was canceled is not queued again.
+# If preempted or out of time, a task saves, exits with 75 and requeues itself; then it continues.
+# There is no trap for SIGTERM: scancel ends this shell, so a canceled task is not requeued.
 #SBATCH --job-name=ctsynth
 #SBATCH --array=0-{last}
 #SBATCH --nodes=1 --ntasks=1 --cpus-per-task={cpus} --mem={mem}{gres}
@@ -31,12 +31,12 @@ method=${{methods[$SLURM_ARRAY_TASK_ID]}}
 {weights}{cache}srun --cpus-per-task={cpus} ctsynth train --method "$method" \\
     --data {data} --out {runs}/"$method" {where}{extra}
 rc=$?
-# Not $SLURM_JOB_ID: one task has the array's own, which stands for all of them.
+# Not $SLURM_JOB_ID: in one task that is the number of the whole array.
 [ $rc -eq 75 ] && scontrol requeue "${{SLURM_ARRAY_JOB_ID}}_$SLURM_ARRAY_TASK_ID"
 exit $rc
 """
 
-CACHE = "export TORCHINDUCTOR_CACHE_DIR={}  # a task that is queued again finds its compiled graphs there\n"
+CACHE = "export TORCHINDUCTOR_CACHE_DIR={}  # a requeued task finds its compiled graphs there\n"
 
 
 Extra = Annotated[
@@ -92,7 +92,7 @@ def command(
     """Print a SLURM job script that trains every method, or those named.
 
     The job array has one task per method. A task that is preempted or runs out
-    of time saves, queues itself again and continues:
+    of time saves, requeues itself and continues:
 
         ctsynth slurm --gpus 4 --partition gpu > train.sbatch
         ctsynth slurm --methods ddpm-mask,sdm -- --seed 1 | sbatch
@@ -104,7 +104,7 @@ def command(
     if unknown := [name for name in chosen if name not in known]:
         raise UsageError(f"no method is called {unknown[0]!r}", hint=f"there are: {', '.join(known)}")
     if "--overwrite" in (extra or []):
-        raise UsageError("--overwrite: a task that queues itself again would start over", hint="leave it out")
+        raise UsageError("--overwrite: a requeued task would start over", hint="leave it out")
     site = {"partition": partition, "account": account}
     weights = os.environ.get("CTSYNTH_WEIGHTS")
     compiled = {True: ["--compile"], False: ["--no-compile"], None: []}[compile_]

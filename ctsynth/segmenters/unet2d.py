@@ -162,5 +162,4 @@ def soft_dice(sums: Tensor) -> Tensor:
         sums: (3, num_classes), of ``overlaps``.
     """
     both, got, wanted = sums[:, 1:-1]
-    is_there = wanted > 0
-    return (2 * both / (got + wanted + 1e-5) * is_there).sum() / is_there.sum().clamp(min=1)
+    return (2 * both / (got + wanted + 1e-5)).sum() / (wanted > 0).sum().clamp(min=1)

@@ -130,6 +130,15 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "_discretized_log_likelihood: x < -0.999 -> x <= -0.999": "no HU of the window's is there",
         "_discretized_log_likelihood: x > 0.999 -> x >= 0.999": "nor there",
     },
+    "segmenters.unet2d": {
+        "overlaps: F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float() -> "
+        "F.one_hot(labels, logits.shape[1]).movedim(-1, 1)": "its sums and products are float32 all the same",
+    },
+    "segmenters._augmentation": {
+        "augment: 4 -> 5": "four are read",
+        "cutmix: rows.abs() < half[:, None] -> rows.abs() <= half[:, None]": "they are never equal",
+        "cutmix: columns.abs() < half[:, None] -> columns.abs() <= half[:, None]": "likewise",
+    },
     "measures.expected": {
         "Regression.solve: 1 -> 2 (2)": "reshape takes any negative number for what is left",
         "Regression._features: 1 -> 2": "likewise",

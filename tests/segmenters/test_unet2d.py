@@ -66,15 +66,18 @@ def test_the_dice_is_of_the_batch_as_a_whole():
 
 
 def test_an_organ_of_one_pixel_counts_and_the_denominator_has_1e_5_more():
-    sums = torch.tensor([[9, 1, 0, 4]] * 3, dtype=torch.float64)  # background, an organ, one that is absent, body
-    assert soft_dice(sums).item() == pytest.approx(2 / (2 + 1e-5), rel=1e-9)
+    background, one, absent, half, body = (9, 9, 9), (1, 1, 1), (0, 1, 0), (1, 2, 2), (4, 4, 4)
+    sums = torch.tensor([background, one, absent, half, body], dtype=torch.float64).T
+    assert soft_dice(sums).item() == pytest.approx((2 / (2 + 1e-5) + 2 / (4 + 1e-5)) / 2, rel=1e-9)
 
 
 def test_the_loss_is_the_sum_of_its_weighted_terms():
     torch.manual_seed(0)
-    options = UNet2DOptions(channels=4, multipliers=(1, 2), dice_weight=3.0)
-    terms = UNet2D(options, num_classes=BODY + 1, size=64).loss("segmenter", disc(2), draws(0, 1))
+    options = UNet2DOptions(channels=4, multipliers=(1, 2), dice_weight=3.0, augmentation=0.0)
+    model, batch = UNet2D(options, num_classes=BODY + 1, size=64), disc(2)
+    terms = model.loss("segmenter", batch, draws(0, 1))
     torch.testing.assert_close(terms["loss"], terms["cross_entropy"] + 3 * terms["dice"])
+    torch.testing.assert_close(terms["dice"], 1 - dice(model.network(batch.image), batch.labels))
 
 
 def test_parts_of_a_batch_have_the_loss_of_the_whole_and_on_average_its_gradient():

@@ -22,6 +22,7 @@ from unittest.mock import patch
 
 from typer.testing import CliRunner
 
+from ctsynth.augment import records
 from ctsynth.cli.app import app
 from ctsynth.errors import BugError, CTSynthError, explain
 
@@ -136,7 +137,7 @@ def _changed(
     new = change(rng, file.name, old)
     kept = {file: old}
     if rng.random() < 0.5:
-        new = _unsealed(new)
+        new = _resealed(new) if file.name == records.NAME else _unsealed(new)
         kept |= _vouched(world, old, new)
     file.write_bytes(new)
     try:
@@ -164,6 +165,16 @@ def _unsealed(content: bytes) -> bytes:
         tree = json.loads(content)
         del tree["sha256"]["config.json"]
     except (ValueError, TypeError, KeyError, RecursionError):
+        return content
+    return as_json(tree)
+
+
+def _resealed(content: bytes) -> bytes:
+    """A result.json with the hash of what it now says."""
+    try:
+        tree = json.loads(content)
+        tree["sha256"] = records._digest(tree)
+    except (ValueError, TypeError, AttributeError, RecursionError):
         return content
     return as_json(tree)
 

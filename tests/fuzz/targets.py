@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,9 @@ import numpy as np
 import torch
 
 from ctsynth import figures, history, label_files, labels, weights
+from ctsynth.augment.plan import StudyConfig, make_plan
+from ctsynth.augment.study import Study
+from ctsynth.augment.tables import answer
 from ctsynth.config import RunConfig, read_toml
 from ctsynth.data.layouts import discover
 from ctsynth.data.loader import SliceDataset
@@ -29,7 +33,7 @@ from ctsynth.training import checkpoint, trainer_file
 from ctsynth.training.configure import configure
 from ctsynth.training.loop import Trainer
 
-from .world import HAS_FORMATS, SEGMENTER, SIZE, STEPS
+from .world import HAS_FORMATS, SEGMENTER, SIZE, STEPS, STUDY
 
 CPU = torch.device("cpu")
 STEP = f"checkpoints/step_{STEPS:09d}"
@@ -150,12 +154,29 @@ def _resumed(file: Path) -> None:
     Trainer(run, config, data, None, device=CPU, precision="fp32").stepper.advance(Stop())
 
 
+def _study(file: Path) -> None:
+    config = StudyConfig(
+        arms=("R", "R+S"), fractions=(1.0,), seeds=1, doses=(1,), method="ddpm-concat", preset="tiny",
+        iterations=2, generator_iterations=2, steps=1,
+    )  # fmt: skip
+    store = Store.open(Path("in/store"))
+    study = Study(store, make_plan(store, config), Path("out/augment"), CPU, Stop())
+    study.begin()
+    if not study.missing():
+        results = study.results()
+        json.dumps(results.as_json(), allow_nan=False)
+        answer(results, 100)
+
+
 TRAIN = ("train", "--device", "cpu", "--data", "in/store")
 DRAW = ("--model", "in/run", "--steps", 1, "--device", "cpu")
 SCORE = ("score", "out/synthetic", "--out", "out/scores.json", "--device", "cpu", "--data", "in/store")
 SEGMENTED = (*SCORE[:-1], "out/store", "--metrics", "dice", "--segmenter", "in/segmenter")
 PREPROCESS = ("preprocess", "in/amos", "out/store", "--size", SIZE, "--workers", 1)
 RUN_FILES = ("config.json", "metrics.jsonl", "latest", f"{STEP}/*")
+
+
+CELL = "out/augment/fraction-1/draw-0"
 
 
 def _other_format(file: Path) -> None:
@@ -323,6 +344,37 @@ TARGETS: dict[str, Target] = {
             "--iterations",
             STEPS + 1,
         ),
+    ),
+    "study": Target(
+        share=60,
+        files=("out/augment/study.json", f"{CELL}/copies.json", f"{CELL}/*/seed-0/result.json"),
+        read=_study,
+        copies=("augment",),
+    ),
+    "augment": Target(
+        share=2,
+        files=(
+            "out/augment/study.json",
+            f"{CELL}/copies.json",
+            f"{CELL}/*/seed-0/result.json",
+            f"{CELL}/generator/*.*",
+        ),
+        words=tuple(shlex.split(STUDY)),
+        copies=("augment",),
+        works=True,
+    ),
+    "augment, begun": Target(
+        share=4,
+        files=(
+            "out/begun/*/*/generator/*.json*",
+            "out/begun/*/*/generator/checkpoints/*/*",
+            "out/begun/*/*/synthetic/*/*/*",
+            "out/begun/*/*/R+S/seed-0/*.json*",
+            "out/begun/*/*/R+S/seed-0/checkpoints/*/*",
+        ),
+        words=(*shlex.split(STUDY), "--out", "out/begun"),
+        copies=("begun",),
+        works=True,
     ),
     "weights import": Target(share=3, files=("in/weights/*.pth",), words=("weights", "import", "{file}")),
     "weights verify": Target(share=3, files=("in/weights/*.pth",), words=("weights", "verify")),

@@ -40,6 +40,12 @@ SEGMENTER = (
 )
 """How it is trained, but for how long."""
 
+STUDY = (
+    "augment in/store --out out/augment --preset tiny --method ddpm-concat --device cpu --arms R,R+S --fractions 1"
+    " --seeds 1 --doses 1 --iterations 2 --generator-iterations 2 --steps 1"
+)
+"""A study of two subjects, one to train on, one to choose the checkpoint; ``begun`` is it before its last run."""
+
 TOML = """method = "ddpm-concat"
 preset = "tiny"
 
@@ -197,6 +203,10 @@ class World:
         self._command(
             f"{score} --metrics psnr,ssim,dice,hu,z-gradient,z-correlation --segmenter in/found --native"
         )
+        self._command(STUDY)
+        shutil.copytree(self.out / "augment", self.inputs / "augment")
+        shutil.copytree(self.out / "augment", self.inputs / "begun", ignore=shutil.ignore_patterns("copies.json"))
+        (self.inputs / "begun" / "fraction-1" / "draw-0" / "R+S" / "seed-0" / "result.json").unlink()
         self._command("export in/run in/export --scores in/synthetic/scores.json")
         self._command("report in/synthetic in/run --out out/report")  # matplotlib makes its cache of fonts
         self.clear()

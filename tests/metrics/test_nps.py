@@ -93,7 +93,7 @@ def test_other_real_volumes_are_the_floor():
 def test_other_organs_and_coarse_slices_are_refused_with_the_reason(tmp_path, small_case):
     store = make_store(tmp_path / "out", [small_case(0)])
     context = Context(store=store, split="test", files={}, segmenting=Segmenting(), masks=tmp_path)
-    assert "slices of 128 px or more: these have 32" in NoisePowerSpectrum.make(context)
+    assert "slices of at least 128 x 128 pixels, these have 32" in NoisePowerSpectrum.make(context)
     others = replace(AMOS22, name="mine", classes=AMOS22.classes[1:3])
     context = replace(context, store=replace(store, labels=others))
     assert "the label set mine has neither" in NoisePowerSpectrum.make(context)

@@ -29,9 +29,9 @@ def make_store(root: Path, cases, *, size: int = 32, split: str = "test") -> Sto
     return Store.open(root)
 
 
-def both_splits(root: Path, make_case, *, size: int = 16) -> Store:
-    """A store of two training subjects and one test subject."""
-    cases = [make_case(seed) for seed in range(2)]
+def both_splits(root: Path, make_case, *, size: int = 16, train: int = 2) -> Store:
+    """A store of two training subjects, or as many as given up to seven, and one test subject."""
+    cases = [make_case(seed) for seed in range(train)]
     make_store(root, cases, size=size, split="train")
     manifest = (root / "manifest.json").read_text()
     make_store(root / "more", [make_case(7)], size=size)

@@ -224,6 +224,33 @@ def test_an_array_with_a_task_killed_and_repeated_draws_what_one_process_does(
     assert whole == {path.name: path.read_bytes() for path in (tmp_path / "shards").glob("[0-9]*")}
 
 
+def test_a_study_with_a_task_killed_and_repeated_finds_what_one_process_does(jobs, tmp_path, small_case):
+    both_splits(tmp_path / "out", small_case, train=4)
+    study = "augment out --preset tiny --method ddpm-concat --arms R,R+S --fractions 0.5,1 --draws 1 --seeds 1"
+    study += " --doses 1 --iterations 4 --generator-iterations 40 --steps 1 --device cpu"
+    options = ("--partition=low", "--array=1-2", "--requeue", "--output=%a.log", "--open-mode=append")
+    job = jobs.submit(f"#!/bin/bash\nctsynth {study} --shard slurm\n", *options)
+    cell = tmp_path / "augment" / "fraction-0.5" / "draw-0"
+    until((cell / "generator" / "metrics.jsonl").exists, f"a generator is being trained; {jobs.log()}")
+    jobs.run("scancel", "--signal=KILL", "--batch", f"{job}_1")
+    jobs.wait(f"{job}_1", "FAILED", "CANCELLED")
+    done_before = (cell / "R" / "seed-0" / "result.json").stat().st_mtime_ns
+    assert not (cell / "R+S").exists()
+
+    jobs.run("scontrol", "requeue", f"{job}_1")
+    jobs.begin_again(f"{job}_1")
+    whole = ctsynth(*study.split(), "--out", "whole")
+    assert whole.exit_code == 0, whole.stderr
+    for task in (1, 2):
+        jobs.wait(f"{job}_{task}", "COMPLETED")
+    assert (cell / "R" / "seed-0" / "result.json").stat().st_mtime_ns == done_before
+    shared_out = ctsynth(*study.split())
+    assert "4 of 4 segmenters are done" in shared_out.stderr
+    assert shared_out.stdout == whole.stdout
+    one, other = (json.loads((tmp_path / name / "augment.json").read_text()) for name in ("augment", "whole"))
+    assert one | {"hours": None} == other | {"hours": None}
+
+
 def test_srun_makes_two_ranks_and_the_batch_script_itself_is_one(jobs, tmp_path, small_case):
     both_splits(tmp_path / "out", small_case)
     words = shlex.join(settings())

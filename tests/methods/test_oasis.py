@@ -412,6 +412,12 @@ def test_the_discriminator_learns_the_classes_of_real_slices_in_30_steps():
     assert np.mean(accuracy[-20:]) > 0.45  # measured with three seeds: 0.64 to 0.69
 
 
+@torch.no_grad()
+def test_bf16_judgments_are_float32():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert make()._judge(batch_of().image).dtype == torch.float32
+
+
 # Drawing
 
 

@@ -274,6 +274,13 @@ def test_the_discriminator_learns_to_tell_real_from_fake():
     assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
 
 
+@torch.no_grad()
+def test_bf16_judgments_are_float32():
+    batch = batch_of()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert make()._judge(one_hot(batch.labels, CLASSES), batch.image).dtype == torch.float32
+
+
 # Drawing
 
 

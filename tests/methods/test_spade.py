@@ -348,6 +348,14 @@ def test_bf16_keeps_the_losses_in_float32_and_near(with_vgg):
             torch.testing.assert_close(term, plain[name], rtol=0.03, atol=0.03)
 
 
+@torch.no_grad()
+def test_bf16_judgments_are_float32():
+    batch = batch_of()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        judged = make()._judge(one_hot(batch.labels, CLASSES), batch.image, batch.image)
+    assert {output.dtype for layers in judged for pair in layers for output in pair} == {torch.float32}
+
+
 # VGG-19
 
 

@@ -130,6 +130,11 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "_discretized_log_likelihood: x < -0.999 -> x <= -0.999": "no HU of the window's is there",
         "_discretized_log_likelihood: x > 0.999 -> x >= 0.999": "nor there",
     },
+    "methods.pix2pix": {"Pix2Pix.generate: 1 -> 2": "slices are square"},
+    "methods.oasis": {
+        "labelmix_mask: rng.shared('labelmix', (num_classes,)) > 0 -> "
+        "rng.shared('labelmix', (num_classes,)) >= 0": "a normal number is never 0",
+    },
     "segmenters.unet2d": {
         "overlaps: F.one_hot(labels, logits.shape[1]).movedim(-1, 1).float() -> "
         "F.one_hot(labels, logits.shape[1]).movedim(-1, 1)": "its sums and products are float32 all the same",

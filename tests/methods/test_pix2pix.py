@@ -225,6 +225,18 @@ def test_neighbors_label_maps_leave_the_dropout_its_size():
 # Training
 
 
+def test_weights_begin_as_the_originals():
+    """Normal with a deviation of 0.02, about 0 in convolutions and about 1 in norms, whose biases are 0."""
+    parameters = dict(make(channels=16).named_parameters())
+    weights = torch.cat([p.flatten() for p in parameters.values() if p.ndim == 4])
+    norms = torch.cat([p for name, p in parameters.items() if p.ndim == 1 and name.endswith("weight")])
+    for drawn, mean in ((weights, 0), (norms, 1)):
+        spread = 5 * 0.02 / len(drawn) ** 0.5  # five standard deviations of the mean
+        assert drawn.mean().item() == pytest.approx(mean, abs=spread)
+        assert drawn.std().item() == pytest.approx(0.02, abs=spread)
+    assert not any(p.any() for name, p in parameters.items() if name.endswith("bias"))
+
+
 def test_phases_are_the_originals_in_its_order():
     phases = list(make().phases())
     assert [phase.name for phase in phases] == ["discriminator", "generator"]

@@ -130,7 +130,12 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "_discretized_log_likelihood: x < -0.999 -> x <= -0.999": "no HU of the window's is there",
         "_discretized_log_likelihood: x > 0.999 -> x >= 0.999": "nor there",
     },
-    "methods.pix2pix": {"Pix2Pix.generate: 1 -> 2": "slices are square"},
+    "methods.pix2pix": {
+        "Pix2Pix.generate: 1 -> 2": "slices are square",
+        "Pix2Pix._fake: 1 -> 2": "likewise",
+        "Pix2Pix._dropout: rng.normal(f'dropout {number}', shape) > 0 -> "
+        "rng.normal(f'dropout {number}', shape) >= 0": "a normal number is never 0",
+    },
     "methods.oasis": {
         "labelmix_mask: rng.shared('labelmix', (num_classes,)) > 0 -> "
         "rng.shared('labelmix', (num_classes,)) >= 0": "a normal number is never 0",

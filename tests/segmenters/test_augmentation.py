@@ -14,7 +14,7 @@ LABELS = torch.randint(17, (2, SIDE, SIDE), generator=torch.Generator().manual_s
 NOISE = torch.randn(2, 1, SIDE, SIDE, generator=torch.Generator().manual_seed(2))
 
 
-class Told:
+class GivenDraws:
     """Draws what it is given by name: the same in all slices, or a value for each."""
 
     def __init__(self, count=2, **values):
@@ -30,7 +30,7 @@ class Told:
 
 def moved(*draws, strength=1.0):
     """The batch with the first of the eight draws, the others 0."""
-    rng = Told(augmentation=torch.tensor([*draws, *[0.0] * (8 - len(draws))]))
+    rng = GivenDraws(augmentation=torch.tensor([*draws, *[0.0] * (8 - len(draws))]))
     return augment(Batch(SLICES, LABELS), rng, strength)
 
 
@@ -88,7 +88,7 @@ MEAN = UNIT.mean((1, 2, 3), keepdim=True)
     ids=["gamma", "gamma below 1", "contrast", "brightness", "noise", "noise is as strong below 0"],
 )
 def test_gray_values_are_changed_by_each_draw_as_it_says(drawn, wanted):
-    image = _gray_values(SLICES, torch.tensor([drawn] * 2, dtype=torch.float32), Told())
+    image = _gray_values(SLICES, torch.tensor([drawn] * 2, dtype=torch.float32), GivenDraws())
     torch.testing.assert_close(image, (2 * wanted - 1).clamp(-1, 1), rtol=0, atol=1e-6)
     torch.testing.assert_close(moved(0, 0, 0, 0, *drawn)[0], image, rtol=0, atol=1e-4)
 
@@ -97,8 +97,8 @@ def test_gray_values_stay_within_the_window():
     beyond, ends = 1.5 * SLICES / 0.8, (1.5 * SLICES / 0.8).clamp(-1, 1)
     for brightness in (2.0, -2.0):
         drawn = torch.tensor([[1.0, 1.0, brightness, 0.0]] * 2)
-        image = _gray_values(beyond, drawn, Told())
-        assert torch.equal(image, _gray_values(ends, drawn, Told()))
+        image = _gray_values(beyond, drawn, GivenDraws())
+        assert torch.equal(image, _gray_values(ends, drawn, GivenDraws()))
         assert image.abs().max() == 1
 
 
@@ -106,7 +106,9 @@ def test_cutmix_pastes_the_box_that_is_drawn():
     """A quarter of the slice: half its sides, about 3.6 of 8 rows and 3.6 of 16 columns, by pixel centers."""
     image = torch.arange(3.0).view(3, 1, 1, 1).expand(3, 1, 8, 16)
     labels = torch.arange(3).view(3, 1, 1).expand(3, 8, 16)
-    rng = Told(3, cutmix=torch.tensor([0.1, 0.5, 0.4]), cutmix_area=0.25, cutmix_row=0.45, cutmix_column=0.225)
+    rng = GivenDraws(
+        3, cutmix=torch.tensor([0.1, 0.5, 0.4]), cutmix_area=0.25, cutmix_row=0.45, cutmix_column=0.225
+    )
     mixed, mixed_labels = cutmix(image, labels, rng, 0.5)
     wanted = labels.clone()
     wanted[0, 2:6, :8] = 1

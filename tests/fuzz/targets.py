@@ -346,7 +346,7 @@ TARGETS: dict[str, Target] = {
         ),
     ),
     "study": Target(
-        share=60,
+        share=63,
         files=("out/augment/study.json", f"{CELL}/copies.json", f"{CELL}/*/seed-0/result.json"),
         read=_study,
         copies=("augment",),
@@ -364,7 +364,7 @@ TARGETS: dict[str, Target] = {
         works=True,
     ),
     "augment, begun": Target(
-        share=4,
+        share=1,
         files=(
             "out/begun/*/*/generator/*.json*",
             "out/begun/*/*/generator/checkpoints/*/*",

@@ -6,11 +6,13 @@ ignores the labels cannot draw more than their mean.
 
 import json
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
 import torch
 
+from ctsynth.data.loader import SliceDataset
 from ctsynth.data.preprocess import preprocess
 from ctsynth.data.settings import Settings
 from ctsynth.data.store import Store, write_manifest, write_subject
@@ -20,6 +22,7 @@ from ctsynth.sampling.batches import SamplingConfig, draw
 from ctsynth.stop import Stop
 from ctsynth.training import checkpoint
 from ctsynth.training.configure import configure
+from ctsynth.training.loop import Trainer
 from ctsynth.training.run import train
 
 CPU = torch.device("cpu")
@@ -78,19 +81,20 @@ def test_label_dependence_is_1_of_the_real_slices_and_0_where_labels_are_ignored
     assert label_dependence(np.roll(apart, 1, axis=0), apart) == pytest.approx(-1 / 7)
 
 
+NARROW = {"multipliers": [1, 2], "attention": [4]}
 CASES = {
-    "ddpm-concat": (16, 100, {}, {}),
-    "ddpm-mask": (16, 100, {}, {}),
-    "ddpm-edge": (16, 100, {}, {}),
-    "edm": (16, 100, {}, {}),
-    "edm-volume": (16, 100, {}, {}),
-    "sdm": (32, 80, {}, {}),
+    "ddpm-concat": (16, 100, NARROW, {}),
+    "ddpm-mask": (16, 100, NARROW, {}),
+    "ddpm-edge": (16, 100, NARROW, {}),
+    "edm": (16, 100, NARROW, {}),
+    "edm-volume": (16, 100, NARROW, {}),
+    "sdm": (32, 80, NARROW | {"attention": [8]}, {}),
     "pix2pix": (32, 60, {}, {}),
     "spade": (16, 60, {"vgg": "no", "multipliers": [2, 1]}, {}),
     "oasis": (
         16,
-        240,
-        {"multipliers": [2, 1], "hidden": 16, "discriminator_channels": 32},
+        160,
+        {"multipliers": [2], "hidden": 16, "discriminator_channels": 32},
         {"lr": 5e-3, "ema": 0.9},
     ),
 }
@@ -98,13 +102,14 @@ CASES = {
 
 
 def learn_eight_slices(one_case, folder, method, seed=0):
-    """Trains the tiny preset; the share of the untrained error that is left, the label dependence, the run."""
+    """Trains a small network; the share of the untrained error that is left, the label dependence, the run."""
     size, iterations, options, own = CASES[method]
     store = eight_slices(one_case, folder / "store", size)
     training = own | {"seed": seed, "iterations": iterations, "save_every": iterations, "sample_every": 10_000}
     config = configure(store, method, preset="tiny", options=options, training=training, device=CPU)
     run = folder / "run"
-    train(store, run, config, device=CPU, stop=Stop())
+    with mock.patch("ctsynth.figures.loss_curve"):
+        Trainer(run, config, SliceDataset(store, "train"), None, device=CPU, precision="fp32").train(Stop())
     (path,) = checkpoint.saved(run)
     trained = checkpoint.load(path, CPU)
     real, drawn = drawn_beside_real(trained, store)
@@ -123,9 +128,15 @@ def drawn_beside_real(trained, store):
 
 @pytest.mark.parametrize("method", CASES)
 def test_eight_slices_are_learned_by_heart(one_case, tmp_path, method):
+    """Both are far from what a network leaves that learns nothing or ignores the label maps.
+
+    Measured with one to three seeds, on one CPU with AVX-512, with AVX2 at most and with no vectors in torch: a
+    share of 0.07 to 0.40, where an untrained network has 1, and a dependence of 0.30 to 0.48, where label maps all
+    alike leave -0.01 to 0.00.
+    """
     share, dependence, run = learn_eight_slices(one_case, tmp_path, method)
     assert share < 0.6
-    assert dependence > 0.1
+    assert dependence > 0.15
     rows = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
     assert all(np.isfinite(value) for row in rows for value in row.values())
 

@@ -5,7 +5,15 @@ import json
 import pytest
 from small_runs import ctsynth
 
+from ctsynth.training import dryrun
+
 TINY = ("--preset", "tiny", "--method", "ddpm-concat", "--device", "cpu", "--iterations", 2, "--seeds", 1)
+
+
+@pytest.fixture(autouse=True)
+def short_trials(monkeypatch):
+    """The forecast of a plan times one step instead of ten."""
+    monkeypatch.setattr(dryrun, "MOST_STEPS", 1)
 
 
 def augment(store, out, *words):

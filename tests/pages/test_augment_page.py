@@ -4,9 +4,12 @@ import json
 
 from page_blocks import runs
 
+from ctsynth.training import dryrun
+
 
 @runs("docs/guides/augment.md")
-def test_the_study_of_the_guide(page, tmp_path):
+def test_the_study_of_the_guide(page, tmp_path, monkeypatch):
+    monkeypatch.setattr(dryrun, "MOST_STEPS", 1)
     page.smaller |= {
         "16 --test-subjects 8 --size 96 --slices 24": "4 --test-subjects 2 --size 32 --slices 6",
         "--preset tiny": "--preset tiny --method ddpm-concat --iterations 2 --generator-iterations 1 --steps 1",

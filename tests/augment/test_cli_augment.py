@@ -49,7 +49,7 @@ def test_the_plan_as_json(study_store, tmp_path):
         (["--fractions", "1.01"], "--fractions: 1.01, wanted above 0 and at most 1"),
         (["--fractions", "half"], "--fractions half: wanted numbers, separated by commas"),
         (["--fractions", "0.5", "--draws", "7"], "can be drawn in 6 ways only"),
-        (["--doses", "1,0"], "doses[1] is 0, wanted a whole number within [1, 100]"),
+        (["--doses", "1,0"], "`doses[1]` is 0, wanted a whole number within [1, 100]"),
         (["--doses", "1,1"], "wanted one or more different numbers"),
         (["--method", "unet2d"], "unet2d"),
         (["--shard", "3/2"], "--shard 3/2: wanted I/N with I from 1 to N"),

@@ -347,6 +347,13 @@ def test_quiet_keeps_warnings_and_verbose_tells_more(flags, shown, capsys):
     assert captured.err.replace("warning: ", "").replace("\n", "") == shown
 
 
+def test_a_message_is_shown_once(capsys):
+    console.configure(verbose=False, quiet=False)
+    for name in ("one", "two", "one"):
+        logging.getLogger("ctsynth").warning("%s has no body label", name)
+    assert capsys.readouterr().err == "warning: one has no body label\nwarning: two has no body label\n"
+
+
 def test_progress_without_a_terminal_is_a_plain_line_at_the_end(capsys):
     console.configure(verbose=False, quiet=False)
     with console.progress("train", 3) as progress:

@@ -145,8 +145,17 @@ def configure(*, verbose: bool, quiet: bool) -> None:
 
 
 class _Handler(logging.Handler):
+    """Shows each message once: eight samples of one mask lack the same labels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._shown: set[str] = set()
+
     def emit(self, record: logging.LogRecord) -> None:
         text = with_options(record.getMessage())
+        if text in self._shown:
+            return
+        self._shown.add(text)
         if record.levelno >= logging.WARNING:
             text = f"{record.levelname.lower()}: {text}"
         say(text)

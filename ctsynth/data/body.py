@@ -87,9 +87,9 @@ def outline_from_organs(labels: NDArray[Any], spacing: tuple[float, float, float
     occupied = np.flatnonzero(organs.any(axis=(0, 1)))
     outline = np.zeros(labels.shape, np.bool_, order="F")
     for z in range(labels.shape[2]) if len(occupied) else ():
-        center = np.clip(z, occupied[0], occupied[-1])
-        reach = round(_NEARBY / spacing[2])
-        nearby = np.any(organs[:, :, max(0, center - reach) : center + reach + 1], axis=2)
+        distances = np.abs(occupied - np.clip(z, occupied[0], occupied[-1]))
+        reach = max(round(_NEARBY / spacing[2]), distances.min())  # between organs that are far apart
+        nearby = np.any(organs[:, :, occupied[distances <= reach]], axis=2)
         grown = ndimage.distance_transform_edt(~_hull(nearby), sampling=pixel) <= _OUTLINE
         outline[:, :, z] = _enlarge(grown, factors, labels.shape)
     return np.asarray(outline | (labels > 0))

@@ -132,3 +132,12 @@ def test_an_outline_can_be_guessed_from_any_organs(where):
     labels[where] = 5
     outline = outline_from_organs(labels, (3.0, 3.0, 3.0))
     assert outline.any(axis=(0, 1)).tolist() == [labels.any()] * 3
+
+
+def test_between_organs_far_apart_the_nearest_one_is_in_the_outline():
+    labels = np.zeros((40, 40, 30), np.uint8)
+    labels[5:15, 5:15, 0], labels[25:35, 25:35, 29] = 5, 6
+    outline = outline_from_organs(labels, (3.0, 3.0, 5.0))
+    for z, inside, outside in ((12, (10, 10), (30, 30)), (17, (30, 30), (10, 10))):
+        assert outline[(*inside, z)]
+        assert not outline[(*outside, z)]

@@ -41,6 +41,9 @@ BYTES = 2 << 30
 DONE, REFUSED = "done", "refused"
 """The two good ends: the file was used, or an error said what is wrong with it."""
 
+HIDDEN = (DeprecationWarning, PendingDeprecationWarning, ImportWarning, ResourceWarning)
+"""Warnings that Python shows nobody."""
+
 
 @dataclass(frozen=True)
 class Attempt:
@@ -187,7 +190,7 @@ def judge(target: Target, file: Path, seconds: float) -> tuple[str, str]:
         with warnings.catch_warnings(record=True) as warned:
             warnings.simplefilter("always")
             outcome, said = _command(target, file) if target.read is None else _read(target, file)
-        shown = [str(one) for one in warned if one.category is not ResourceWarning]  # which Python does not show
+        shown = [str(one) for one in warned if not issubclass(one.category, HIDDEN)]
         return ("warning", "\n".join(shown)) if shown and outcome in (DONE, REFUSED) else (outcome, said)
     except _Slow:
         return "slow", traceback.format_exc()

@@ -141,5 +141,5 @@ def test_the_commands_are_functions(small_amos, tmp_path, monkeypatch):
         ctsynth.score("synthetic", "store", metrics=["beauty"], out="other.json")
     with pytest.raises(ValueError, match="nowhere"):
         ctsynth.report("nowhere", "page")
-    with pytest.raises(ValueError, match=r"size is 4, wanted a whole number within \[8, 4,096\]"):
+    with pytest.raises(ValueError, match=r"`size` is 4, wanted a whole number within \[8, 4,096\]"):
         ctsynth.preprocess(source, "other", size=4)

@@ -81,7 +81,8 @@ def described(store: Store, plan: Plan, device: torch.device, hours: Hours | Non
         "fractions": ", ".join(f"{100 * fraction:g} % ({count})" for fraction, (count, _) in sizes.items()),
         "validation": ", ".join(str(count) for _, count in sizes.values()) + " of these choose the checkpoint",
         "arms": ", ".join(dict.fromkeys(run.arm.called(run.dose) for run in plan.runs)),
-        "runs": f"{len(plan.runs)} segmenters: {len(plan.cells)} cells (fractions x draws), {config.seeds} seeds",
+        "runs": f"{len(plan.runs)} segmenters; cells (fractions x draws): {len(plan.cells)},"
+        f" seeds: {config.seeds}",
         "segmenter": f"{SEGMENTER}, preset {segmenter.preset}, {segmenter.training.iterations:,} steps"
         f" of {segmenter.training.batch_size} slices",
     }

@@ -137,7 +137,7 @@ def _how(results: Results) -> Markup:
         " equal schedule, classical augmentation and network, as their own records say.",
         f"Generator: {study.method}, trained on "
         + ("the fraction alone" if study.generator == "own" else "all training subjects, labels of all known"),
-        f"{study.draws} draws of each fraction, {study.seeds} seeds. Training took"
+        f"Draws of each fraction: {study.draws}; seeds: {study.seeds}. Training took"
         f" {sum(results.hours.values()):.2f} h on one {work['device']}, {results.generator_hours:.2f} of them for"
         " generators.",
         *plan.left_out,

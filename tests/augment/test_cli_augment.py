@@ -27,7 +27,7 @@ def test_a_dry_run_prints_the_plan_and_writes_nothing(study_store, tmp_path):
     assert "50 % (2), 100 % (4)" in done.stdout
     assert "R, R+D, R+D x2, R+D x4, R+R'" in done.stdout
     assert "R+R' at 100 %: it takes 3 further subjects, and there are 0" in done.stdout
-    assert "19 segmenters: 4 cells (fractions x draws), 1 seeds" in done.stdout
+    assert "19 segmenters; cells (fractions x draws): 4, seeds: 1" in done.stdout
     assert "about " in done.stdout
     assert not list(tmp_path.iterdir())
 

@@ -68,7 +68,7 @@ TARGETS = {
     "metrics.psnr": Target(("metrics/test_psnr_ssim.py",)),
     "metrics.ssim": Target(("metrics/test_psnr_ssim.py",)),
     "metrics.gradient": Target(("metrics/test_gradient_hu.py",)),
-    "metrics.hu": Target(("metrics/test_gradient_hu.py",)),
+    "metrics.hu": Target(("metrics/test_gradient_hu.py", "metrics/test_organ_hu_variants.py")),
     "metrics.base": Target(("metrics/test_metric_base.py", "metrics/test_psnr_ssim.py")),
     "features.frechet": Target(("metrics/test_frechet.py",)),
     "segmentation.overlap": Target(("segmentation/test_overlap.py", "metrics/test_dice.py")),
@@ -173,6 +173,18 @@ EQUIVALENT: dict[str, dict[str, str]] = {
         "constant: 2000 -> 2001": "as is the number of its resamples",
         "ratio: 0 -> 1 (2)": "sums and counts have one shape",
     },
-    "metrics.hu": {"_organ: 0 -> 1": "an organ is absent from the real and the synthetic volume alike"},
+    "metrics.hu": {
+        "_organ: 0 -> 1": "an organ is absent from the real and the synthetic volume alike",
+        "OrganHU.describe: 1 -> 2": "a bin more, which is empty",
+        "OrganHU._distances: 0 -> 1 (2)": "no organ is picked from it",
+        "OrganHU._distances: 1 -> 2 (2)": "NaN twice, of no organ",
+        "_deviations: 0 -> 1": "a deviation is that about any center",
+        "_deviations: 0 -> 1 (2)": "likewise",
+        "_deviations: 1 -> 2": "one subject has no deviation",
+        "_deviations: np.maximum(has.sum(axis=0), 1) -> has.sum(axis=0)": "some subject has each organ",
+        "_over: np.nan_to_num(below) > _LEAST -> np.nan_to_num(below) >= _LEAST": "no deviation is just that",
+        "OrganHU._spreads: np.nan_to_num(below) > _LEAST -> np.nan_to_num(below) >= _LEAST": "likewise",
+    },
+    "segmentation.overlap": {"constant: 2.0 -> 3.0": "nsd keeps its default, which is tested"},
 }
 """By module the changes after which nothing differs that anyone relies on, and why."""

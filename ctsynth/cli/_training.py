@@ -187,13 +187,14 @@ def _say(config: RunConfig, place: Place, run: Path) -> None:
     import torch
 
     settings, ranks = config.training, place.world.size
+    subjects = config.data["subjects"]
     where = f"{ranks} ranks on {place.device.type}" if ranks > 1 else str(place.device)
     if settings.epochs:
         console.log.info("%d epochs are %s iterations", settings.epochs, f"{settings.iterations:,}")
     console.log.info(
-        "%s, preset %s, %s, %s%s: %d slices of %d subjects -> %s",
+        "%s, preset %s, %s, %s%s: %d slices of %d %s -> %s",
         config.method, config.preset, where, settings.precision, ", compiled" if settings.compile else "",
-        config.data["slices"], config.data["subjects"], run,
+        config.data["slices"], subjects, "subject" if subjects == 1 else "subjects", run,
     )  # fmt: skip
     if settings.compile:
         console.log.info("compiling at the first step, which takes minutes; --no-compile turns it off")

@@ -27,12 +27,12 @@ KINDS = ("tissues", "body")
 
 SUBJECTS, TEST_SUBJECTS, PHANTOM_SIZE, SLICES, SIZE = 12, 6, 96, 24, 64
 
+Cond = Annotated[Literal["concat", "mask", "edge"], typer.Option(help="How the model reads the mask.")]
+
 
 def command(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder for all results.")] = Path("demo"),
-    cond: Annotated[
-        Literal["concat", "mask", "edge"], typer.Option(help="How the model reads the mask.")
-    ] = "mask",
+    cond: Cond = "mask",
     iterations: Annotated[
         int, typer.Option(min=10, help="Training steps; 500 take half as long and look half as good.")
     ] = 1000,
